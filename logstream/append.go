@@ -233,12 +233,18 @@ func (s *splicer) endTail(follow bool) (answer, bool) {
 	return answerEOF, true
 }
 
-// seal commits an unterminated last line: two reads agree on it, or no other
-// will ever come.
-func (s *splicer) seal() {
-	_, end := s.l.bounds()
-	if end == s.lineAt {
+// seal commits an unterminated last line: two reads agree on it (proved), or no
+// other read will come.
+func (s *splicer) seal(proved bool) {
+	committed, end := s.l.bounds()
+	if end == s.lineAt || s.sealed {
 		return
+	}
+	if from := max(s.lineAt, end-lineLen); !proved {
+		if _, text := kubeletTail(s.l.peek(make([]byte, end-from), from, end)); text {
+			s.l.truncate(max(committed, s.lineAt))
+			return
+		}
 	}
 	if !s.counted {
 		_, n := s.clock.parse(s.stamp[:s.stampN])
@@ -250,4 +256,5 @@ func (s *splicer) seal() {
 	}
 	s.commit(end)
 	s.l.countTail()
+	s.sealed = true
 }

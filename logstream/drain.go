@@ -9,7 +9,7 @@ import (
 
 const (
 	finalTries = 50               // final reads of a log that changes from one to the next
-	shortTries = 8                // final reads that end before the capture does
+	shortTries = 20               // final reads that end before the capture does
 	finalTime  = 10 * time.Minute // for all of them
 )
 
@@ -20,7 +20,7 @@ const (
 func (r *run) drain(ctx context.Context) bool {
 	started := time.Now()
 	var failing time.Time // since when every answer was an error
-	for grown, short, failures := 0, 0, 0; ; {
+	for grown, short, empty, failures := 0, 0, 0, 0; ; {
 		r.pause(ctx, time.Until(r.readAt.Add(settle)))
 		l := r.lifeNow()
 		switch {
@@ -50,8 +50,16 @@ func (r *run) drain(ctx context.Context) bool {
 			case res.grew || first:
 				grown++
 			default:
-				short++
-				r.pause(ctx, time.Duration(short)*250*time.Millisecond)
+				if short++; res.empty {
+					empty++
+				}
+				r.pause(ctx, min(time.Duration(short)*250*time.Millisecond, 2*time.Second))
+			}
+			if empty >= shortTries {
+				r.sp.rotated = true
+				r.uncertain("the node's file is empty: it was rotated before the container ended")
+				r.prove(l)
+				return true
 			}
 			if short >= shortTries || grown >= finalTries || time.Since(started) > finalTime {
 				r.incomplete("no read of the log on the node agrees with what was captured")
@@ -96,7 +104,7 @@ func (r *run) pause(ctx context.Context, d time.Duration) {
 // agreed with the capture.
 func (r *run) prove(l life) {
 	s := &r.sp
-	s.seal()
+	s.seal(true)
 	from, _ := r.log.kept()
 	switch {
 	case from > 0:
@@ -116,10 +124,16 @@ func (r *run) prove(l life) {
 
 // incomplete ends a run whose final read could not be made.
 func (r *run) incomplete(why string) {
-	r.sp.seal()
-	_, end := r.log.bounds()
-	r.sp.gap(why, r.sp.newest, 0, end, false)
+	r.uncertain(why)
 	r.finish(Incomplete, why)
+}
+
+// uncertain notes that nothing proves what was captured since the node's file
+// began, nor that it was the end.
+func (r *run) uncertain(why string) {
+	r.sp.seal(false)
+	_, end := r.log.bounds()
+	r.sp.gap(why, r.sp.headNS, 0, end, false)
 }
 
 // cutOff ends a run because its owner ends.
@@ -133,7 +147,7 @@ func (r *run) cutOff() {
 
 // finish makes the run final.
 func (r *run) finish(p Proof, why string) {
-	r.sp.seal()
+	r.sp.seal(p == Verified)
 	r.log.finish(p, why)
 	c := &r.s.counts
 	switch p {

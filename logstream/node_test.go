@@ -307,3 +307,12 @@ func (s *podScript) ended(slot, id string) watch.Event {
 func closedEvent() watch.Event {
 	return watch.Event{Type: watch.Error, Object: &metav1.Status{Reason: reasonClosed}}
 }
+
+// late writes a line to the file before the current one, as a runtime does that
+// has not turned to the new one yet.
+func (n *node) late(slot, text string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	b := n.cur[slot]
+	b.truth = append(b.truth, b.now().UTC().Add(time.Duration(len(b.truth))).Format("2006-01-02T15:04:05.000000000Z07:00")+" "+text)
+}

@@ -181,7 +181,7 @@ func (q query) options(slot string) *corev1.PodLogOptions {
 // result is what one request brought.
 type result struct {
 	answer
-	equal, joined, grew bool
+	equal, joined, grew, empty bool
 }
 
 // fetch makes one request and splices what it brings.
@@ -228,10 +228,10 @@ func (r *run) pump(ctx context.Context, body io.Reader, q query) (res result) {
 		}
 		res.joined, res.grew = r.sp.joined, r.sp.grew
 	}()
-	for idle := 0; ; {
+	for idle, total := 0, 0; ; {
 		n, err := body.Read(buf)
 		if n > 0 {
-			idle = 0
+			idle, total = 0, total+n
 			r.active.Store(time.Now().UnixNano())
 			r.s.counts.bytes.Add(int64(n))
 			if a, ok := r.sp.feed(buf[:n]); !ok {
@@ -251,7 +251,7 @@ func (r *run) pump(ctx context.Context, body io.Reader, q query) (res result) {
 				return result{answer: answerBroken}
 			}
 			r.read = true
-			return result{answer: answerEOF, equal: equal}
+			return result{answer: answerEOF, equal: equal, empty: total == 0}
 		}
 		switch {
 		case big == nil && n == len(buf):

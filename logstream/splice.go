@@ -31,6 +31,7 @@ type splicer struct {
 	stampN    int
 	stamps    int64 // bytes of timestamps not yet in the log's count
 	decided   bool  // whether the body is plain
+	sealed    bool  // the unterminated last line is committed
 	plain     bool  // the body has no timestamps
 	diverged  bool  // a later read differs from what was captured
 	rotated   bool  // a rotation was noticed
@@ -163,27 +164,49 @@ func (s *splicer) place() (answer, bool) {
 
 // placeRotated places the head of a file that was not the current one before.
 func (s *splicer) placeRotated(line []byte, ns int64, n int) (answer, bool) {
-	if n > 0 && (ns <= s.newest || s.stepped) {
-		if off := s.l.find(line, s.fileStart, ns); off >= 0 {
-			if len(s.skipped) > 0 && !s.skippedEndsAt(off) {
-				s.gap("lines are in the node's file that were not captured", s.headNS, ns, off, true)
-			} else {
-				s.gap("the node rotated the log here, and lines written at that moment may be missing", s.headNS, ns, off, false)
+	whole := line[len(line)-1] == '\n' || len(line) >= lineLen
+	if n > 0 {
+		off := s.l.findTail(line[:n], s.lineAt)
+		if off < 0 && (ns <= s.newest || s.stepped) {
+			key := line
+			if !whole {
+				key = line[:n] // what follows may be the kubelet's words
 			}
-			s.rotated = true
-			s.startFile(off, line, ns)
-			s.startCompare(off)
+			off = s.l.find(key, s.fileStart, ns)
+		}
+		if off >= 0 {
+			s.placeAt(off, line, ns)
 			return s.refeed()
 		}
+	}
+	if n > 0 && (ns <= s.newest || s.stepped) {
 		// A file may begin with the rest of a line whose start is in the file
 		// before: it has a timestamp of its own then. The next line is known.
-		if bytes.Count(s.skipped, newline) < maxSkip && len(s.skipped) < longLine && line[len(line)-1] == '\n' {
+		if bytes.Count(s.skipped, newline) < maxSkip && len(s.skipped) < longLine && whole {
 			s.skipped = append(s.skipped, line...)
 			s.hold = s.hold[:0]
 			return 0, true
 		}
+		if !whole {
+			s.hold = s.hold[:0]
+			return 0, true // a cut line, and not even its time is known
+		}
 	}
 	return s.placeNew()
+}
+
+// placeAt continues at the captured line at off, with which a file begins.
+func (s *splicer) placeAt(off int64, line []byte, ns int64) {
+	if off != s.fileStart {
+		why, certain := "the node rotated the log here, and lines written at that moment may be missing", false
+		if len(s.skipped) > 0 && !s.skippedEndsAt(off) {
+			why, certain = "lines are in the node's file that were not captured", true
+		}
+		s.gap(why, s.headNS, ns, off, certain)
+		s.rotated = true
+	}
+	s.startFile(off, line, ns)
+	s.startCompare(off)
 }
 
 // placeNew takes a response that shares nothing with the capture for what follows it.
@@ -197,7 +220,9 @@ func (s *splicer) placeNew() (answer, bool) {
 	ns, _ := s.clock.parse(first)
 	torn := end > committed || committed > s.lineAt
 	s.l.truncate(committed)
-	s.gap("the node rotated the log while it was not being read", s.newest, ns, committed, torn)
+	// The stretch since the file before began is unproved: the stream may have
+	// passed over other rotations in it.
+	s.gap("the node rotated the log while it was not being read", s.headNS, ns, committed, torn)
 	s.rotated, s.grew, s.joined = true, true, true
 	s.startFile(committed, first, ns)
 	s.mode, s.hold = modeAppend, first
@@ -235,6 +260,13 @@ func (s *splicer) startCompare(off int64) {
 func (s *splicer) startsAt(off int64, line []byte) bool {
 	_, end := s.l.bounds()
 	known := s.head
+	if n := len(known); n < headLen && n > 0 && known[n-1] != '\n' {
+		// It was cut, perhaps with the kubelet's words glued to it: the timestamp
+		// has to do.
+		if known = known[:stampPrefix(known)]; len(known) == 0 {
+			return off >= s.lineAt // nothing is known but that there was something
+		}
+	}
 	if off != s.fileStart {
 		known = s.l.peek(make([]byte, len(line)), off, end)
 	}

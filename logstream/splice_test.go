@@ -68,7 +68,7 @@ func TestACutAtAnyByteLosesAndRepeatsNothing(t *testing.T) {
 						t.Fatalf("cut at %d: the full read answers %v", cut, a)
 					}
 				}
-				s.seal()
+				s.seal(true)
 				if got := s.captured(); got != full || !equal {
 					t.Fatalf("cut at %d: equal %v, captured %q, want %q", cut, equal, got, full)
 				}
@@ -106,7 +106,7 @@ func TestOutputThatQuotesTheKubeletIsOutput(t *testing.T) {
 		for range 2 {
 			s.respond(t, full, false, false)
 		}
-		s.seal()
+		s.seal(true)
 		if got := s.captured(); got != full {
 			t.Errorf("captured %q, want %q", got, full)
 		}

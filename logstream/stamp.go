@@ -11,13 +11,25 @@ const (
 	stampMax  = len("2006-01-02T15:04:05.000000000+07:00 ")
 )
 
+const stampLayout = "0000-00-00T00:00:00.000000000"
+
+// stampPrefix is how much of the start of a cut line can be a timestamp.
+func stampPrefix(line []byte) int {
+	for i := range min(len(line), len(stampLayout)) {
+		if c := line[i]; c != stampLayout[i] && (stampLayout[i] != '0' || c-'0' > 9) {
+			return i
+		}
+	}
+	return min(len(line), len(stampLayout))
+}
+
 // stampLen is the length of the timestamp at the start of line, its space
 // included, or 0 when there is none.
 func stampLen(line []byte) int {
 	if len(line) < stampUTC {
 		return 0
 	}
-	const layout = "0000-00-00T00:00:00.000000000"
+	const layout = stampLayout
 	for i := range len(layout) {
 		c := line[i]
 		if layout[i] == '0' {
