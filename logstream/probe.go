@@ -24,7 +24,8 @@ var errKick = errors.New("logstream: the stream is looked at again")
 // probeState belongs to the open stream of a run; guarded by run.mu.
 type probeState struct {
 	running bool
-	idle    time.Duration // next idle probe after this much silence
+	idle    time.Duration // between idle probes; 0: none was made in this silence
+	idleAt  time.Time     // last idle probe
 	headAt  time.Time     // last head probe
 	headEnd int64         // bytes captured by then
 	newer   int64         // a line of this time is on the node and was not captured
@@ -114,15 +115,11 @@ func (r *run) due(now time.Time) func(context.Context) {
 		r.kick(errKick)
 		return nil
 	}
-	if p.idle == 0 {
-		p.idle = o.IdleProbe
-	}
-	if silence < p.idle {
-		if silence < o.IdleProbe {
-			p.idle = o.IdleProbe
-		}
-	} else if o.IdleProbe > 0 {
-		p.idle, p.running = min(p.idle*2, 6*o.IdleProbe), true
+	if silence < o.IdleProbe {
+		p.idle = 0
+	} else if o.IdleProbe > 0 && now.Sub(p.idleAt) >= p.idle {
+		p.idle = min(max(p.idle*2, 2*o.IdleProbe), 6*o.IdleProbe)
+		p.idleAt, p.running = now, true
 		return r.probeTail
 	}
 	if o.HeadProbe > 0 && end-fileStart > o.RotateSize && end > p.headEnd && now.Sub(p.headAt) >= o.HeadProbe {
