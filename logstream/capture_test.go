@@ -71,7 +71,11 @@ func (b *bench) drain() []Certificate {
 }
 
 func (b *bench) readAll(slot string, o ReadOptions) (string, error) {
-	r := b.c.Reader(b.ctx, slot, o)
+	return b.readAllIn(b.ctx, slot, o)
+}
+
+func (b *bench) readAllIn(ctx context.Context, slot string, o ReadOptions) (string, error) {
+	r := b.c.Reader(ctx, slot, o)
 	defer r.Close()
 	text, err := io.ReadAll(r)
 	return string(text), err

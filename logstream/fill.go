@@ -51,7 +51,9 @@ func (r *Reader) fill(block bool) fillState {
 		case len(r.buf) > 0 && (next <= r.pos || ends):
 			return flushFirst
 		case ends:
-			r.leave()
+			if r.leave(); r.err != nil {
+				return filled
+			}
 			continue
 		case !block:
 			return wouldBlock
@@ -205,10 +207,14 @@ func (r *Reader) enter(k *run) {
 
 // leave ends the reading of a run.
 func (r *Reader) leave() {
-	if c := r.cur.certificate(); c.Proof == Incomplete && !r.opt.Snapshot {
+	c := r.cur.certificate()
+	if c.Proof == Incomplete && !r.opt.Snapshot {
 		r.fail(c)
 	}
 	r.after, r.cur = r.cur.id, nil
+	if c.Why == whyStopped {
+		r.endWith(io.EOF) // no run will be captured any more
+	}
 	r.drop()
 }
 

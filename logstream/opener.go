@@ -20,6 +20,9 @@ import (
 // opened side by side.
 const perConn = 90
 
+// dialWait is how long requests wait for the first one on their connection.
+const dialWait = 2 * time.Second
+
 // FromConfig returns an Opener on the cluster of cfg, which it copies. It has
 // connections of its own, so that floods of logs and the loss of a connection do
 // not touch the caller's watches: one for every 90 streams where the server speaks
@@ -102,8 +105,12 @@ func (o *opener) acquire(ctx context.Context) (*conn, error) {
 	if dialled {
 		return c, nil
 	}
+	t := time.NewTimer(dialWait)
+	defer t.Stop()
 	select {
 	case c.first <- struct{}{}:
+		return c, nil
+	case <-t.C: // a silent log's headers may come late: the connection is there
 		return c, nil
 	case <-ctx.Done():
 		o.release(c)

@@ -1,0 +1,134 @@
+package logstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestTheOpenerAsksForWhatItIsTold(t *testing.T) {
+	var got *http.Request
+	answer := func(code int, body string) *http.Response {
+		return &http.Response{
+			StatusCode: code, Header: http.Header{"Content-Type": {"application/json"}},
+			Body: io.NopCloser(strings.NewReader(body)),
+		}
+	}
+	code, text := 200, "2026-11-22T10:00:00.000000001Z hello\n"
+	o, err := FromConfig(&rest.Config{Host: "http://cluster", QPS: 0.0001, Timeout: time.Nanosecond, Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		got = r
+		return answer(code, text), nil
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	since := metav1.NewTime(time.Date(2026, 11, 22, 10, 0, 0, 999, time.UTC))
+	for range 3 { // no client-side limit
+		body, err := o.OpenLog(t.Context(), "n", "p", &corev1.PodLogOptions{Container: "c", Follow: true, Timestamps: true, SinceTime: &since})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(body); string(b) != text || err != nil {
+			t.Errorf("read %q, %v", b, err)
+		}
+		body.Close()
+	}
+	if got.URL.Path != "/api/v1/namespaces/n/pods/p/log" {
+		t.Errorf("path %s", got.URL.Path)
+	}
+	want := map[string][]string{"container": {"c"}, "follow": {"true"}, "timestamps": {"true"}, "sinceTime": {"2026-11-22T10:00:00Z"}}
+	if d := cmp.Diff(want, map[string][]string(got.URL.Query())); d != "" {
+		t.Errorf("query (-want +got):\n%s", d)
+	}
+	code, text = 404, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","message":"pods \"p\" not found","details":{"name":"p","kind":"pods"},"code":404}`
+	_, err = o.OpenLog(t.Context(), "n", "p", &corev1.PodLogOptions{})
+	var st apierrors.APIStatus
+	if !errors.As(err, &st) || classify(err) != answerPodGone {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestABadConfigIsAnErrorAtOnce(t *testing.T) {
+	for name, cfg := range map[string]*rest.Config{
+		"nil":      nil,
+		"bad host": {Host: "http://%zz"},
+		"bad CA":   {Host: "https://x", TLSClientConfig: rest.TLSClientConfig{CAData: []byte("x"), Insecure: true}},
+	} {
+		if _, err := FromConfig(cfg); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestStreamsShareConnections(t *testing.T) {
+	const streams = 600
+	var conns atomic.Int32
+	release := make(chan struct{})
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		w.(http.Flusher).Flush()
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	}))
+	srv.EnableHTTP2 = true
+	srv.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 100} // kube-apiserver's
+	srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	srv.StartTLS()
+	defer srv.Close()
+	defer close(release)
+	o, err := FromConfig(&rest.Config{Host: srv.URL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(o, Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wg sync.WaitGroup
+	bodies := make([]io.ReadCloser, streams)
+	for i := range bodies {
+		wg.Go(func() {
+			var err error
+			if bodies[i], err = s.open(ctx, "n", "p", &corev1.PodLogOptions{Follow: true}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d streams on %d connections", streams, conns.Load())
+	if got := conns.Load(); got > (streams+perConn-1)/perConn {
+		t.Errorf("%d streams took %d connections", streams, got)
+	}
+	for _, b := range bodies {
+		if b != nil {
+			b.Close()
+		}
+	}
+	if c := o.(*opener).conns[0]; c.streams != 0 {
+		t.Errorf("%d streams are still counted", c.streams)
+	}
+}

@@ -1,0 +1,232 @@
+package logstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestASnapshotEndsAndAReaderFromTheEndBeginsWithWhatIsThereNow(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.n.start("a", "a1")
+		b.c.Handle(b.p.running("a", "a1"))
+		b.n.print("a", "old")
+		synctest.Wait()
+		snapshot := b.c.Reader(b.ctx, "a", ReadOptions{Snapshot: true})
+		fromEnd := b.c.Reader(b.ctx, "a", ReadOptions{FromEnd: true})
+		nothing := b.c.Reader(b.ctx, "a", ReadOptions{FromEnd: true, Snapshot: true})
+		b.n.print("a", "new")
+		synctest.Wait()
+		for _, c := range []struct {
+			r    *Reader
+			want string
+		}{{snapshot, "old\n"}, {nothing, ""}} {
+			if text, err := io.ReadAll(c.r); string(text) != c.want || err != nil {
+				t.Errorf("read %q, %v; want %q", text, err, c.want)
+			}
+		}
+		b.n.exit("a")
+		b.c.Handle(b.p.ended("a", "a1"))
+		if text, err := io.ReadAll(fromEnd); string(text) != "new\n" || err != nil {
+			t.Errorf("read %q, %v", text, err)
+		}
+		if text, err := b.readAll("b", ReadOptions{Snapshot: true}); text != "" || err != nil {
+			t.Errorf("read %q, %v", text, err)
+		}
+	})
+}
+
+func TestAReaderReadsInPiecesOfAnySize(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.run("a", "a1", "one", "", "three "+strings.Repeat("x", 100_000), "four")
+		b.drain()
+		want := b.n.truth("a")
+		if err := iotest.TestReader(b.c.Reader(b.ctx, "a", ReadOptions{}), []byte(want)); err != nil {
+			t.Error(err)
+		}
+		r := iotest.OneByteReader(b.c.Reader(b.ctx, "a", ReadOptions{}))
+		if text, err := io.ReadAll(r); string(text) != want || err != nil {
+			t.Errorf("byte by byte: %d bytes, %v", len(text), err)
+		}
+	})
+}
+
+func TestLinesAreWholeAndLongOnesComeInPieces(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		long := strings.Repeat("x", 150_000)
+		b.n.start("a", "a1")
+		b.c.Handle(b.p.running("a", "a1"))
+		b.n.print("a", "one", "", long, "four\r", "\x1b[31mfive\x00\xff")
+		b.n.raw("a", "six")
+		synctest.Wait()
+		b.n.exit("a")
+		b.c.Handle(b.p.ended("a", "a1"))
+		b.drain()
+		var got []string
+		text := ""
+		for l, err := range b.c.Reader(b.ctx, "a", ReadOptions{}).Lines() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text == "" && l.Time.IsZero() {
+				t.Errorf("line %q has no time", l.Text)
+			}
+			if len(l.Text) > longLine || l.ContainerID != "a1" {
+				t.Errorf("a piece of %d bytes of %q", len(l.Text), l.ContainerID)
+			}
+			if text += string(l.Text); l.Partial && text != "six" {
+				continue
+			}
+			got, text = append(got, text), ""
+		}
+		want := []string{"one", "", long, "four\r", "\x1b[31mfive\x00\xff", "six"}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("lines (-want +got):\n%s", d)
+		}
+	})
+}
+
+func TestManyReadersAtOnceAllGetEverything(t *testing.T) {
+	inBubble(t, Options{Memory: 64 << 10}, nil, func(b *bench) {
+		const readers = 20
+		texts := make(chan string, readers)
+		b.n.start("a", "a1")
+		for i := range readers {
+			r := b.c.Reader(b.ctx, "a", ReadOptions{})
+			go func() {
+				var text strings.Builder
+				p := make([]byte, 1000*(i+1))
+				for {
+					n, err := r.Read(p)
+					text.Write(p[:n])
+					if err != nil {
+						break
+					}
+					time.Sleep(time.Duration(i) * time.Millisecond) // some are slow
+				}
+				texts <- text.String()
+			}()
+		}
+		b.c.Handle(b.p.running("a", "a1"))
+		for range 10 {
+			b.n.bulk("a", 50)
+			time.Sleep(time.Second)
+		}
+		b.n.exit("a")
+		b.c.Handle(b.p.ended("a", "a1"))
+		for range readers {
+			if text := <-texts; text != b.n.truth("a") {
+				t.Errorf("read %d bytes", len(text))
+			}
+		}
+	})
+}
+
+func TestAClosedReaderEndsAndTheCaptureGoesOn(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.n.start("a", "a1")
+		b.c.Handle(b.p.running("a", "a1"))
+		r := b.c.Reader(b.ctx, "a", ReadOptions{})
+		errs := make(chan error)
+		go func() {
+			_, err := io.ReadAll(r)
+			errs <- err
+		}()
+		synctest.Wait()
+		r.Close()
+		if err := <-errs; !errors.Is(err, ErrClosed) {
+			t.Errorf("read ends in %v", err)
+		}
+		why := errors.New("the build was cancelled")
+		ctx, cancel := context.WithCancelCause(b.ctx)
+		r = b.c.Reader(ctx, "a", ReadOptions{})
+		cancel(why)
+		for _, err := range r.Lines() {
+			if !errors.Is(err, why) {
+				t.Errorf("lines end in %v", err)
+			}
+		}
+		b.n.print("a", "still here")
+		b.n.exit("a")
+		b.c.Handle(b.p.ended("a", "a1"))
+		b.wantText("a", "still here\n")
+	})
+}
+
+func TestAReaderThatNobodyReadsDoesNotStopTheStream(t *testing.T) {
+	inBubble(t, Options{Memory: 1 << 20}, nil, func(b *bench) {
+		_ = b.c.Reader(b.ctx, "a", ReadOptions{})
+		if cert := b.flooded(); cert.Proof != Verified {
+			t.Errorf("certificate %+v", cert)
+		}
+	})
+}
+
+func TestAnUntimestampedBodyIsOutput(t *testing.T) {
+	for _, text := range []string{"fake logs", "one\ntwo\n", "2026 is no timestamp\n", "2026-11-22T10:00:0"} {
+		inBubble(t, Options{}, nil, func(b *bench) {
+			b.n.start("a", "a1")
+			b.n.cur["a"].file.data = []byte(text)
+			b.n.exit("a")
+			b.c.Handle(b.p.ended("a", "a1"))
+			if cert := b.drain()[0]; cert.Proof != Verified || cert.Bytes != int64(len(text)) {
+				t.Errorf("%q: certificate %+v", text, cert)
+			}
+			b.wantText("a", text)
+		})
+	}
+}
+
+func TestForgedTimestampsAreOutput(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		forged := "2001-01-01T00:00:00.000000000Z I was never here"
+		b.run("a", "a1", forged, "  "+forged)
+		b.drain()
+		b.wantText("a", fmt.Sprintf("%s\n  %[1]s\n", forged))
+	})
+}
+
+func TestDrainIsBoundedByItsContext(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.n.start("a", "a1")
+		b.n.exit("a")
+		b.n.fault = func(int, *corev1.PodLogOptions) *fault { return &fault{err: refused()} }
+		b.p.ended("a", "a1")
+		why := errors.New("no more time")
+		ctx, cancel := context.WithTimeoutCause(b.ctx, 10*time.Second, why)
+		defer cancel()
+		certs, err := b.c.Drain(ctx, b.p.pod)
+		if !errors.Is(err, why) || len(certs) != 1 || certs[0].Proof != Live {
+			t.Errorf("%+v, %v", certs, err)
+		}
+	})
+}
+
+func TestAStreamerThatStopsSaysWhatItDidNotProve(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.n.start("a", "a1")
+		b.c.Handle(b.p.running("a", "a1"))
+		b.n.print("a", "one")
+		synctest.Wait()
+		b.stop()
+		b.stop = func() {}
+		text, err := b.readAllIn(context.WithoutCancel(b.ctx), "a", ReadOptions{})
+		var inc *IncompleteError
+		if text != "one\n" || !errors.As(err, &inc) {
+			t.Errorf("read %q, %v", text, err)
+		}
+		if err := b.s.Run(context.WithoutCancel(b.ctx)); err == nil {
+			t.Error("Run runs twice")
+		}
+	})
+}
