@@ -1,0 +1,298 @@
+package podwatch
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+)
+
+const (
+	podResource   = "pods"
+	eventResource = "events"
+
+	// listTimeout bounds a list. The API server itself gives up after a minute
+	// (--request-timeout); what takes longer is not coming.
+	listTimeout = 90 * time.Second
+	// watchGrace is how long after its own deadline a watch is given up. The
+	// reflector asks the server to end it after 5 to 10 minutes; a stream that
+	// a proxy keeps open and silent would stay for ever.
+	watchGrace = 30 * time.Second
+	// forbiddenPause is how long a refused Event list is not asked for again.
+	forbiddenPause = 5 * time.Minute
+)
+
+// errNoConnection is a watch that client-go opened "empty": the connection broke
+// or timed out before an answer (rest/request.go:Watch, v0.35.3).
+var errNoConnection = errors.New("the connection broke before the watch began")
+
+type (
+	listFunc  = func(context.Context, metav1.ListOptions) (runtime.Object, error)
+	watchFunc = func(context.Context, metav1.ListOptions) (watch.Interface, error)
+)
+
+// feed is the list and watch of one resource, made observable: client-go's
+// reflector tells its error handler of a failed list, but not of a refused
+// connection while it resumes, nor of an expired watch.
+type feed struct {
+	w           *Watcher
+	resource    string
+	list        listFunc
+	watch       watchFunc
+	labels      string
+	fields      string
+	pauseDenied bool // wait for minutes after a refusal
+
+	mu      sync.Mutex
+	listed  bool                            // a list has succeeded
+	denied  bool                            // the last request was refused
+	lost    bool                            // the last request failed
+	retryAt time.Time                       // not before, after a refusal
+	why     error                           // why the next list is needed
+	pods    map[types.NamespacedName]string // versions that a list has brought while lost
+}
+
+// ownInformers makes the informers of New.
+func (w *Watcher) ownInformers() error {
+	ns := w.opts.Namespace
+	pods := &feed{w: w, resource: podResource, labels: w.opts.LabelSelector}
+	pods.list = func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+		return w.client.CoreV1().Pods(ns).List(ctx, o)
+	}
+	pods.watch = func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+		return w.client.CoreV1().Pods(ns).Watch(ctx, o)
+	}
+	about := fields.Set{"involvedObject.kind": "Pod"}
+	if w.opts.Name != "" {
+		pods.fields = fields.OneTermEqualSelector("metadata.name", w.opts.Name).String()
+		about["involvedObject.name"] = w.opts.Name
+	}
+	var err error
+	if w.pods, err = w.informer(pods, &corev1.Pod{}); err != nil || w.opts.Events == EventsOff {
+		return err
+	}
+	events := &feed{w: w, resource: eventResource, fields: about.String(), pauseDenied: true}
+	events.list = func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+		return w.client.CoreV1().Events(ns).List(ctx, o)
+	}
+	events.watch = func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+		return w.client.CoreV1().Events(ns).Watch(ctx, o)
+	}
+	w.events, err = w.informer(events, &corev1.Event{})
+	return err
+}
+
+func (w *Watcher) informer(f *feed, example runtime.Object) (cache.SharedIndexInformer, error) {
+	inf := cache.NewSharedIndexInformerWithOptions(f, example, cache.SharedIndexInformerOptions{ObjectDescription: f.resource})
+	if err := inf.SetTransform(w.opts.transform); err != nil {
+		return nil, err
+	}
+	w.feeds = append(w.feeds, f)
+	// The default handler logs. Whatever fails in a list or a watch has been
+	// seen by the feed.
+	return inf, inf.SetWatchErrorHandlerWithContext(func(context.Context, *cache.Reflector, error) {})
+}
+
+// IsWatchListSemanticsUnSupported opts out of WatchList: where a proxy eats the
+// bookmark that ends the initial events, such an informer never syncs and never
+// says so. A list of a label-selected set is small.
+func (*feed) IsWatchListSemanticsUnSupported() bool { return true }
+
+// List is for callers without a context; reflectors have one.
+func (f *feed) List(o metav1.ListOptions) (runtime.Object, error) {
+	return f.ListWithContext(context.TODO(), o)
+}
+
+// Watch is for callers without a context; reflectors have one.
+func (f *feed) Watch(o metav1.ListOptions) (watch.Interface, error) {
+	return f.WatchWithContext(context.TODO(), o)
+}
+
+// ListWithContext lists. Run waits for it: the reflector, when stopped, does not
+// (v0.35.3 reflector.go:list runs it in a goroutine that nobody joins).
+func (f *feed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+	if !f.w.enter() {
+		return nil, ErrStopped
+	}
+	defer f.w.wg.Done()
+	if err := f.pause(ctx); err != nil {
+		return nil, err
+	}
+	o.LabelSelector, o.FieldSelector = f.labels, f.fields
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	f.w.count(func(s *Stats) { s.Lists++ })
+	l, err := f.list(ctx, o)
+	if err != nil {
+		f.failed(ctx, err)
+		return nil, err
+	}
+	f.relisted(l, o.Continue == "")
+	return l, nil
+}
+
+// WatchWithContext opens a watch that the feed observes.
+func (f *feed) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+	o.LabelSelector, o.FieldSelector = f.labels, f.fields
+	start := time.Now()
+	f.w.count(func(s *Stats) { s.Watches++ })
+	in, err := f.watch(ctx, o)
+	if err == nil && reflect.TypeOf(in) == reflect.TypeOf(watch.NewEmptyWatch()) {
+		err = errNoConnection
+	}
+	if err != nil {
+		f.failed(ctx, err)
+		return nil, err
+	}
+	if !f.w.enter() {
+		in.Stop()
+		return nil, ErrStopped
+	}
+	f.connected()
+	t := &tap{feed: f, in: in, out: make(chan watch.Event), stop: make(chan struct{}), start: start}
+	if o.TimeoutSeconds != nil {
+		t.limit = time.Duration(*o.TimeoutSeconds)*time.Second + watchGrace
+	}
+	go t.run() // ends by Stop; entered above, so Run waits for it
+	return t, nil
+}
+
+// pause waits until a refused list may be asked for again.
+func (f *feed) pause(ctx context.Context) error {
+	f.mu.Lock()
+	d := time.Until(f.retryAt)
+	f.mu.Unlock()
+	if d <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
+
+func expired(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
+
+func refused(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) }
+
+// failed takes note of a request that did not succeed.
+func (f *feed) failed(ctx context.Context, err error) {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return // Run ends, or the reflector gave up
+	}
+	f.mu.Lock()
+	wasLost, wasDenied := f.lost, f.denied
+	f.why = err
+	gone, denied := expired(err), refused(err)
+	if !gone { // a server that says 410 is there
+		f.lost, f.denied = true, denied
+		if denied && f.pauseDenied {
+			f.retryAt = time.Now().Add(forbiddenPause)
+		}
+	}
+	first := !f.listed
+	f.mu.Unlock()
+
+	w := f.w
+	w.mu.Lock()
+	defer w.unlock()
+	switch {
+	case gone:
+		w.stats.Expired++
+		w.note(Notice{Kind: NoticeExpired, Resource: f.resource, Err: err})
+		return
+	case denied && !wasDenied:
+		w.note(Notice{Kind: NoticeForbidden, Resource: f.resource, Err: err})
+	}
+	if denied && first {
+		w.denied[f.resource] = err
+		w.broadcast()
+	}
+	if !wasLost {
+		w.note(Notice{Kind: NoticeStale, Resource: f.resource, Err: err})
+		if f.resource == podResource {
+			w.setStale(err)
+		}
+	}
+}
+
+// relisted takes note of a list that succeeded, or of a further page of it.
+func (f *feed) relisted(l runtime.Object, first bool) {
+	f.mu.Lock()
+	if pods, ok := l.(*corev1.PodList); ok && f.lost {
+		if first || f.pods == nil {
+			f.pods = make(map[types.NamespacedName]string, len(pods.Items))
+		}
+		for i := range pods.Items {
+			f.pods[keyOf(&pods.Items[i])] = pods.Items[i].ResourceVersion
+		}
+	}
+	again, why := f.listed, f.why
+	f.listed, f.why, f.denied = true, nil, false
+	f.mu.Unlock()
+	if !first {
+		return
+	}
+
+	w := f.w
+	w.mu.Lock()
+	defer w.unlock()
+	delete(w.denied, f.resource)
+	if again {
+		w.stats.Relists++
+		w.note(Notice{Kind: NoticeRelist, Resource: f.resource, Err: why})
+	}
+}
+
+// connected takes note of a watch that began.
+func (f *feed) connected() {
+	f.mu.Lock()
+	wasLost, pods := f.lost, f.pods
+	f.lost, f.denied, f.pods = false, false, nil
+	f.mu.Unlock()
+	if !wasLost {
+		return
+	}
+	w := f.w
+	w.mu.Lock()
+	defer w.unlock()
+	w.note(Notice{Kind: NoticeFresh, Resource: f.resource})
+	if f.resource == podResource {
+		w.setFresh(pods)
+	}
+}
+
+// broke takes note of an error inside a watch; the reflector will list again.
+func (f *feed) broke(err error) {
+	f.mu.Lock()
+	f.why = err
+	f.mu.Unlock()
+	if !expired(err) {
+		return
+	}
+	w := f.w
+	w.mu.Lock()
+	defer w.unlock()
+	w.stats.Expired++
+	w.note(Notice{Kind: NoticeExpired, Resource: f.resource, Err: err})
+}
+
+func (w *Watcher) count(f func(*Stats)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f(&w.stats)
+}
