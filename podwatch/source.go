@@ -3,6 +3,8 @@ package podwatch
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"net/http"
 	"reflect"
 	"sync"
 	"time"
@@ -30,6 +32,10 @@ const (
 	watchGrace = 30 * time.Second
 	// forbiddenPause is how long a refused Event list is not asked for again.
 	forbiddenPause = 5 * time.Minute
+	// minDelay and maxDelay bound the pause between two tries to reach the API
+	// server.
+	minDelay = 500 * time.Millisecond
+	maxDelay = 8 * time.Second
 )
 
 // errNoConnection is a watch that client-go opened "empty": the connection broke
@@ -56,7 +62,8 @@ type feed struct {
 	mu      sync.Mutex
 	listed  bool                            // a list has succeeded
 	denied  bool                            // the last request was refused
-	lost    bool                            // the last request failed
+	lost    bool                            // a request failed or a watch broke, and there is no watch since
+	relist  bool                            // while lost: a list has succeeded
 	retryAt time.Time                       // not before, after a refusal
 	why     error                           // why the next list is needed
 	pods    map[types.NamespacedName]string // versions that a list has brought while lost
@@ -129,42 +136,78 @@ func (f *feed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runti
 		return nil, err
 	}
 	o.LabelSelector, o.FieldSelector = f.labels, f.fields
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
-	f.w.count(func(s *Stats) { s.Lists++ })
-	l, err := f.list(ctx, o)
-	if err != nil {
-		f.failed(ctx, err)
-		return nil, err
-	}
-	f.relisted(l, o.Continue == "")
-	return l, nil
+	return persist(ctx, func() (runtime.Object, error) {
+		f.w.count(func(s *Stats) { s.Lists++ })
+		lctx, cancel := context.WithTimeout(ctx, listTimeout)
+		defer cancel()
+		l, err := f.list(lctx, o)
+		if err != nil {
+			f.failed(ctx, err)
+			return nil, err
+		}
+		f.relisted(l, o.Continue == "")
+		return l, nil
+	})
 }
 
 // WatchWithContext opens a watch that the feed observes.
 func (f *feed) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 	o.LabelSelector, o.FieldSelector = f.labels, f.fields
-	start := time.Now()
-	f.w.count(func(s *Stats) { s.Watches++ })
-	in, err := f.watch(ctx, o)
-	if err == nil && reflect.TypeOf(in) == reflect.TypeOf(watch.NewEmptyWatch()) {
-		err = errNoConnection
+	return persist(ctx, func() (watch.Interface, error) {
+		start := time.Now()
+		f.w.count(func(s *Stats) { s.Watches++ })
+		in, err := f.watch(ctx, o)
+		if err == nil && reflect.TypeOf(in) == reflect.TypeOf(watch.NewEmptyWatch()) {
+			err = errNoConnection
+		}
+		if err != nil {
+			f.failed(ctx, err)
+			return nil, err
+		}
+		if !f.w.enter() { // the tap's goroutine is counted
+			in.Stop()
+			return nil, ErrStopped
+		}
+		t := &tap{ctx: ctx, feed: f, in: in, out: make(chan watch.Event), stop: make(chan struct{}), start: start}
+		if o.TimeoutSeconds != nil {
+			t.limit = time.Duration(*o.TimeoutSeconds)*time.Second + watchGrace
+		}
+		t.unproven = !f.opened()
+		go t.run()
+		return t, nil
+	})
+}
+
+// persist repeats a request while the API server cannot be reached or is
+// overloaded. The reflector would do so too, but after some minutes only once
+// in 30 to 60 s (v0.35.3 reflector.go:NewReflectorWithOptions), and an informer
+// offers no way to change that: a pipeline would stand still for a minute after
+// the server is back. Any other error is the reflector's to handle.
+func persist[T any](ctx context.Context, do func() (T, error)) (T, error) {
+	for delay := minDelay; ; delay = min(2*delay, maxDelay) {
+		v, err := do()
+		if err == nil || !passing(err) || ctx.Err() != nil {
+			return v, err
+		}
+		timer := time.NewTimer(delay/2 + rand.N(delay)) // jitter: not all workers at once
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
 	}
-	if err != nil {
-		f.failed(ctx, err)
-		return nil, err
+}
+
+// passing reports whether err says nothing about the request itself.
+func passing(err error) bool {
+	var answer apierrors.APIStatus
+	if !errors.As(err, &answer) {
+		return !errors.Is(err, ErrStopped) // no answer at all
 	}
-	if !f.w.enter() {
-		in.Stop()
-		return nil, ErrStopped
+	if apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge) {
+		return false // the reflector must ask for another version
 	}
-	f.connected()
-	t := &tap{feed: f, in: in, out: make(chan watch.Event), stop: make(chan struct{}), start: start}
-	if o.TimeoutSeconds != nil {
-		t.limit = time.Duration(*o.TimeoutSeconds)*time.Second + watchGrace
-	}
-	go t.run() // ends by Stop; entered above, so Run waits for it
-	return t, nil
+	return apierrors.IsTooManyRequests(err) || answer.Status().Code >= http.StatusInternalServerError
 }
 
 // pause waits until a refused list may be asked for again.
@@ -189,33 +232,29 @@ func expired(err error) bool { return apierrors.IsResourceExpired(err) || apierr
 
 func refused(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) }
 
-// failed takes note of a request that did not succeed.
+// failed takes note of a request that did not succeed, or of a watch that broke:
+// until there is another watch, nothing is heard.
 func (f *feed) failed(ctx context.Context, err error) {
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return // Run ends, or the reflector gave up
+	if ctx.Err() != nil {
+		return // Run ends
 	}
-	f.mu.Lock()
-	wasLost, wasDenied := f.lost, f.denied
-	f.why = err
 	gone, denied := expired(err), refused(err)
-	if !gone { // a server that says 410 is there
-		f.lost, f.denied = true, denied
-		if denied && f.pauseDenied {
-			f.retryAt = time.Now().Add(forbiddenPause)
-		}
+	f.mu.Lock()
+	wasLost, wasDenied, first := f.lost, f.denied, !f.listed
+	f.why, f.lost, f.relist, f.denied = err, true, false, denied
+	if denied && f.pauseDenied {
+		f.retryAt = time.Now().Add(forbiddenPause)
 	}
-	first := !f.listed
 	f.mu.Unlock()
 
 	w := f.w
 	w.mu.Lock()
 	defer w.unlock()
-	switch {
-	case gone:
+	if gone {
 		w.stats.Expired++
 		w.note(Notice{Kind: NoticeExpired, Resource: f.resource, Err: err})
-		return
-	case denied && !wasDenied:
+	}
+	if denied && !wasDenied {
 		w.note(Notice{Kind: NoticeForbidden, Resource: f.resource, Err: err})
 	}
 	if denied && first {
@@ -242,7 +281,7 @@ func (f *feed) relisted(l runtime.Object, first bool) {
 		}
 	}
 	again, why := f.listed, f.why
-	f.listed, f.why, f.denied = true, nil, false
+	f.listed, f.relist, f.why, f.denied = true, true, nil, false
 	f.mu.Unlock()
 	if !first {
 		return
@@ -258,7 +297,19 @@ func (f *feed) relisted(l runtime.Object, first bool) {
 	}
 }
 
-// connected takes note of a watch that began.
+// opened takes note of a watch that began. It reports whether that is contact:
+// a watch that resumes may be told that its version has expired.
+func (f *feed) opened() bool {
+	f.mu.Lock()
+	contact := !f.lost || f.relist
+	f.mu.Unlock()
+	if contact {
+		f.connected()
+	}
+	return contact
+}
+
+// connected takes note of contact with the API server.
 func (f *feed) connected() {
 	f.mu.Lock()
 	wasLost, pods := f.lost, f.pods
@@ -274,21 +325,6 @@ func (f *feed) connected() {
 	if f.resource == podResource {
 		w.setFresh(pods)
 	}
-}
-
-// broke takes note of an error inside a watch; the reflector will list again.
-func (f *feed) broke(err error) {
-	f.mu.Lock()
-	f.why = err
-	f.mu.Unlock()
-	if !expired(err) {
-		return
-	}
-	w := f.w
-	w.mu.Lock()
-	defer w.unlock()
-	w.stats.Expired++
-	w.note(Notice{Kind: NoticeExpired, Resource: f.resource, Err: err})
 }
 
 func (w *Watcher) count(f func(*Stats)) {

@@ -1,6 +1,7 @@
 package podwatch
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"sync"
@@ -20,6 +21,7 @@ var errShortWatch = errors.New("the watch ended at once and brought nothing")
 // once, makes it log a warning and list again (v0.35.3 reflector.go:watch). The
 // tap turns both into an expired watch: the same list, without the log line.
 type tap struct {
+	ctx   context.Context // of the request: after its end nothing is trouble
 	feed  *feed
 	in    watch.Interface
 	out   chan watch.Event
@@ -27,7 +29,15 @@ type tap struct {
 	once  sync.Once
 	start time.Time
 	limit time.Duration // 0: none
+
+	// unproven: the watch resumes after trouble. It counts as contact when it
+	// brings something or stands for a while, not when it is told at once that
+	// its version has expired.
+	unproven bool
 }
+
+// proof is how long a watch stands before it counts as contact.
+const proof = time.Second
 
 // ResultChan returns the channel of what the watch brings.
 func (t *tap) ResultChan() <-chan watch.Event { return t.out }
@@ -45,6 +55,12 @@ func (t *tap) run() {
 		defer timer.Stop()
 		overdue = timer.C
 	}
+	var proven <-chan time.Time
+	if t.unproven {
+		timer := time.NewTimer(proof)
+		defer timer.Stop()
+		proven = timer.C
+	}
 	for n := 0; ; n++ {
 		var ev watch.Event
 		var ok bool
@@ -53,6 +69,10 @@ func (t *tap) run() {
 			return
 		case <-overdue:
 			return
+		case <-proven:
+			t.feed.connected()
+			n--
+			continue
 		case ev, ok = <-t.in.ResultChan():
 		}
 		switch {
@@ -62,6 +82,9 @@ func (t *tap) run() {
 			return
 		case ev.Type == watch.Error:
 			ev = t.broken(apierrors.FromObject(ev.Object))
+		case t.unproven:
+			t.unproven = false
+			t.feed.connected()
 		}
 		select {
 		case <-t.stop:
@@ -74,7 +97,7 @@ func (t *tap) run() {
 // broken reports err and returns what the reflector is to make of it. 410 and
 // 429 it knows.
 func (t *tap) broken(err error) watch.Event {
-	t.feed.broke(err)
+	t.feed.failed(t.ctx, err)
 	var known apierrors.APIStatus
 	if errors.As(err, &known) && (expired(err) || apierrors.IsTooManyRequests(err)) {
 		s := known.Status()
