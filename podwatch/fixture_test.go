@@ -108,7 +108,16 @@ func pod(name string) *corev1.Pod {
 	}
 }
 
+// create makes a pod and waits until the watch has shown it, as patch and delete
+// do; hurry does not wait.
 func (b *bench) create(name string) *corev1.Pod {
+	b.t.Helper()
+	p := b.hurry(name)
+	synctest.Wait()
+	return p
+}
+
+func (b *bench) hurry(name string) *corev1.Pod {
 	b.t.Helper()
 	p, err := b.client.CoreV1().Pods(ns).Create(b.t.Context(), pod(name), metav1.CreateOptions{})
 	if err != nil {
@@ -123,6 +132,7 @@ func (b *bench) patch(name, patch string) *corev1.Pod {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	synctest.Wait()
 	return p
 }
 
@@ -138,6 +148,7 @@ func (b *bench) delete(name string) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	synctest.Wait()
 }
 
 func (b *bench) event(p *corev1.Pod, name, reason string) *corev1.Event {
@@ -177,6 +188,16 @@ func (b *bench) whileDown(f func()) {
 	f()
 	settle(time.Minute)
 	b.cluster.Fault(nil)
+	settle(time.Minute)
+}
+
+// relist makes the watches expire.
+func (b *bench) relist() {
+	b.event(&corev1.Pod{}, fmt.Sprintf("e%d", time.Now().UnixNano()), "Unrelated") // history moves on
+	synctest.Wait()
+	b.event(&corev1.Pod{}, fmt.Sprintf("f%d", time.Now().UnixNano()), "Unrelated")
+	b.cluster.Compact()
+	b.cluster.DropWatches(nil)
 	settle(time.Minute)
 }
 

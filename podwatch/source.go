@@ -32,11 +32,17 @@ const (
 	watchGrace = 30 * time.Second
 	// forbiddenPause is how long a refused Event list is not asked for again.
 	forbiddenPause = 5 * time.Minute
+	// patience is how long a request may go unanswered before what is known
+	// counts as stale. client-go repeats broken requests by itself, in silence.
+	patience = 5 * time.Second
 	// minDelay and maxDelay bound the pause between two tries to reach the API
 	// server.
 	minDelay = 500 * time.Millisecond
 	maxDelay = 8 * time.Second
 )
+
+// errNoAnswer is a request that the API server has not answered for a while.
+var errNoAnswer = errors.New("the API server does not answer")
 
 // errNoConnection is a watch that client-go opened "empty": the connection broke
 // or timed out before an answer (rest/request.go:Watch, v0.35.3).
@@ -138,6 +144,7 @@ func (f *feed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runti
 	o.LabelSelector, o.FieldSelector = f.labels, f.fields
 	return persist(ctx, func() (runtime.Object, error) {
 		f.w.count(func(s *Stats) { s.Lists++ })
+		defer f.await(ctx)()
 		lctx, cancel := context.WithTimeout(ctx, listTimeout)
 		defer cancel()
 		l, err := f.list(lctx, o)
@@ -156,7 +163,9 @@ func (f *feed) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watc
 	return persist(ctx, func() (watch.Interface, error) {
 		start := time.Now()
 		f.w.count(func(s *Stats) { s.Watches++ })
+		answered := f.await(ctx)
 		in, err := f.watch(ctx, o)
+		answered()
 		if err == nil && reflect.TypeOf(in) == reflect.TypeOf(watch.NewEmptyWatch()) {
 			err = errNoConnection
 		}
@@ -231,6 +240,18 @@ func (f *feed) pause(ctx context.Context) error {
 func expired(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
 
 func refused(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) }
+
+// await takes note of a request that is not answered soon. The function it
+// returns ends the wait.
+func (f *feed) await(ctx context.Context) (answered func()) {
+	timer := time.AfterFunc(patience, func() {
+		if f.w.enter() {
+			defer f.w.wg.Done()
+			f.failed(ctx, errNoAnswer)
+		}
+	})
+	return func() { timer.Stop() }
+}
 
 // failed takes note of a request that did not succeed, or of a watch that broke:
 // until there is another watch, nothing is heard.

@@ -30,13 +30,12 @@ type tap struct {
 	start time.Time
 	limit time.Duration // 0: none
 
-	// unproven: the watch resumes after trouble. It counts as contact when it
-	// brings something or stands for a while, not when it is told at once that
-	// its version has expired.
+	// unproven: the watch resumes after trouble. It may be told at once that its
+	// version has expired, and what it brings first is what was missed.
 	unproven bool
 }
 
-// proof is how long a watch stands before it counts as contact.
+// proof is how long a watch that resumes must stand to count as contact.
 const proof = time.Second
 
 // ResultChan returns the channel of what the watch brings.
@@ -82,9 +81,6 @@ func (t *tap) run() {
 			return
 		case ev.Type == watch.Error:
 			ev = t.broken(apierrors.FromObject(ev.Object))
-		case t.unproven:
-			t.unproven = false
-			t.feed.connected()
 		}
 		select {
 		case <-t.stop:
