@@ -31,9 +31,8 @@ const (
 	// Stale: the watch has lost contact with the API server; what was said may
 	// be old.
 	Stale metav1.StatusReason = "Stale"
-	// Fresh: contact is there again. After a relist it comes behind what the
-	// relist brought for this pod; when the watch could resume, what was missed
-	// follows at once.
+	// Fresh: contact is there again. After a new list it comes behind what the
+	// list brought for this pod; when the watch could resume, a second later.
 	Fresh metav1.StatusReason = "Fresh"
 	// Closed: the tracking has ended; no call follows.
 	Closed metav1.StatusReason = "Closed"
