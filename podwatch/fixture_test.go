@@ -128,11 +128,17 @@ func (b *bench) hurry(name string) *corev1.Pod {
 
 func (b *bench) patch(name, patch string) *corev1.Pod {
 	b.t.Helper()
+	p := b.patchOnly(name, patch)
+	synctest.Wait()
+	return p
+}
+
+func (b *bench) patchOnly(name, patch string) *corev1.Pod {
+	b.t.Helper()
 	p, err := b.client.CoreV1().Pods(ns).Patch(b.t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	synctest.Wait()
 	return p
 }
 
