@@ -36,6 +36,7 @@ type bench struct {
 	cluster *testutil.Cluster
 	client  kubernetes.Interface
 	notices *notices
+	fault   func(*http.Request) testutil.Fault
 }
 
 func inBubble(t *testing.T, f func(t *testing.T, b *bench)) {
@@ -183,18 +184,33 @@ func (b *bench) requests(verb, resource string) (n int) {
 // whileDown breaks the watches, refuses new ones for a minute while f runs, and
 // waits until the watcher has come back.
 func (b *bench) whileDown(f func()) {
-	b.cluster.Fault(func(r *http.Request) testutil.Fault {
-		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "s") { // lists and watches
-			return testutil.Fault{Err: &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}}
-		}
-		return testutil.Fault{}
-	})
+	b.answer(isListOrWatch, testutil.Fault{Err: &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}})
 	b.cluster.DropWatches(io.ErrUnexpectedEOF)
 	settle(time.Second)
 	f()
 	settle(time.Minute)
-	b.cluster.Fault(nil)
+	b.answer(isListOrWatch, testutil.Fault{})
 	settle(time.Minute)
+}
+
+func isListOrWatch(r *http.Request) bool {
+	return r.Method == http.MethodGet && (strings.HasSuffix(r.URL.Path, "/pods") || strings.HasSuffix(r.URL.Path, "/events"))
+}
+
+// answer has requests that match fail in that way from now on; what answer said
+// of other requests before still holds.
+func (b *bench) answer(match func(*http.Request) bool, f testutil.Fault) {
+	before := b.fault
+	b.fault = func(r *http.Request) testutil.Fault {
+		switch {
+		case match(r):
+			return f
+		case before != nil:
+			return before(r)
+		}
+		return testutil.Fault{}
+	}
+	b.cluster.Fault(b.fault)
 }
 
 // relist makes the watches expire.

@@ -258,12 +258,7 @@ func TestALiveGetIsRepeatedUntilItIsAnswered(t *testing.T) {
 		b.track(w, "a", &r)
 		b.create("a")
 		r.want(t, "ADDED pod")
-		b.cluster.Fault(func(q *http.Request) testutil.Fault {
-			if isGet(q) {
-				return testutil.Fault{Status: http.StatusInternalServerError, Reason: metav1.StatusReasonInternalError}
-			}
-			return testutil.Fault{}
-		})
+		b.answer(isGet, testutil.Fault{Status: http.StatusInternalServerError, Reason: metav1.StatusReasonInternalError})
 		b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
 		settle(time.Hour)
 		r.want(t)
@@ -285,17 +280,17 @@ func TestWithoutThePermissionToGetTheWatchIsBelieved(t *testing.T) {
 		b.track(w, "missed", &missed)
 		b.create("left")
 		b.create("missed")
-		b.cluster.Fault(func(q *http.Request) testutil.Fault {
-			if isGet(q) {
-				return testutil.Fault{Status: http.StatusForbidden, Reason: metav1.StatusReasonForbidden}
-			}
-			return testutil.Fault{}
-		})
+		b.answer(isGet, testutil.Fault{Status: http.StatusForbidden, Reason: metav1.StatusReasonForbidden})
 		b.patch("left", `{"metadata":{"labels":{"app":"x"}}}`)
 		left.want(t, "ADDED pod", "ERROR OutOfScope")
 		b.notices.want(t, "forbidden pods default/left", "out-of-scope pods default/left")
-		b.delete("missed")
-		missed.want(t, "ADDED pod", "DELETED pod")
+		b.whileDown(func() {
+			b.patch("missed", `{"metadata":{"labels":{"app":"x"}}}`)
+			b.cluster.Compact()
+		})
+		missed.want(t, "ADDED pod", "ERROR Stale", "DELETED pod", "ERROR Fresh")
+		b.patch("missed", `{"metadata":{"labels":{"app":"ci"}}}`)
+		missed.want(t) // its end was said, and stays so
 	})
 }
 
