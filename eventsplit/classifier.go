@@ -1,8 +1,6 @@
 package eventsplit
 
 import (
-	"time"
-
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -18,7 +16,7 @@ type classifier struct {
 func (c *classifier) readPod(p *corev1.Pod) {
 	c.found = map[*slot]*Failure{}
 	if c.pod = podCause(p); c.pod == nil && p.DeletionTimestamp != nil {
-		c.pod = &Failure{Class: ClassDeleted, Message: "the pod was deleted", Since: p.DeletionTimestamp.Time}
+		c.pod = &Failure{Class: ClassDeleted, Message: msgDeleted, Since: p.DeletionTimestamp.Time}
 	}
 	if c.pod == nil {
 		c.pod = podWaiting(p)
@@ -67,8 +65,8 @@ func (c *classifier) readEvent(e *corev1.Event) {
 		sl.explained(e)
 		return
 	}
-	if f, rank := classifyEvent(e); f != nil && e.Type == corev1.EventTypeWarning && rank >= c.event.rank {
-		c.event = explanation{event: e, failure: f, rank: rank, at: time.Time{}}
+	if f, rank := classifyEvent(e); f != nil && e.InvolvedObject.FieldPath == "" && e.Type == corev1.EventTypeWarning && rank >= c.event.rank {
+		c.event.take(e, f, rank)
 	}
 }
 

@@ -92,7 +92,9 @@ func (s *Splitter) takeEvent(e *corev1.Event) {
 	sl := s.routeEvent(e)
 	if sl == nil {
 		s.whole.append(Entry{Time: eventTime(e), Event: e})
-		s.explainPod(e)
+		if e.InvolvedObject.FieldPath == "" { // else it is a container's, and which is not known
+			s.explainPod(e)
+		}
 		return
 	}
 	sl.append(Entry{Time: eventTime(e), Event: e})
@@ -137,11 +139,18 @@ func (s *Splitter) explainPod(e *corev1.Event) {
 	f, rank := classifyEvent(e)
 	switch {
 	case f == nil:
-		return
 	case isDisruption(f.Class):
-		s.whole.hint = f
+		s.whole.hint, s.whole.hintAt = f, time.Now()
 	case rank >= s.whole.event.rank || !s.whole.event.current(time.Now()):
-		s.whole.event = explanation{event: e, failure: f, rank: rank, at: time.Now()}
+		s.whole.event.take(e, f, rank)
+	}
+}
+
+// take replaces the explanation; a repetition is the same one, newly confirmed.
+func (x *explanation) take(e *corev1.Event, f *Failure, rank int) {
+	x.at = time.Now()
+	if old := x.failure; old == nil || old.Class != f.Class || old.Reason != f.Reason || old.Message != f.Message {
+		x.event, x.failure, x.rank = e, f, rank
 	}
 }
 
@@ -158,7 +167,7 @@ func (s *slot) explained(e *corev1.Event) {
 	if f == nil || isDisruption(f.Class) || rank < s.explain.rank {
 		return
 	}
-	s.explain = explanation{event: e, failure: f, rank: rank, at: time.Now()}
+	s.explain.take(e, f, rank)
 }
 
 // routeEvent finds the slot an Event speaks of; nil is the pod. An aggregated

@@ -20,7 +20,7 @@ func (f *Failure) Error() string {
 	if words == "" && f.Reason != "" && f.Class != ClassUnknownSlot && f.Class != ClassLost {
 		words = f.Reason
 	}
-	if words != "" && !strings.EqualFold(words, "the pod was deleted") {
+	if words != "" && words != msgDeleted {
 		b.WriteString(": " + words)
 	}
 	if h := hints[f.Cause]; h != "" {

@@ -11,8 +11,9 @@ import (
 // whole is what is known of the pod itself.
 type whole struct {
 	timeline
-	cause     *Failure  // sticky: what befell the pod, told by its earliest signal
-	hint      *Failure  // an Event told of a disruption that the pod does not show yet
+	cause     *Failure // sticky: what befell the pod, told by its earliest signal
+	hint      *Failure // an Event told of a disruption that the pod does not show yet
+	hintAt    time.Time
 	requested time.Time // when the deletion was asked for
 	gone      bool      // deleted, replaced, or out of scope: nothing more will be heard
 	ended     bool      // phase Succeeded or Failed
@@ -21,7 +22,24 @@ type whole struct {
 	waiting  *Failure
 	patience patience
 	outcome  *Outcome
+	unclean  *Failure // it ended by itself, and that is no outcome
 }
+
+// hintLapse is how long an Event about a disruption explains a deletion: a node
+// that does not answer is given 5 minutes before its pods are deleted.
+const hintLapse = 10 * time.Minute
+
+// deletion is why a pod was deleted, as far as anything told.
+func (w *whole) deletion(plain *Failure) *Failure {
+	if w.hint == nil || time.Since(w.hintAt) > hintLapse {
+		return plain
+	}
+	f := *w.hint
+	f.MayRecover = false
+	return &f
+}
+
+const msgDeleted = "the pod was deleted"
 
 // over tells whether no container of the pod starts any more.
 func (s *Splitter) over() bool {
@@ -57,7 +75,7 @@ func (s *Splitter) takePod(pod *corev1.Pod, deleted bool) bool {
 		s.takeVersion(pod)
 	}
 	if deleted {
-		s.lose(&Failure{Class: ClassDeleted, Message: "the pod was deleted"})
+		s.lose(&Failure{Class: ClassDeleted, Message: msgDeleted})
 	}
 	return true
 }
@@ -83,9 +101,7 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	w.ended = pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 	if w.cause == nil {
 		if w.cause = podCause(pod); w.cause == nil && pod.DeletionTimestamp != nil {
-			if w.cause = w.hint; w.cause == nil {
-				w.cause = &Failure{Class: ClassDeleted, Message: "the pod was deleted", Since: pod.DeletionTimestamp.Time}
-			}
+			w.cause = w.deletion(&Failure{Class: ClassDeleted, Message: msgDeleted, Since: pod.DeletionTimestamp.Time})
 		}
 	}
 	if d := pod.DeletionTimestamp; d != nil {
@@ -151,8 +167,8 @@ func (s *Splitter) lose(why *Failure) {
 	}
 	w.gone = true
 	if w.cause == nil && !w.ended {
-		if w.cause = why; w.hint != nil && why.Class == ClassDeleted {
-			w.cause = w.hint
+		if w.cause = why; why.Class == ClassDeleted {
+			w.cause = w.deletion(why)
 		}
 	}
 }
@@ -298,22 +314,27 @@ func (s *Splitter) podState() State {
 }
 
 // concludePod says how a pod ended by itself. Kubernetes calls it Succeeded, too,
-// when the placeholder of a failed swap was the last container to end.
+// when the placeholder of a failed swap was the last container to end, and Failed
+// when nobody knows how its containers ended.
 func (s *Splitter) concludePod(st *State) {
-	for _, sl := range s.order {
-		if !sl.verdict.IsZero() {
-			st.Final = s.whole.gone
-			return
+	w := &s.whole
+	if w.outcome == nil && w.unclean == nil {
+		for _, sl := range s.order {
+			if !w.gone && (!sl.verdict.IsZero() || !sl.lostAt.IsZero()) {
+				st.Final = false // one of its containers is not decided yet
+				return
+			}
+			if f := sl.failure; f != nil && w.unclean == nil && (f.Class == ClassLost || sl.swapped() && sl.work() == nil) {
+				w.unclean = f
+			}
 		}
-		if sl.failure != nil && sl.swapped() && sl.work() == nil {
-			st.Failure = sl.failure
-			return
+		if o := s.podOutcome(); w.unclean == nil && (o.ExitCode != 0 || s.pod.Status.Phase == corev1.PodSucceeded) {
+			w.outcome = o
+		} else if w.unclean == nil {
+			w.unclean = &Failure{Class: ClassOther, Reason: string(corev1.PodFailed), Message: s.pod.Status.Message}
 		}
 	}
-	if s.whole.outcome == nil {
-		s.whole.outcome = s.podOutcome()
-	}
-	st.Outcome = s.whole.outcome
+	st.Outcome, st.Failure = w.outcome, w.unclean
 }
 
 func (s *Splitter) podOutcome() *Outcome {

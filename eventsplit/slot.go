@@ -18,7 +18,7 @@ type run struct {
 	image, imageID string
 	specImage      string // the spec's image in the version that first showed it; "" when only lastState did
 	placeholder    bool
-	restarts       int32  // the status' restartCount
+	restarts       int32 // the status' restartCount
 	started        time.Time
 	ended          bool
 	lost           bool // it ended, nobody knows how
@@ -306,6 +306,10 @@ func (s *slot) countMissed(st *corev1.ContainerStatus, id string) {
 		before--
 	}
 	if missed := before - s.seen; missed > 0 {
+		if old := s.current(); old != nil {
+			old.ended = true
+			s.sayEnded(old)
+		}
 		s.append(Entry{Time: time.Now(), Missed: int(missed)})
 	}
 }

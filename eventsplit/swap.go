@@ -10,7 +10,8 @@ import (
 
 // swapRecord is a swap whose patch was called, and not refused.
 type swapRecord struct {
-	from *run // what it replaces
+	from    *run // what it replaces
+	unknown bool // whether the patch was applied is not known
 }
 
 // Swap makes a pod run a step's image where a placeholder runs, or another image
@@ -32,7 +33,8 @@ type swapRecord struct {
 // may be swapped in one patch; two swaps of one slot wait for each other. The pod
 // that patch returns is kept and must not be changed; nil is allowed, and then the
 // watch must tell.
-func (s *Splitter) Swap(ctx context.Context, patch func(context.Context) (*corev1.Pod, error), slots ...string) error {
+func (s *Splitter) Swap(ctx context.Context, patch func(context.Context) (*corev1.Pod, error), slots ...string) (err error) {
+	names := slots
 	if len(slots) == 0 {
 		return &Failure{Class: ClassInvalid, Message: "a swap needs at least one container"}
 	}
@@ -49,28 +51,22 @@ func (s *Splitter) Swap(ctx context.Context, patch func(context.Context) (*corev
 	if err != nil {
 		return err
 	}
-	var answer swapAnswer // of a patch that panics: unknown
-	defer func() { s.endSwap(swapped, undo, answer) }()
-
-	pod, err := patch(ctx)
-	answer = answerOf(err)
-	if err != nil {
-		f := ClassifyAPIError(err)
-		if len(slots) == 1 {
-			f.Slot = slots[0]
+	answer := swapUnknown // so it is if patch panics
+	var pod *corev1.Pod
+	defer func() {
+		if e := s.endSwap(swapped, undo, answer, pod); err == nil {
+			err = e
 		}
-		return f
+	}()
+	pod, err = patch(ctx)
+	if answer = answerOf(err); err != nil {
+		f := ClassifyAPIError(err)
+		if len(names) == 1 && f.Slot == "" {
+			f.Slot = names[0]
+		}
+		pod, err = nil, f
 	}
-	if pod == nil {
-		return nil
-	}
-	unchanged := s.unchanged(pod, swapped)
-	s.handlePod(pod, false)
-	if unchanged != nil {
-		answer = swapRefused
-		return unchanged
-	}
-	return nil
+	return err
 }
 
 // swapAnswer is what a patch came to.
@@ -121,23 +117,43 @@ func (s *Splitter) recordSwap(slots []*slot) []*swapRecord {
 	return undo
 }
 
-// endSwap undoes the record of a patch that was refused.
-func (s *Splitter) endSwap(slots []*slot, undo []*swapRecord, answer swapAnswer) {
+// endSwap takes in what a patch came to. The record of a patch that was refused,
+// or that left an image as it was, is undone; the latter is returned as an error.
+func (s *Splitter) endSwap(slots []*slot, undo []*swapRecord, answer swapAnswer, pod *corev1.Pod) error {
+	var unchanged []error
 	s.update(func() {
+		if pod != nil && pod.Name == s.name && pod.Namespace == s.namespace {
+			for i, sl := range slots {
+				if image, ok := imageOf(pod, sl.name); ok && sl.swap.from.specImage == image {
+					if before := undo[i]; before == nil || !before.unknown || before.from == sl.swap.from {
+						unchanged = append(unchanged, &Failure{Class: ClassUnchanged, Slot: sl.name, Image: image})
+					} // else the try before, whose answer was lost, was applied
+					sl.swap, sl.verdict = undo[i], time.Time{}
+				}
+			}
+			s.takePod(pod, false)
+		}
 		for i, sl := range slots {
 			sl.swapping = false
-			if answer == swapRefused && sl.swap != nil && !sl.patched() {
+			switch {
+			case answer == swapUnknown && sl.swap != nil:
+				sl.swap.unknown = true
+			case answer == swapRefused && !sl.patched():
 				sl.swap, sl.verdict = undo[i], time.Time{}
 			}
 			sl.broadcast()
 		}
 	})
+	if len(unchanged) == 1 {
+		return unchanged[0]
+	}
+	return errors.Join(unchanged...)
 }
 
 // patched tells whether the spec shows that the image differs from the one that
 // the swap is to replace.
 func (s *slot) patched() bool {
-	return s.spec != nil && s.spec.Image != s.swap.from.specImage
+	return s.spec != nil && s.swap != nil && s.spec.Image != s.swap.from.specImage
 }
 
 // swappable returns the first slot that cannot be swapped yet, or why one never
@@ -175,24 +191,6 @@ func (s *Splitter) neverSwappable(sl *slot) error {
 		return endedFailure(*sl.cur)
 	}
 	return nil
-}
-
-// unchanged tells which slot a patch left with the image that runs there.
-func (s *Splitter) unchanged(pod *corev1.Pod, slots []*slot) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var fs []error
-	for _, sl := range slots {
-		image, ok := imageOf(pod, sl.name)
-		if !ok || image != sl.swap.from.specImage || sl.current() != sl.swap.from {
-			continue
-		}
-		fs = append(fs, &Failure{Class: ClassUnchanged, Slot: sl.name, Image: image})
-	}
-	if len(fs) == 1 {
-		return fs[0]
-	}
-	return errors.Join(fs...)
 }
 
 func imageOf(pod *corev1.Pod, slot string) (string, bool) {

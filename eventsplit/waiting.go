@@ -65,6 +65,9 @@ func (s *Splitter) waitingKey(sl *slot) waitingKey {
 	if reason == "" {
 		reason = sl.waitReason
 	}
+	if reason == "" {
+		reason = string(corev1.PodPending)
+	}
 	return waitingKey{source: waitsForStart, reason: reason}
 }
 
