@@ -88,7 +88,7 @@ func (s *Splitter) settle(now time.Time) (asks []ask) {
 	w := &s.whole
 	s.rewaitPod(now)
 	if w.patience.over(now) && w.cause == nil && w.waiting != nil {
-		w.cause, w.waiting = final(w.waiting), nil
+		w.cause, w.waiting, w.patience = final(w.waiting), nil, patience{}
 	}
 	asks = w.patience.question(w.waiting, asks)
 	for _, sl := range s.order {
@@ -130,6 +130,12 @@ func (s *Splitter) judge(sl *slot, now time.Time) {
 	}
 	s.rewait(sl, now)
 	r := sl.work()
+	if r == nil || r.ended {
+		sl.lostAt = time.Time{}
+	}
+	if r != nil {
+		sl.verdict = time.Time{}
+	}
 	switch {
 	case r == nil:
 		s.judgeUnrun(sl, now)
@@ -157,12 +163,12 @@ func (s *Splitter) judgeRunning(sl *slot, r *run, now time.Time) {
 	case !s.whole.gone && now.Before(sl.lostAt):
 		return
 	}
+	sl.sayStarted(r)
 	r.ended, r.lost, r.judged = true, true, true
 	sl.failure = s.lostFailure(sl)
 }
 
 func (s *Splitter) judgeEnded(sl *slot, r *run, now time.Time) {
-	sl.lostAt = time.Time{}
 	sl.sayStarted(r)
 	if !r.judged {
 		r.judged = true
@@ -281,7 +287,7 @@ func (s *Splitter) derive(sl *slot) (State, time.Time) {
 	}
 	r.saidEnded = true
 	st.Phase, st.Outcome = PhaseEnded, r.outcome
-	st.Final = st.Final || s.over() || !s.wouldRestart(sl, r)
+	st.Final = st.Final || s.over() || !s.wouldRestart(sl, r) && !restartsAll(s.pod)
 	var at time.Time
 	if r.outcome != nil {
 		at = r.outcome.Finished

@@ -98,7 +98,7 @@ func compareVersions(a, b string) int {
 func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	s.pod = pod
 	w := &s.whole
-	w.ended = pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+	w.ended = w.ended || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 	if w.cause == nil {
 		if w.cause = podCause(pod); w.cause == nil && pod.DeletionTimestamp != nil {
 			w.cause = w.deletion(&Failure{Class: ClassDeleted, Message: msgDeleted, Since: pod.DeletionTimestamp.Time})

@@ -65,3 +65,22 @@ func mayRestart(pod *corev1.Pod, c *corev1.Container, kind Kind) bool {
 	}
 	return false
 }
+
+// restartsAll tells whether a container of the pod may make the kubelet restart
+// all of them (RestartAllContainersOnContainerExits, on by default from v1.36), so
+// that no end is the last one while the pod lives.
+func restartsAll(pod *corev1.Pod) bool {
+	if pod == nil {
+		return false
+	}
+	for _, cs := range [2][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range cs {
+			for j := range cs[i].RestartPolicyRules {
+				if cs[i].RestartPolicyRules[j].Action == corev1.ContainerRestartRuleActionRestartAllContainers {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}

@@ -335,7 +335,7 @@ func (s *slot) sayStarted(r *run) {
 	if r.saidStarted || r.neverStarted || !s.maySpeakOf(r) {
 		return
 	}
-	var at time.Time
+	at := r.started
 	if r.outcome != nil {
 		at = r.outcome.Started
 	}

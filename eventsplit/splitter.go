@@ -205,7 +205,7 @@ func (s *Splitter) slot(name string) *slot {
 func (s *Splitter) arm(now time.Time) {
 	var next time.Time
 	earliest := func(t time.Time) {
-		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
+		if t.After(now) && (next.IsZero() || t.Before(next)) { // what is past was judged
 			next = t
 		}
 	}

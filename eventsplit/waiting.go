@@ -46,7 +46,7 @@ func (s *Splitter) rewait(sl *slot, now time.Time) {
 func (s *Splitter) waitingKey(sl *slot) waitingKey {
 	r, rep := sl.work(), sl.replaced()
 	switch {
-	case r != nil && (!r.ended || sl.status != statusWaiting):
+	case r != nil && (!r.ended || sl.status != statusWaiting || s.over()):
 		return waitingKey{}
 	case sl.status == statusWaiting && !isProgress(sl.waitReason):
 		return waitingKey{
