@@ -93,7 +93,7 @@ func (s *Splitter) settle(now time.Time) (asks []ask) {
 	asks = w.patience.question(w.waiting, asks)
 	for _, sl := range s.order {
 		s.judge(sl, now)
-		if sl.cur.Failure != nil { // said, and never taken back
+		if sl.cur.Failure != nil { // it was said, and is never taken back
 			st := *sl.cur
 			st.Stale = s.stale
 			sl.publish(st, time.Time{}, false)

@@ -96,8 +96,9 @@ func compareVersions(a, b string) int {
 }
 
 func (s *Splitter) takeVersion(pod *corev1.Pod) {
-	s.pod = pod
 	w := &s.whole
+	given := s.pod == nil && w.cause != nil // up, before the pod came; that stays said
+	s.pod = pod
 	w.ended = w.ended || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 	if w.cause == nil {
 		if w.cause = podCause(pod); w.cause == nil && pod.DeletionTimestamp != nil {
@@ -111,6 +112,11 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 		}
 	}
 	s.takeSpec(pod)
+	if given {
+		for _, sl := range s.order {
+			sl.failure = s.podFailure(sl)
+		}
+	}
 	s.takeStatuses(pod.Status.InitContainerStatuses)
 	s.takeStatuses(pod.Status.ContainerStatuses)
 	s.takeStatuses(pod.Status.EphemeralContainerStatuses)

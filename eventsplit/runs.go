@@ -7,8 +7,8 @@ import (
 
 // IsPlaceholder tells whether a run of a slot, by its containerID, is a
 // placeholder's. It answers from memory, and the same before and after Handle took
-// in the pod that first shows the run: one not seen yet is a placeholder when it
-// would be the first of a slot that Options.Placeholder declares.
+// in the pod that first shows the run: of a slot that Options.Placeholder declares
+// and of which no run is known, the first one asked about is the placeholder.
 func (s *Splitter) IsPlaceholder(slot, containerID string) bool {
 	sl := s.slot(slot)
 	s.mu.Lock()
@@ -16,13 +16,16 @@ func (s *Splitter) IsPlaceholder(slot, containerID string) bool {
 	if i := sl.find(containerID); i >= 0 {
 		return sl.runs[i].placeholder
 	}
-	if !sl.declared {
+	if !sl.declared || containerID == "" {
 		return false
 	}
 	rep := sl.replaced()
 	switch {
 	case len(sl.runs) == 0:
-		return true
+		if sl.presumed == "" {
+			sl.presumed = containerID
+		}
+		return sl.presumed == containerID
 	case rep == nil || !rep.placeholder || sl.swapped():
 		return false
 	}

@@ -48,9 +48,10 @@ type slot struct {
 	declared bool              // Options.Placeholder says that its first run is a placeholder
 	spec     *corev1.Container // nil: the pod's spec does not have it, or is unknown
 
-	runs []*run
-	from int // State speaks of runs[from:] only: placeholders and replaced runs come before
-	seen int32
+	presumed string // the placeholder, as long as Handle has not seen a run
+	runs     []*run
+	from     int // State speaks of runs[from:] only: placeholders and replaced runs come before
+	seen     int32
 
 	status      slotStatus
 	waitReason  string
