@@ -1,13 +1,16 @@
 package eventsplit
 
 import (
+	"context"
 	"fmt"
 	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
@@ -32,10 +35,12 @@ func FuzzAnySequenceKeepsTheInvariants(f *testing.F) {
 			fz := newFuzzer(t, data)
 			for len(fz.data) > 0 {
 				fz.step()
+				synctest.Wait() // a swap that was held back may call its patch now
 				fz.check()
 			}
 			fz.s.Close()
 			fz.check()
+			fz.wg.Wait()
 		})
 	})
 }
@@ -44,6 +49,7 @@ type fuzzer struct {
 	t            *testing.T
 	data         []byte
 	s            *Splitter
+	wg           sync.WaitGroup
 	pod          *corev1.Pod
 	failures     map[string]*Failure // by slot: sticky
 	placeholders map[string]bool     // by slot/ID: the answer given
@@ -101,9 +107,40 @@ func (fz *fuzzer) step() {
 	case op < 244:
 		reasons := []metav1.StatusReason{"Stale", "Fresh", "OutOfScope", "Nonsense"}
 		fz.s.Handle(watch.Event{Type: watch.Error, Object: &metav1.Status{Reason: reasons[op-240]}})
+	case op < 254:
+		fz.swap()
 	default:
 		fz.s.Handle(watch.Event{Type: watch.Bookmark, Object: &corev1.Pod{}})
 	}
+}
+
+// swap patches the image of a container, or not, and gets any answer.
+func (fz *fuzzer) swap() {
+	c := &fz.pod.Spec.Containers[fz.byte()%2]
+	image := []string{"pause", "step", "other"}[fz.byte()%3]
+	answer := fz.byte()
+	name := c.Name
+	fz.wg.Go(func() {
+		err := fz.s.Swap(fz.t.Context(), func(context.Context) (*corev1.Pod, error) {
+			switch answer % 5 {
+			case 0:
+				return nil, apierrors.NewForbidden(corev1.Resource("pods"), testPod, nil)
+			case 1:
+				return nil, errNet
+			case 2:
+				c.Image = image
+				return nil, errNet
+			case 3:
+				c.Image = image
+				return nil, nil
+			}
+			c.Image = image
+			return fz.pod.DeepCopy(), nil
+		}, name)
+		if err == nil && answer%5 < 3 {
+			fz.t.Errorf("a patch that failed made a swap")
+		}
+	})
 }
 
 func (fz *fuzzer) mutate() {

@@ -47,6 +47,10 @@ func (f *Failure) what() string {
 		return "the swap left " + image + " as it was, so nothing restarts"
 	case ClassProgress:
 		return "waiting for " + image
+	case ClassTransient:
+		if text := transientTexts[f.Cause]; text != "" {
+			return text
+		}
 	case ClassConfig, ClassCreate, ClassStart:
 		return classTexts[f.Class] + " (" + image + ")"
 	}
@@ -107,7 +111,14 @@ var classTexts = map[Class]string{
 	ClassNotFound:      "it does not exist",
 	ClassExists:        "it exists already",
 	ClassConflict:      "it was changed by someone else at the same time",
-	ClassTransient:     "the API server gave no answer to rely on",
+	ClassTransient:     "the API server failed, so whether it was done is not known",
+}
+
+var transientTexts = map[Cause]string{
+	CauseTooManyRequests: "the API server asks to come back later",
+	CauseWebhook:         "an admission webhook does not answer",
+	CauseTimeout:         "the API server did not answer in time, so whether it was done is not known",
+	CauseNetwork:         "the API server's answer was lost, so whether it was done is not known",
 }
 
 // hints say what to do, where that is known.

@@ -248,9 +248,9 @@ func (s *slot) add(r *run) int {
 	s.runs = append(s.runs, r)
 	if r.placeholder {
 		s.from = len(s.runs)
-	} else {
-		s.explain, s.progress, s.pulling = explanation{}, "", ""
 	}
+	// It runs: what kept it from running is over.
+	s.explain, s.progress, s.pulling = explanation{}, "", ""
 	s.seen = r.restarts + 1
 	s.broadcast()
 	return len(s.runs) - 1
