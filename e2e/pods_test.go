@@ -31,6 +31,7 @@ func needCluster(t *testing.T) {
 // newPod returns a pod of a name of its own whose containers run the placeholder
 // image; args are what each would run in an image that minds its arguments.
 func newPod(name string, args map[string][]string) *corev1.Pod {
+	grace := int64(10)
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:      name + "-" + strings.ToLower(rand.Text()[:6]),
@@ -42,7 +43,7 @@ func newPod(name string, args map[string][]string) *corev1.Pod {
 			HostNetwork:                   true,
 			RestartPolicy:                 corev1.RestartPolicyNever,
 			AutomountServiceAccountToken:  new(bool),
-			TerminationGracePeriodSeconds: new(int64),
+			TerminationGracePeriodSeconds: &grace,
 		},
 	}
 	for slot, a := range args {

@@ -85,6 +85,13 @@ func TestEarlyPatchLooksTheSameWhetherItsImageExistsOrNot(t *testing.T) {
 
 func (t trace) neverRan() bool { return len(t.moments) == 1 && t.moments[0].ID == "" }
 
+func (t trace) said() string {
+	if t.neverRan() {
+		return "nothing ran"
+	}
+	return "X ran " + t.image
+}
+
 func patch(t *testing.T, pod *corev1.Pod, image string) {
 	t.Helper()
 	if _, err := setImage(t.Context(), pod, "step", image); err != nil {
@@ -183,7 +190,7 @@ func sideBySide(left, right trace) string {
 		}
 		fmt.Fprintf(w, "%s\t%s\n", columns[0], columns[1])
 	}
-	fmt.Fprintf(w, "X ran %s\tX ran %s\n", left.image, right.image)
+	fmt.Fprintf(w, "%s\t%s\n", left.said(), right.said())
 	_ = w.Flush()
 	return text.String()
 }

@@ -57,7 +57,7 @@ func checkEmpty(dir string) error {
 	}
 	for _, e := range entries {
 		if e.Name() == "cluster.json" {
-			return fmt.Errorf("cluster: there is one in %s already: end it first", dir)
+			return fmt.Errorf("cluster: there is one in %s already: use its kubeconfig, or end it first", dir)
 		}
 	}
 	if len(entries) > 0 {
@@ -166,7 +166,8 @@ func (c *Cluster) Stop(ctx context.Context, name string, kill bool) error {
 	return c.state.Processes[comp.name].end(ctx, sig, 20*time.Second)
 }
 
-// Start starts a component that was stopped or has ended, and returns when it serves.
+// Start starts a component that was stopped or has ended, and returns when it
+// serves, and with it all others that run.
 func (c *Cluster) Start(ctx context.Context, name string) error {
 	comp, unlock, err := c.change(ctx, name)
 	if err != nil {
@@ -179,7 +180,18 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 	if !c.state.Processes[namespace].alive() {
 		return errors.New("cluster: the process that holds its mounts has ended; take the cluster down")
 	}
-	return c.start(ctx, comp)
+	if err := c.start(ctx, comp); err != nil {
+		return err
+	}
+	for _, other := range components() {
+		if !c.state.Processes[other.name].alive() {
+			continue
+		}
+		if err := c.await(ctx, other.name, time.Minute, func(ctx context.Context) error { return other.ready(ctx, c) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // change locks the cluster to change a component.

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -146,7 +147,7 @@ func status(ctx context.Context, fs *flag.FlagSet, state *string, args []string)
 		case !s.Running:
 			text = "has ended"
 		case s.Err != nil:
-			text = "runs, but: " + s.Err.Error()
+			text = "runs, but does not serve: " + short(s.Err)
 		}
 		if text != "serves" {
 			err = fmt.Errorf("cluster: %s %s", s.Component, text)
@@ -155,6 +156,12 @@ func status(ctx context.Context, fs *flag.FlagSet, state *string, args []string)
 	}
 	fmt.Fprintf(w, "kubeconfig: %s\n", c.Kubeconfig())
 	return errors.Join(w.Flush(), err)
+}
+
+// short returns what of an error fits into a table.
+func short(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line[:min(len(line), 100)]
 }
 
 func restart(ctx context.Context, fs *flag.FlagSet, state *string, args []string) error {
