@@ -31,7 +31,7 @@ func needCluster(t *testing.T) {
 // newPod returns a pod of a name of its own whose containers run the placeholder
 // image; args are what each would run in an image that minds its arguments.
 func newPod(name string, args map[string][]string) *corev1.Pod {
-	grace := int64(10)
+	grace := int64(2) // A SIGTERM that comes before a program's main is lost on PID 1: then this is waited for.
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:      name + "-" + strings.ToLower(rand.Text()[:6]),

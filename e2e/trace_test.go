@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"text/tabwriter"
@@ -53,8 +54,16 @@ func TestEarlyPatchLooksTheSameWhetherItsImageExistsOrNot(t *testing.T) {
 	if good.image != *busyboxImage {
 		t.Errorf("with an image that exists, X ran %s, want the step's image", good.image)
 	}
+	// The kubelet kills the placeholder some 5 ms after it started: if it cannot
+	// hear SIGTERM yet, it ends by SIGKILL.
+	deaf := slices.Clone(want)
+	deaf[1].State = "Terminated(137)"
 	lies := 0
-	for _, delay := range []time.Duration{-1, 0, 60 * time.Millisecond, 150 * time.Millisecond} {
+	delays := []time.Duration{-1, 0, 60 * time.Millisecond, 150 * time.Millisecond}
+	for try, delay := range slices.Concat(delays, delays) {
+		if try == len(delays) && lies > 0 {
+			break // Once is enough; a busy machine may need another round.
+		}
 		when := fmt.Sprintf("%s after the kubelet took it", delay)
 		bad := traceOf(t, "bad", func(pod *corev1.Pod) {
 			if delay < 0 {
@@ -72,6 +81,7 @@ func TestEarlyPatchLooksTheSameWhetherItsImageExistsOrNot(t *testing.T) {
 			if bad.image != *pauseImage {
 				t.Errorf("with an image that does not exist, X ran %s, want the placeholder's image", bad.image)
 			}
+		case cmp.Equal(bad.moments, deaf): // The same lie, with another exit code.
 		case bad.neverRan(): // The kubelet took the pod after the patch, and says so.
 		case bad.moments[0].Generation == 1: // The placeholder's ID was published before the patch.
 		default:

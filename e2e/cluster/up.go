@@ -42,6 +42,9 @@ func Up(ctx context.Context, cfg Config) (*Cluster, error) {
 	}
 	c := &Cluster{dir: cfg.State, out: cfg.Progress}
 	if err := c.up(ctx, cfg, programs); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		// What was started has to end although ctx has.
 		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
@@ -142,7 +145,7 @@ func (c *Cluster) await(ctx context.Context, name string, limit time.Duration, p
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
+		return err
 	case wait.Interrupted(err):
 		err = fmt.Errorf("it is not ready after %s: %w", limit, last)
 	}
