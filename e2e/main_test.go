@@ -66,9 +66,7 @@ func run(m *testing.M) (code int, err error) {
 		}()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Hour) // A first build takes its time.
 		defer cancel()
-		world.cluster, err = cluster.Up(ctx, cluster.Config{
-			State: state, LogMaxSize: "100Ki", LogMonitorInterval: 3 * time.Second, Progress: os.Stderr,
-		})
+		world.cluster, err = cluster.Up(ctx, cluster.Config{State: state, Progress: os.Stderr})
 		if err != nil {
 			return 1, err
 		}

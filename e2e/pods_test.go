@@ -28,15 +28,16 @@ func needCluster(t *testing.T) {
 	t.Parallel()
 }
 
-// newPod returns a pod of a name of its own whose containers run the placeholder
-// image; args are what each would run in an image that minds its arguments.
-func newPod(name string, args map[string][]string) *corev1.Pod {
-	grace := int64(2) // A SIGTERM that comes before a program's main is lost on PID 1: then this is waited for.
-	pod := &corev1.Pod{
+// newPod returns a pod of a name of its own.
+func newPod(name string, slots ...corev1.Container) *corev1.Pod {
+	// A SIGTERM that comes before a program's main is lost on PID 1: then this is waited for.
+	grace := int64(2)
+	name += "-" + strings.ToLower(rand.Text()[:6])
+	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:      name + "-" + strings.ToLower(rand.Text()[:6]),
+			Name:      name,
 			Namespace: namespace,
-			Labels:    map[string]string{"podlife.test/suite": "e2e"},
+			Labels:    map[string]string{buildLabel: name},
 		},
 		Spec: corev1.PodSpec{
 			NodeName:                      *nodeName,
@@ -44,14 +45,18 @@ func newPod(name string, args map[string][]string) *corev1.Pod {
 			RestartPolicy:                 corev1.RestartPolicyNever,
 			AutomountServiceAccountToken:  new(bool),
 			TerminationGracePeriodSeconds: &grace,
+			Containers:                    slots,
 		},
 	}
-	for slot, a := range args {
-		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{
-			Name: slot, Image: *pauseImage, ImagePullPolicy: corev1.PullIfNotPresent, Args: a,
-		})
-	}
-	return pod
+}
+
+// buildLabel tells a test's pods from others.
+const buildLabel = "podlife.test/build"
+
+// slot returns a container that runs the placeholder image; args are what it
+// runs in an image that minds its arguments.
+func slot(name string, args ...string) corev1.Container {
+	return corev1.Container{Name: name, Image: *pauseImage, ImagePullPolicy: corev1.PullIfNotPresent, Args: args}
 }
 
 // create creates the pod, and deletes it when the test has ended.

@@ -113,7 +113,7 @@ func patch(t *testing.T, pod *corev1.Pod, image string) {
 // watch shows until the slot's run has ended. A "good" pod is created without a node.
 func traceOf(t *testing.T, kind string, begin func(*corev1.Pod)) trace {
 	t.Helper()
-	pod := newPod("trace-"+kind, map[string][]string{"step": {"sleep", "1"}})
+	pod := newPod("trace-"+kind, slot("step", "sleep", "1"))
 	if kind == "good" {
 		pod.Spec.NodeName = ""
 	}
