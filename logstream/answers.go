@@ -1,0 +1,164 @@
+package logstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// answer is what the end of a request means for the run.
+type answer int
+
+const (
+	answerEOF      answer = iota // a clean end: proves nothing (the apiserver drops the kubelet's errors)
+	answerBroken                 // the connection broke: reopen
+	answerKicked                 // ended by ourselves, to look again: reopen
+	answerNotYet                 // the kubelet does not know the container (yet)
+	answerDown                   // kubelet, node or apiserver out of reach
+	answerNode                   // the Node object is gone
+	answerDenied                 // not allowed
+	answerPodGone                // the Pod object is gone
+	answerGone                   // the container's log is gone from the node
+	answerWatchers               // the node is out of inotify instances
+	answerFailed                 // the kubelet could not read the log
+	answerForeign                // the log of another run
+	answerAstray                 // a filtered read that does not join what was captured
+)
+
+var answerText = map[answer]string{
+	answerEOF: "the stream ended early", answerBroken: "the connection broke", answerKicked: "the stream stalled",
+	answerNotYet: "the kubelet does not know the container", answerDown: "the kubelet cannot be reached",
+	answerNode: "the node is gone", answerDenied: "reading logs is not allowed", answerPodGone: "the pod was deleted",
+	answerGone: "the container was removed from its node", answerWatchers: "the node is out of inotify instances",
+	answerFailed: "the kubelet could not read the log", answerForeign: "the node answered with the log of another run",
+	answerAstray: "the log does not continue what was captured",
+}
+
+// classify sorts the error of an open or a read. The texts are those of
+// kubernetes v1.36.3: pkg/kubelet/kubelet_pods.go:1538-1604,
+// pkg/kubelet/server/server.go:833, pkg/kubelet/client/kubelet_client.go:189.
+func classify(err error) answer {
+	var st apierrors.APIStatus
+	if !errors.As(err, &st) {
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			return answerKicked
+		}
+		return answerBroken
+	}
+	s := st.Status()
+	switch {
+	case s.Code == http.StatusNotFound:
+		return classifyNotFound(s.Details, s.Message)
+	case s.Code == http.StatusUnauthorized || s.Code == http.StatusForbidden:
+		return answerDenied
+	case strings.Contains(s.Message, "unable to retrieve container logs"):
+		return answerGone
+	case s.Code == http.StatusBadRequest && strings.Contains(s.Message, "too many open files"):
+		return answerWatchers
+	case s.Code == http.StatusBadRequest && strings.Contains(s.Message, "previous terminated container"):
+		return answerGone
+	case s.Code == http.StatusBadRequest || s.Code == http.StatusUnprocessableEntity:
+		return answerNotYet
+	}
+	return answerDown
+}
+
+func classifyNotFound(d *metav1.StatusDetails, message string) answer {
+	kind := ""
+	if d != nil {
+		kind = d.Kind
+	}
+	switch {
+	case kind == "nodes" || strings.HasPrefix(message, "nodes "):
+		return answerNode
+	case kind == "pods" || strings.HasPrefix(message, "pods "):
+		return answerPodGone
+	}
+	return answerNotYet // kind pods/log: a kubelet that restarted has not synced its pods
+}
+
+// backoff is how long to wait before the n-th retry in a row, from 1.
+func (a answer) backoff(n int) time.Duration {
+	first, most := 50*time.Millisecond, 5*time.Second
+	switch a {
+	case answerBroken, answerKicked, answerAstray, answerWatchers:
+		if n == 1 {
+			return 0
+		}
+		n--
+	case answerNotYet, answerForeign:
+		first, most = 250*time.Millisecond, 2*time.Second
+	case answerDenied, answerNode:
+		first, most = time.Second, time.Minute
+	}
+	return min(first<<min(n-1, 20), most)
+}
+
+// patience is how long the final read of a dead container is tried in the face
+// of one kind of answer.
+func (a answer) patience() time.Duration {
+	switch a {
+	case answerPodGone, answerGone:
+		return 0
+	case answerDenied:
+		return 10 * time.Second
+	case answerNotYet, answerForeign, answerFailed, answerWatchers, answerAstray:
+		return time.Minute
+	}
+	return 10 * time.Minute
+}
+
+// kubeletTexts are the beginnings of what the kubelet writes into a body whose
+// headers (HTTP 200) are out already: pkg/kubelet/kuberuntime/kuberuntime_container.go:1322
+// and k8s.io/cri-client v0.36.3 pkg/logs/logs.go:294-471. None ends in a newline
+// and none carries a timestamp; output carries one, whatever its words.
+var kubeletTexts = []struct {
+	text string
+	is   answer
+}{
+	{"unable to retrieve container logs for ", answerGone},
+	{"failed to create fsnotify watcher: ", answerWatchers},
+	{"failed to watch directory ", answerWatchers},
+	{"failed to try resolving symlinks in path ", answerFailed},
+	{"failed to open log file ", answerFailed},
+	{"failed to get parse function: ", answerFailed},
+	{"failed to read log file ", answerFailed},
+	{"failed to seek ", answerFailed},
+	{"failed to tail ", answerFailed},
+	{"failed to get container status ", answerFailed},
+	{"failed with err ", answerFailed},
+	{"failed parsing log ", answerFailed},
+	{"rpc error: code = ", answerFailed},
+	{"context canceled", answerFailed},
+	{"context cancelled", answerFailed},
+	{"an error occurred when try to find container ", answerGone},
+}
+
+// kubeletText says whether an unterminated last line is the kubelet's own.
+func kubeletText(line []byte) (answer, bool) {
+	for _, k := range kubeletTexts {
+		if bytes.HasPrefix(line, []byte(k.text)) {
+			if k.text == "rpc error: code = " && bytes.Contains(line, []byte("NotFound")) {
+				return answerGone, true
+			}
+			return k.is, true
+		}
+	}
+	return answerEOF, false
+}
+
+// kubeletTail looks for the kubelet's words glued to the half of a line.
+func kubeletTail(line []byte) (answer, bool) {
+	for _, k := range kubeletTexts {
+		if i := bytes.LastIndex(line, []byte(k.text)); i >= 0 {
+			return kubeletText(line[i:])
+		}
+	}
+	return answerEOF, false
+}

@@ -1,0 +1,260 @@
+package logstream
+
+import (
+	"bytes"
+	"time"
+)
+
+// append takes new bytes. Whole lines are committed at once; the rest waits for
+// its newline. It stops, and returns what is left, at a line that looks like one
+// sent before.
+func (s *splicer) append(p []byte) []byte {
+	done := 0
+	for done < len(p) {
+		j := bytes.IndexByte(p[done:], '\n')
+		if j < 0 {
+			break
+		}
+		next := done + j + 1
+		ns, n := s.parseLine(p[done:next])
+		if ns < s.newest && n > 0 && !s.plain {
+			s.stepped = s.stepped || ns < s.newest-int64(time.Second)
+			if done > 0 { // so that all that was sent before can be searched
+				s.store(p[:done], done)
+				p, next, done = p[done:], next-done, 0
+			}
+			if s.startReplay(p[:next], ns) {
+				return p[next:]
+			}
+		}
+		s.endLine(ns, n)
+		done = next
+	}
+	s.store(p, done)
+	return nil
+}
+
+// appendRaw is append for bytes that are known to be no replay.
+func (s *splicer) appendRaw(p []byte) {
+	done := 0
+	for {
+		j := bytes.IndexByte(p[done:], '\n')
+		if j < 0 {
+			break
+		}
+		s.endLine(s.parseLine(p[done : done+j+1]))
+		done += j + 1
+	}
+	s.store(p, done)
+}
+
+// parseLine reads the timestamp of the line that ends with part, which is all of
+// it unless its beginning is in the log already.
+func (s *splicer) parseLine(part []byte) (ns int64, n int) {
+	if s.stampN == 0 {
+		return s.clock.parse(part)
+	}
+	s.stampN += copy(s.stamp[s.stampN:], part)
+	return s.clock.parse(s.stamp[:s.stampN])
+}
+
+// endLine counts a whole line. The first one decides whether the body has
+// timestamps at all: a fake clientset's and a very old kubelet's have none.
+func (s *splicer) endLine(ns int64, n int) {
+	s.decide(n)
+	if !s.counted && !s.plain {
+		s.stamps += int64(n)
+	}
+	s.counted, s.stampN = false, 0
+	s.newest = max(s.newest, ns)
+}
+
+func (s *splicer) decide(stamp int) {
+	if !s.decided {
+		s.decided, s.plain = true, stamp == 0
+	}
+}
+
+// store writes p, of which p[:done] are whole lines.
+func (s *splicer) store(p []byte, done int) {
+	l := s.l
+	_, start := l.bounds()
+	l.write(p)
+	s.grew = true
+	_, end := l.bounds()
+	if done > 0 {
+		s.lineAt = start + int64(done)
+	}
+	if rest := p[done:]; len(rest) > 0 && s.stampN < stampMax {
+		s.stampN += copy(s.stamp[s.stampN:], rest)
+	}
+	switch {
+	case end-s.lineAt > longLine:
+		// Shown as it comes: nobody knows whether a newline ever will.
+		if !s.counted {
+			_, n := s.clock.parse(s.stamp[:s.stampN])
+			s.decide(n)
+			if !s.plain {
+				s.stamps += int64(n)
+			}
+			s.counted = true
+		}
+		s.commit(end - holdBack)
+	case done > 0:
+		s.commit(s.lineAt)
+	}
+}
+
+func (s *splicer) commit(off int64) {
+	s.l.commit(off, s.stamps, s.newest, s.plain)
+	s.stamps = 0
+}
+
+// startReplay says whether a line was sent before: its time goes back, and it is
+// in the capture to the nanosecond and the letter. A follower of a rotated log does
+// that when it fell behind (k8s.io/cri-client v0.36.3 pkg/logs/logs.go:371-383).
+// part is the line, or the end of the one whose beginning is in the log.
+func (s *splicer) startReplay(part []byte, ns int64) bool {
+	_, end := s.l.bounds()
+	line := part
+	if end > s.lineAt {
+		if end-s.lineAt > lineLen {
+			return false
+		}
+		line = append(s.l.peek(make([]byte, end-s.lineAt), s.lineAt, end), part...)
+	}
+	if len(line) > lineLen {
+		return false
+	}
+	off := s.l.find(line, 0, ns)
+	if off < 0 {
+		return false
+	}
+	s.l.truncate(s.lineAt)
+	s.startLine(s.lineAt)
+	s.startCompare(off)
+	s.off += int64(len(line))
+	s.line = s.off
+	s.replay = 1
+	return true
+}
+
+// startLine begins a line at off, the end of the log.
+func (s *splicer) startLine(off int64) {
+	s.lineAt, s.stampN, s.counted = off, 0, false
+}
+
+// reloadLine takes up the line that the log ends in.
+func (s *splicer) reloadLine(end int64) {
+	if s.counted && s.lineAt < end {
+		return // a long line goes on
+	}
+	s.stampN = copy(s.stamp[:], s.l.peek(s.stamp[:], s.lineAt, end))
+}
+
+// end is the end of the response: what it was, and whether it equals the capture
+// to its end. follow: it was a stream, whose kubelet may have died in a line.
+func (s *splicer) end(follow bool) (a answer, equal bool) {
+	if s.mode == modeHead {
+		if a, ok := s.endHead(follow); !ok {
+			return a, false
+		}
+	}
+	if s.mode == modeCompare {
+		_, end := s.l.bounds()
+		s.joined = s.joined || s.off == end
+		if s.replay >= 0 {
+			s.joined = true
+			s.endReplay()
+		}
+	}
+	if s.mode == modeOdd && stampLen(s.hold) == 0 && !s.plain {
+		if a, ok := kubeletText(s.hold); ok {
+			return a, false
+		}
+	}
+	if s.mode == modeAppend {
+		if a, ok := s.endTail(follow); !ok {
+			return a, false
+		}
+	}
+	return answerEOF, s.joined && !s.grew
+}
+
+// endHead places a response that ended in its first line.
+func (s *splicer) endHead(follow bool) (answer, bool) {
+	_, end := s.l.bounds()
+	if len(s.hold) == 0 && len(s.skipped) == 0 {
+		s.joined = end == 0
+		return answerEOF, true
+	}
+	if stampLen(s.hold) == 0 && !s.plain {
+		if a, ok := kubeletText(s.hold); ok {
+			return a, false
+		}
+	}
+	switch {
+	case len(s.hold) == 0:
+		return s.placeNew()
+	case follow && end > 0 && !s.startsAt(s.expect, s.hold):
+		return answerEOF, true // cut in the head of another file: nothing to learn
+	}
+	return s.place()
+}
+
+// endTail looks at the unterminated end of the log.
+func (s *splicer) endTail(follow bool) (answer, bool) {
+	_, end := s.l.bounds()
+	s.joined = true
+	if end == s.lineAt {
+		return answerEOF, true
+	}
+	from := max(s.lineAt, end-lineLen)
+	tail := s.l.peek(make([]byte, end-from), from, end)
+	a, text := answerEOF, false
+	if from == s.lineAt && stampLen(tail) == 0 {
+		a, text = kubeletText(tail)
+	}
+	if text {
+		s.l.truncate(s.lineAt)
+		s.startLine(s.lineAt)
+		return a, false
+	}
+	if follow {
+		if a, text = kubeletTail(tail); text {
+			committed, _ := s.l.bounds()
+			s.l.truncate(max(committed, s.lineAt))
+			if !s.counted {
+				s.startLine(s.lineAt)
+			}
+			return a, false
+		}
+	}
+	return answerEOF, true
+}
+
+// seal commits an unterminated last line: two reads agree on it (proved), or no
+// other read will come.
+func (s *splicer) seal(proved bool) {
+	committed, end := s.l.bounds()
+	if end == s.lineAt || s.sealed {
+		return
+	}
+	if from := max(s.lineAt, end-lineLen); !proved {
+		if _, text := kubeletTail(s.l.peek(make([]byte, end-from), from, end)); text {
+			s.l.truncate(max(committed, s.lineAt))
+			return
+		}
+	}
+	if !s.counted {
+		_, n := s.clock.parse(s.stamp[:s.stampN])
+		s.decide(n)
+		if !s.plain {
+			s.stamps += int64(n)
+		}
+		s.counted = true
+	}
+	s.commit(end)
+	s.l.countTail()
+	s.sealed = true
+}

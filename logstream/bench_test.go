@@ -1,0 +1,128 @@
+package logstream
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// flood serves one log body over HTTP, as fast as it is taken.
+func flood(b *testing.B, lineLen int) (url string, size int) {
+	line := body(strings.Repeat("x", lineLen-1))
+	var text strings.Builder
+	for ns := 0; text.Len() < 32<<20; ns++ {
+		fmt.Fprintf(&text, "2026-11-22T10:%02d:%02d.%09dZ %s", ns/60e6%60, ns/1e6%60, ns%1e6*1000, line[stampUTC:])
+	}
+	data := text.String()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.Copy(w, strings.NewReader(data))
+	})}
+	go srv.Serve(l)
+	b.Cleanup(func() { srv.Close() })
+	return "http://" + l.Addr().String(), len(data)
+}
+
+type httpOpener struct{ url string }
+
+func (o httpOpener) OpenLog(ctx context.Context, _, _ string, _ *corev1.PodLogOptions) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, o.url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+var lineLens = []int{20, 100, 1000}
+
+// BenchmarkCopy is what the body costs without us.
+func BenchmarkCopy(b *testing.B) {
+	for _, n := range lineLens {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			url, size := flood(b, n)
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				body, err := httpOpener{url}.OpenLog(b.Context(), "", "", nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := io.Copy(io.Discard, body); err != nil {
+					b.Fatal(err)
+				}
+				body.Close()
+			}
+		})
+	}
+}
+
+// BenchmarkCapture is the whole path: body, splice, buffer, reader. The time is
+// that of the stream; the verification that follows is not counted.
+func BenchmarkCapture(b *testing.B) {
+	for _, n := range lineLens {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			url, size := flood(b, n)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			lines := size / (n + stampUTC)
+			ctx, cancel := context.WithCancel(b.Context())
+			defer cancel()
+			s := New(httpOpener{url}, Options{Memory: 256 << 20})
+			done := make(chan struct{})
+			go func() { defer close(done); _ = s.Run(ctx) }()
+			for b.Loop() {
+				c := s.Pod("n", "p", nil)
+				p := newPod(corev1.RestartPolicyNever, "a")
+				c.Handle(p.running("a", "a1"))
+				r := c.Reader(ctx, "a", ReadOptions{})
+				if n, err := io.CopyN(io.Discard, r, int64(lines*n)); err != nil {
+					b.Fatal(n, err)
+				}
+				b.StopTimer()
+				c.Handle(p.event(watch.Deleted))
+				c.Close()
+				b.StartTimer()
+			}
+			cancel()
+			<-done
+		})
+	}
+}
+
+func TestALineCostsNoAllocation(t *testing.T) {
+	text := []byte(body(numbered(1000)...))
+	s := newTestSplicer()
+	s.begin(false, 0, false)
+	s.feed(text)
+	const rounds = 50
+	line, ns := text[:0], time.Now().UnixNano()
+	perRound := testing.AllocsPerRun(rounds, func() {
+		line = line[:0]
+		for range 1000 {
+			ns++
+			line = timeOf(ns).AppendFormat(line, "2006-01-02T15:04:05.000000000Z07:00")
+			line = append(line, " some output\n"...)
+		}
+		if _, ok := s.feed(line); !ok {
+			t.Fatal("not appended")
+		}
+	})
+	// A chunk of 64 KiB now and then is all.
+	if perRound > 20 {
+		t.Errorf("%v allocations for 1000 lines", perRound)
+	}
+}

@@ -1,0 +1,404 @@
+package logstream
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// Runs tells work from placeholders: an eventsplit.Splitter is one. A nil Runs
+// takes every run for work.
+type Runs interface {
+	// IsPlaceholder says whether a run is no work: such a run is not even opened.
+	// It does not block.
+	IsPlaceholder(slot, containerID string) bool
+	// NextRun blocks until the run of slot that follows after is known; after ""
+	// asks for the first. It ends in io.EOF when none will follow, in context.Cause
+	// of a ctx that ended, or in the reason why the slot cannot run.
+	NextRun(ctx context.Context, slot, after string) (id string, err error)
+}
+
+// Reasons of the statuses with which a watch tells of itself.
+const (
+	reasonClosed     metav1.StatusReason = "Closed"
+	reasonOutOfScope metav1.StatusReason = "OutOfScope"
+)
+
+// Capture is the log of one pod: every run of every container that is work. Make
+// one with [Streamer.Pod]. Its methods may be called from any goroutine.
+type Capture struct {
+	s               *Streamer
+	namespace, name string
+	runs            Runs
+
+	mu      sync.Mutex
+	uid     types.UID
+	version string // newest resourceVersion seen
+	over    bool   // the pod is deleted or its tracking ended: nothing new will be heard
+	closed  bool
+	slots   map[string]*slot
+	order   []*run
+	readers map[*Reader]struct{}
+	wake    chan struct{} // closed and replaced at every change
+}
+
+// slot is a container by name.
+type slot struct {
+	runs     []*run
+	final    bool // no run will follow
+	restarts int32
+	seen     bool
+}
+
+// sighting is what one status says of one slot.
+type sighting struct {
+	slot          string
+	cur, last     string // IDs; empty: none
+	running       bool
+	final         bool
+	restarts      int32
+	ended, before time.Time // when cur ended; when last did
+}
+
+// Handle takes what a watch of the pod delivers: Added, Modified and Deleted with
+// a *corev1.Pod, Error with a *metav1.Status whose Reason is Closed or OutOfScope.
+// Everything else is ignored, and so are older versions of the pod. It does not
+// block and keeps nothing of the object.
+func (c *Capture) Handle(ev watch.Event) {
+	switch o := ev.Object.(type) {
+	case *corev1.Pod:
+		if o != nil && o.Namespace == c.namespace && o.Name == c.name {
+			c.handlePod(o, ev.Type == watch.Deleted)
+		}
+	case *metav1.Status:
+		if ev.Type != watch.Error || o == nil {
+			return
+		}
+		switch o.Reason {
+		case reasonClosed:
+			c.handleEnd(lifeClosed)
+		case reasonOutOfScope:
+			c.handleEnd(lifeBlind)
+		}
+	}
+}
+
+func (c *Capture) handlePod(p *corev1.Pod, deleted bool) {
+	sights := sightings(p)
+	work := c.ask(sights)
+
+	c.mu.Lock()
+	if c.closed || c.isOlder(p) {
+		c.mu.Unlock()
+		return
+	}
+	if c.uid != "" && c.uid != p.UID {
+		c.end(lifeGone)
+		c.slots, c.over = map[string]*slot{}, false
+	}
+	c.uid, c.version = p.UID, p.ResourceVersion
+	found := len(c.order)
+	for _, s := range sights {
+		c.see(s, work)
+	}
+	if deleted {
+		c.end(lifeGone)
+		c.over = true
+	}
+	started := c.order[found:]
+	c.changedLocked()
+	c.mu.Unlock()
+	for _, r := range started {
+		c.s.start(r)
+	}
+}
+
+// ask finds out which of the runs are work. Runs is asked without the lock.
+func (c *Capture) ask(sights []sighting) map[string]bool {
+	work := map[string]bool{}
+	for _, s := range sights {
+		for _, id := range []string{s.last, s.cur} {
+			if id != "" {
+				work[s.slot+"/"+id] = c.runs == nil || !c.runs.IsPlaceholder(s.slot, id)
+			}
+		}
+	}
+	return work
+}
+
+// isOlder says whether p is older than what is known.
+func (c *Capture) isOlder(p *corev1.Pod) bool {
+	if c.version == "" || p.ResourceVersion == c.version {
+		return false
+	}
+	cmp, err := resourceversion.CompareResourceVersion(p.ResourceVersion, c.version)
+	return err == nil && cmp < 0
+}
+
+// see takes in what a status says of a slot.
+func (c *Capture) see(s sighting, work map[string]bool) {
+	sl := c.slots[s.slot]
+	if sl == nil {
+		sl = &slot{}
+		c.slots[s.slot] = sl
+	}
+	missed := int32(0)
+	if sl.seen && s.restarts > sl.restarts+1 {
+		missed = s.restarts - sl.restarts - 1
+	}
+	known := sl.seen
+	sl.seen, sl.restarts, sl.final = true, max(s.restarts, sl.restarts), s.final
+	for _, id := range []string{s.last, s.cur} {
+		if id == "" || !work[s.slot+"/"+id] || sl.find(id) != nil {
+			continue
+		}
+		r := newRun(c, s.slot, id)
+		if id == s.last && missed > 0 {
+			missed-- // the last of those that nobody saw
+		}
+		if id == s.cur {
+			r.after = s.before
+			if known {
+				r.missed, missed = missed, 0
+			}
+		}
+		sl.runs = append(sl.runs, r)
+		c.order = append(c.order, r)
+	}
+	for _, r := range sl.runs {
+		r.setLife(s.life(r.id), s.endOf(r.id))
+	}
+}
+
+// life is what the status says of the run id.
+func (s *sighting) life(id string) life {
+	switch {
+	case s.cur == id && s.running:
+		return lifeAlive
+	case s.cur == id || (s.cur == "" && s.last == id):
+		return lifeEnded
+	case s.last == id:
+		return lifePrevious
+	}
+	return lifeUnreadable
+}
+
+func (s *sighting) endOf(id string) time.Time {
+	switch id {
+	case s.cur:
+		return s.ended
+	case s.last:
+		return s.before
+	}
+	return time.Time{}
+}
+
+func (sl *slot) find(id string) *run {
+	for _, r := range sl.runs {
+		if r.id == id {
+			return r
+		}
+	}
+	return nil
+}
+
+// setLife needs c.mu. Deleted and closed are for good.
+func (r *run) setLife(l life, ended time.Time) {
+	if !ended.IsZero() {
+		r.ended = ended
+	}
+	if r.life == l || r.life == lifeGone || r.life == lifeClosed {
+		return
+	}
+	r.life = l
+	select {
+	case r.poke <- struct{}{}:
+	default:
+	}
+}
+
+func (c *Capture) handleEnd(l life) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.end(l)
+	if l == lifeClosed {
+		c.over = true
+	}
+	c.changedLocked()
+}
+
+// end is the end of what will be heard of the pod.
+func (c *Capture) end(l life) {
+	for _, sl := range c.slots {
+		sl.final = sl.final || l != lifeBlind
+		for _, r := range sl.runs {
+			switch {
+			case l == lifeGone:
+				r.setLife(lifeGone, time.Time{})
+			case r.life == lifeAlive || (l == lifeClosed && r.life == lifeBlind):
+				r.setLife(l, time.Time{})
+				if l == lifeClosed {
+					r.kickStream()
+				}
+			}
+		}
+	}
+}
+
+func (c *Capture) changed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.changedLocked()
+}
+
+func (c *Capture) changedLocked() {
+	close(c.wake)
+	c.wake = make(chan struct{})
+}
+
+// Drain first handles newest, the newest version of the pod that the caller knows
+// (nil: none): its own handler may not have heard of it yet. Then it blocks until
+// the capture of every run that has ended is final, and returns the certificates
+// of all runs, in the order in which they were found; those of runs that go on say
+// Live. With an error, that of ctx or ErrClosed, it returns what is known by then.
+// After Drain the pod can be deleted.
+func (c *Capture) Drain(ctx context.Context, newest *corev1.Pod) ([]Certificate, error) {
+	if newest != nil {
+		c.Handle(watch.Event{Type: watch.Modified, Object: newest})
+	}
+	for {
+		c.mu.Lock()
+		wake, closed, over := c.wake, c.closed, true
+		runs := append([]*run(nil), c.order...)
+		for _, r := range runs {
+			if r.life != lifeAlive && r.life != lifeBlind && !r.log.isFinal() {
+				over = false
+			}
+		}
+		c.mu.Unlock()
+		var err error
+		switch {
+		case over:
+		case closed:
+			err = ErrClosed
+		case ctx.Err() != nil:
+			err = context.Cause(ctx)
+		default:
+			select {
+			case <-wake:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		certs := make([]Certificate, len(runs))
+		for i, r := range runs {
+			certs[i] = r.certificate()
+		}
+		return certs, err
+	}
+}
+
+// Close ends the pod's readers and streams and frees its buffers. It blocks until
+// that is done; calling it again does nothing. It never fails.
+func (c *Capture) Close() error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.closed = true
+	runs := c.order
+	var readers []*Reader
+	for r := range c.readers {
+		readers = append(readers, r)
+	}
+	c.changedLocked()
+	c.mu.Unlock()
+	for _, r := range readers {
+		r.cancel(ErrClosed)
+	}
+	for _, r := range runs {
+		r.close()
+	}
+	for _, r := range runs {
+		<-r.done
+		r.log.free()
+	}
+	c.s.counts.captures.Add(-1)
+	return nil
+}
+
+// nextRun is Runs.NextRun, or what stands in for a nil one: the runs in the order
+// in which they were found.
+func (c *Capture) nextRun(ctx context.Context, slot, after string) (string, error) {
+	if c.runs != nil {
+		return c.runs.NextRun(ctx, slot, after)
+	}
+	for {
+		c.mu.Lock()
+		wake := c.wake
+		id, final := c.firstAfter(slot, after)
+		c.mu.Unlock()
+		switch {
+		case ctx.Err() != nil:
+			return "", context.Cause(ctx)
+		case id != "":
+			return id, nil
+		case final:
+			return "", io.EOF
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (c *Capture) firstAfter(name, after string) (id string, final bool) {
+	seen, final := after == "", c.over
+	for _, r := range c.order {
+		if r.slot != name {
+			continue
+		}
+		if seen {
+			return r.id, false
+		}
+		seen = r.id == after
+	}
+	if sl := c.slots[name]; sl != nil {
+		final = final || sl.final
+	}
+	return "", final
+}
+
+// find waits until the run is known; nil when it never will be.
+func (c *Capture) find(ctx context.Context, name, id string) (*run, error) {
+	for {
+		c.mu.Lock()
+		wake, over := c.wake, c.over
+		for _, r := range c.order {
+			if r.slot == name && r.id == id {
+				c.mu.Unlock()
+				return r, nil
+			}
+		}
+		c.mu.Unlock()
+		switch {
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case over:
+			return nil, nil
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+		}
+	}
+}

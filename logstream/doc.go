@@ -1,0 +1,75 @@
+// Package logstream captures every byte that the containers of a pod print, and
+// proves it, or says what is missing.
+//
+// # What it does
+//
+// A [Streamer] belongs to a process, a [Capture] to a pod. The capture is told
+// what a watch of the pod delivers ([Capture.Handle]) and opens the log of a run,
+// one life of one container, at the first status that shows its container ID,
+// whether it says Running or Terminated. From then on the stream's life depends on
+// nothing else: not on a reader, not on an answer of the API server. When it ends,
+// for whatever reason, the capture finds out why, and continues where it was, to
+// the byte. When the container has ended, one more read of the whole log is
+// compared with what was captured. An undisturbed run costs two requests.
+//
+// Readers ([Capture.Reader]) can be made before a step starts, while it runs and
+// after it ended; they get the same bytes. [Capture.Drain] returns when every run
+// that has ended is final: the pod can be deleted then.
+//
+// Which runs are work is asked of a [Runs]; package eventsplit's Splitter is one.
+// Without one, all are.
+//
+// # Guarantees
+//
+//   - A run whose [Certificate] says [Verified] was captured byte by byte: the
+//     capture equals an unfiltered read of the node's file, made after the
+//     container's end, and the file was not rotated since the run was first opened.
+//   - Lines that are known to be missing, or that cannot be excluded to be, are
+//     inside a [Gap]. Every rotation that is noticed is one.
+//   - No line is captured twice.
+//   - What the kubelet writes into a log's body about its own troubles is not
+//     output. Output that quotes the kubelet is.
+//   - Neither a slow nor an absent reader slows a stream; closing a reader ends none.
+//
+// # Non-guarantees
+//
+//   - When the node rotates a log (by default at 10Mi) the runtime may write its
+//     last lines to the old file after the kubelet turned to the new one. Nobody
+//     can read them through the API. The Gap of the rotation covers them.
+//   - A log that was rotated before it was first read has lost its beginning, and
+//     the API does not tell: the capture may then be Verified against what is left.
+//   - What the container runtime never wrote, because its disk was full or it was
+//     killed, is not in the log.
+//   - The order of stdout and stderr is the runtime's, not the program's.
+//   - The node keeps one dead run a container. Of runs that start and end faster
+//     than the watch tells, all but the last are lost; a Gap counts them.
+//   - A last line without a newline is shown when the run is final, not before:
+//     until then nobody knows whether it is whole. So is a prompt.
+//
+// # Concurrency
+//
+// All methods of Streamer and Capture may be called from any goroutine. Every
+// goroutine belongs to [Streamer.Run], which joins them. Runs is asked without a
+// lock held.
+//
+// # Backpressure
+//
+// There is none towards the node: the kubelet stops reading a log after 8 MiB that
+// nobody takes, and misses what is rotated meanwhile. Output is kept in memory up
+// to Options.Memory, then in an unlinked file up to Options.Disk, then the oldest
+// is dropped, marked by a certain Gap. A line of any length takes no more.
+//
+// # Kubernetes caveats
+//
+// All seen with v1.36. A stream that ends cleanly proves nothing: the API server
+// drops the kubelet's errors, and the kubelet cuts every stream after four hours.
+// A request names a container, not a run, so answers are checked for whose log
+// they are. A node has some 100 inotify instances for followers; past them the
+// capture reads in intervals. Logs are readable until the pod is deleted, not
+// after: call Drain first.
+//
+// # Testing
+//
+// Write an [Opener] by hand, feed Handle with pods. Everything runs in a
+// testing/synctest bubble.
+package logstream

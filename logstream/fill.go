@@ -1,0 +1,219 @@
+package logstream
+
+import (
+	"bytes"
+	"errors"
+	"io"
+)
+
+type fillState int
+
+const (
+	filled     fillState = iota // there is more to deliver, or the end
+	wouldBlock                  // nothing yet
+	flushFirst                  // nothing more that belongs with what buf holds
+)
+
+// fill gets more: bytes, the text of a gap, or the end. It blocks if told to.
+func (r *Reader) fill(block bool) fillState {
+	var changed <-chan struct{}
+	for {
+		if r.ctx.Err() != nil {
+			return filled // the caller looks at ctx
+		}
+		if r.cur == nil {
+			if !block {
+				return wouldBlock
+			}
+			if r.nextRun(); r.err != nil || len(r.text) > 0 {
+				return filled
+			}
+			continue
+		}
+		committed, final, plain, gaps := r.cur.log.view()
+		r.plain = plain
+		stop := committed
+		if r.limit >= 0 {
+			stop = r.limit
+		}
+		ends := final || r.limit >= 0
+		told, next := r.tellGap(gaps, stop, ends && r.pos >= stop)
+		switch {
+		case told && len(r.text) > 0:
+			return filled
+		case told:
+			continue
+		case r.pos < min(next, stop):
+			if st, done := r.window(min(next, stop)); done {
+				return st
+			}
+			continue
+		case len(r.buf) > 0 && (next <= r.pos || ends):
+			return flushFirst
+		case ends:
+			r.leave()
+			continue
+		case !block:
+			return wouldBlock
+		}
+		if changed == nil {
+			changed = r.cur.log.changed()
+			continue // look once more: it may have changed before
+		}
+		select {
+		case <-changed:
+		case <-r.ctx.Done():
+		}
+		changed = nil
+	}
+}
+
+// window reads up to stop. done is false when bytes were dropped: look again.
+func (r *Reader) window(stop int64) (st fillState, done bool) {
+	if r.hold == nil {
+		r.hold = r.c.s.store.buffer()
+		r.buf = r.hold[:0]
+	} else if len(r.buf) > 0 {
+		r.buf = r.hold[:copy(r.hold, r.buf)]
+	} else {
+		r.buf = r.hold[:0]
+	}
+	n, next, err := r.cur.log.readAt(r.hold[len(r.buf):], r.pos, stop)
+	if err != nil {
+		if len(r.buf) > 0 {
+			return flushFirst, true
+		}
+		r.pos, r.skip = next, true
+		return filled, false
+	}
+	r.buf = r.hold[:len(r.buf)+n]
+	r.pos = next
+	if r.skip && !r.skipLine() {
+		return filled, false
+	}
+	return filled, true
+}
+
+// skipLine skips to the next line after dropped bytes, and tells of them.
+func (r *Reader) skipLine() bool {
+	j := bytes.IndexByte(r.buf, '\n')
+	if j < 0 {
+		r.buf = r.hold[:0]
+		return false
+	}
+	midLine := !r.start
+	r.buf = r.buf[j+1:]
+	r.skip, r.start = false, true
+	ns, _ := r.clock.parse(r.buf)
+	g := droppedGap(r.cur.id)
+	g.To = timeOf(ns)
+	r.tell(g, midLine)
+	return true
+}
+
+// tellGap deals with a gap at the reader's place, or behind it: that one waits for
+// the end of the line, or of the run. next is the place of the next one ahead, or
+// the reader's own when what is before the gap must be delivered first.
+func (r *Reader) tellGap(gaps []gapMark, stop int64, atEnd bool) (told bool, next int64) {
+	next = stop + 1
+	for len(r.told) < len(gaps) {
+		r.told = append(r.told, false)
+	}
+	for i, g := range gaps {
+		switch {
+		case r.told[i] || g.at > stop:
+		case g.at > r.pos:
+			next = min(next, g.at)
+		case len(r.buf) > 0:
+			if g.at == r.pos {
+				next = r.pos
+			}
+		case g.at == r.pos || r.start || atEnd:
+			r.told[i] = true
+			midLine := !r.start
+			r.start = true
+			r.tell(g.Gap, midLine)
+			return true, next
+		}
+	}
+	return false, next
+}
+
+// tell makes a gap's text the next thing to deliver: on a line of its own.
+func (r *Reader) tell(g Gap, midLine bool) {
+	if r.opt.Gap == nil {
+		return
+	}
+	text := r.opt.Gap(g)
+	if text != "" && midLine {
+		text = "\n" + text
+	}
+	r.text = append(r.text, text...)
+}
+
+// nextRun finds the run to read next, or the end.
+func (r *Reader) nextRun() {
+	if r.opt.Snapshot {
+		if len(r.list) == 0 {
+			r.err = io.EOF
+			return
+		}
+		r.enter(r.list[0].r)
+		r.limit, r.list = r.list[0].limit, r.list[1:]
+		return
+	}
+	id, err := r.c.nextRun(r.ctx, r.slot, r.after)
+	if r.ctx.Err() != nil {
+		return // cancellation wins
+	}
+	if err != nil {
+		r.endWith(err)
+		return
+	}
+	run, err := r.c.find(r.ctx, r.slot, id)
+	switch {
+	case r.ctx.Err() != nil || err != nil:
+	case run == nil: // the watch ended before it told of this run
+		c := Certificate{Slot: r.slot, ContainerID: id, Proof: Incomplete, Why: "the run was never seen by the capture"}
+		c.Gaps = []Gap{{ContainerID: id, Why: c.Why, Certain: true}}
+		r.fail(c)
+		r.after = id
+		r.tell(c.Gaps[0], false)
+	default:
+		r.enter(run)
+	}
+}
+
+// endWith ends the reader for NextRun's reason.
+func (r *Reader) endWith(err error) {
+	switch {
+	case r.opt.Gap != nil && (errors.Is(err, io.EOF) || r.after != ""):
+		r.err = io.EOF
+	case r.bad != nil:
+		r.err = r.bad
+	default:
+		r.err = err
+	}
+}
+
+func (r *Reader) enter(k *run) {
+	r.cur, r.pos, r.limit, r.start, r.skip, r.told = k, 0, -1, true, false, nil
+	if k.missed > 0 {
+		r.tell(k.missedGap(), false)
+	}
+}
+
+// leave ends the reading of a run.
+func (r *Reader) leave() {
+	if c := r.cur.certificate(); c.Proof == Incomplete && !r.opt.Snapshot {
+		r.fail(c)
+	}
+	r.after, r.cur = r.cur.id, nil
+	r.drop()
+}
+
+func (r *Reader) fail(c Certificate) {
+	if r.bad == nil {
+		r.bad = &IncompleteError{c}
+	}
+}

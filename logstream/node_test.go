@@ -1,0 +1,318 @@
+package logstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// A node is an Opener that answers as a kubelet does: one current file a
+// container, rotation, follow, the previous container. Faults are scripted.
+type node struct {
+	mu    sync.Mutex
+	cur   map[string]*box
+	prev  map[string]*box
+	log   []corev1.PodLogOptions
+	fault func(n int, o *corev1.PodLogOptions) *fault // n counts from 1
+}
+
+// fault is what goes wrong with one request.
+type fault struct {
+	err   error // the answer
+	cut   int   // bytes after which the body ends ...
+	words string
+	with  error // ... in this; nil: a clean end
+	hang  bool  // instead of ending, deliver nothing more
+	body  string
+}
+
+// box is a container on the node.
+type box struct {
+	id      string
+	file    *file
+	running bool
+	changed chan struct{}
+	now     func() time.Time
+	truth   []string // every line written, with its timestamp
+}
+
+type file struct{ data []byte }
+
+func newNode() *node {
+	return &node{cur: map[string]*box{}, prev: map[string]*box{}}
+}
+
+// start makes a new container run in slot.
+func (n *node) start(slot, id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if b := n.cur[slot]; b != nil {
+		n.prev[slot] = b
+		b.running = false
+		b.wake()
+	}
+	n.cur[slot] = &box{id: id, file: &file{}, running: true, changed: make(chan struct{}), now: time.Now}
+}
+
+func (b *box) wake() {
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// print writes lines, a nanosecond apart.
+func (n *node) print(slot string, lines ...string) {
+	for _, l := range lines {
+		n.raw(slot, l+"\n")
+	}
+}
+
+func (n *node) raw(slot, text string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	b := n.cur[slot]
+	line := b.now().UTC().Add(time.Duration(len(b.truth))).Format("2006-01-02T15:04:05.000000000Z07:00") + " " + text
+	b.truth = append(b.truth, line)
+	b.file.data = append(b.file.data, line...)
+	b.wake()
+}
+
+// rotate makes the kubelet start a new file.
+func (n *node) rotate(slot string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cur[slot].file = &file{}
+	n.cur[slot].wake()
+}
+
+func (n *node) exit(slot string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cur[slot].running = false
+	n.cur[slot].wake()
+}
+
+func (n *node) requests() (follows, reads int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, o := range n.log {
+		if o.Follow {
+			follows++
+		} else {
+			reads++
+		}
+	}
+	return follows, reads
+}
+
+func (n *node) OpenLog(ctx context.Context, _, _ string, o *corev1.PodLogOptions) (io.ReadCloser, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.log = append(n.log, *o)
+	var f *fault
+	if n.fault != nil {
+		f = n.fault(len(n.log), o)
+	}
+	if f != nil && f.err != nil {
+		return nil, f.err
+	}
+	b := n.cur[o.Container]
+	if o.Previous {
+		b = n.prev[o.Container]
+	}
+	if b == nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("container %q in pod %q is waiting to start: ContainerCreating", o.Container, "p"))
+	}
+	r := &nodeBody{n: n, ctx: ctx, b: b, f: b.file, o: o, fault: f, closed: make(chan struct{})}
+	if o.SinceTime != nil {
+		r.since = o.SinceTime.UTC().Format("2006-01-02T15:04:05")
+	}
+	if o.TailLines != nil {
+		d := b.file.data
+		at := len(d)
+		for i := int64(0); i < *o.TailLines && at > 0; i++ {
+			at = bytes.LastIndexByte(d[:at-1], '\n') + 1
+		}
+		r.pos = at
+	}
+	return r, nil
+}
+
+type nodeBody struct {
+	n      *node
+	ctx    context.Context
+	b      *box
+	f      *file
+	pos    int
+	sent   int
+	since  string
+	o      *corev1.PodLogOptions
+	fault  *fault
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (r *nodeBody) Close() error {
+	r.once.Do(func() { close(r.closed) })
+	return nil
+}
+
+func (r *nodeBody) Read(p []byte) (int, error) {
+	for {
+		r.n.mu.Lock()
+		n, wait, err := r.step(p)
+		r.n.mu.Unlock()
+		if n > 0 || err != nil {
+			return n, err
+		}
+		select {
+		case <-wait:
+		case <-r.closed:
+			return 0, errors.New("body closed")
+		case <-r.ctx.Done():
+			return 0, r.ctx.Err()
+		}
+	}
+}
+
+func (r *nodeBody) step(p []byte) (int, <-chan struct{}, error) {
+	if f := r.fault; f != nil && r.sent >= f.cut {
+		if r.sent < f.cut+len(f.words) {
+			k := copy(p, f.words[r.sent-f.cut:])
+			r.sent += k
+			return k, nil, nil
+		}
+		switch {
+		case f.hang:
+			return 0, nil, nil
+		case f.with != nil:
+			return 0, nil, f.with
+		}
+		return 0, nil, io.EOF
+	}
+	data := r.f.data[r.pos:]
+	for r.since != "" && len(data) > 0 && string(data[:len(r.since)]) < r.since {
+		j := bytes.IndexByte(data, '\n') + 1
+		if j == 0 {
+			j = len(data)
+		}
+		r.pos, data = r.pos+j, data[j:]
+	}
+	if l := r.o.LimitBytes; l != nil {
+		data = data[:min(len(data), int(*l)-r.sent)]
+		if len(data) == 0 {
+			return 0, nil, io.EOF
+		}
+	}
+	if r.fault != nil {
+		data = data[:min(len(data), r.fault.cut-r.sent)]
+	}
+	if r.since != "" && len(data) > 0 { // a line at a time: the next may be filtered
+		if j := bytes.IndexByte(data, '\n'); j >= 0 {
+			data = data[:j+1]
+		}
+	}
+	if len(data) > 0 {
+		k := copy(p, data)
+		r.pos, r.sent = r.pos+k, r.sent+k
+		return k, nil, nil
+	}
+	if r.f != r.b.file && r.o.Follow {
+		r.f, r.pos = r.b.file, 0
+		return r.step(p)
+	}
+	if !r.o.Follow || !r.b.running {
+		return 0, nil, io.EOF
+	}
+	return 0, r.b.changed, nil
+}
+
+func notFound(kind, name string) error {
+	return apierrors.NewNotFound(schema.GroupResource{Resource: kind}, name)
+}
+
+func refused() error {
+	return apierrors.NewGenericServerResponse(http.StatusInternalServerError, "get", schema.GroupResource{}, "p",
+		`Get "https://10.0.0.1:10250/containerLogs/n/p/c": dial tcp 10.0.0.1:10250: connect: connection refused`, 0, true)
+}
+
+// A podScript makes the pod's versions.
+type podScript struct {
+	pod *corev1.Pod
+	rv  int
+}
+
+func newPod(policy corev1.RestartPolicy, slots ...string) *podScript {
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p", UID: types.UID("u")}}
+	p.Spec.RestartPolicy = policy
+	for _, s := range slots {
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: s})
+		p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{
+			Name: s, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}},
+		})
+	}
+	return &podScript{pod: p}
+}
+
+func (s *podScript) event(t watch.EventType) watch.Event {
+	s.rv++
+	s.pod.ResourceVersion = fmt.Sprint(s.rv)
+	return watch.Event{Type: t, Object: s.pod.DeepCopy()}
+}
+
+func (s *podScript) status(slot string) *corev1.ContainerStatus {
+	for i := range s.pod.Status.ContainerStatuses {
+		if st := &s.pod.Status.ContainerStatuses[i]; st.Name == slot {
+			return st
+		}
+	}
+	panic(slot)
+}
+
+// running says that id runs in slot; what was there before becomes its last state.
+func (s *podScript) running(slot, id string) watch.Event {
+	st := s.status(slot)
+	if st.ContainerID != "" {
+		st.LastTerminationState.Terminated = st.State.Terminated
+		if st.State.Running != nil {
+			st.LastTerminationState.Terminated = terminated(st.ContainerID)
+		}
+		st.RestartCount++
+	}
+	st.ContainerID, st.State = id, corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	return s.event(watch.Modified)
+}
+
+func terminated(id string) *corev1.ContainerStateTerminated {
+	return &corev1.ContainerStateTerminated{ContainerID: id, FinishedAt: metav1.NewTime(time.Now().Truncate(time.Second))}
+}
+
+func (s *podScript) ended(slot, id string) watch.Event {
+	st := s.status(slot)
+	st.ContainerID, st.State = id, corev1.ContainerState{Terminated: terminated(id)}
+	return s.event(watch.Modified)
+}
+
+func closedEvent() watch.Event {
+	return watch.Event{Type: watch.Error, Object: &metav1.Status{Reason: reasonClosed}}
+}
+
+// late writes a line to the file before the current one, as a runtime does that
+// has not turned to the new one yet.
+func (n *node) late(slot, text string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	b := n.cur[slot]
+	b.truth = append(b.truth, b.now().UTC().Add(time.Duration(len(b.truth))).Format("2006-01-02T15:04:05.000000000Z07:00")+" "+text)
+}

@@ -1,0 +1,184 @@
+package logstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+const (
+	probeTick   = 500 * time.Millisecond
+	probeLimit  = 10 * time.Second // for one probe
+	probesAtAll = 4                // side by side
+	endWait     = 10 * time.Second // silence of a stream whose container is dead
+	goneWait    = 30 * time.Second // and of one whose pod is deleted
+	readWait    = time.Minute      // and of a read that should end by itself
+)
+
+var errKick = errors.New("logstream: the stream is looked at again")
+
+// probeState belongs to the open stream of a run; guarded by run.mu.
+type probeState struct {
+	running bool
+	idle    time.Duration // next idle probe after this much silence
+	headAt  time.Time     // last head probe
+	headEnd int64         // bytes captured by then
+	newer   int64         // a line of this time is on the node and was not captured
+	known   int64         // such a line that a new stream did not bring either
+}
+
+// probeLoop looks after the open streams, one tick at a time, while there are any.
+// A stream may go quiet for no reason that shows: the kubelet's follower misses a
+// rotation before its first end of file, and a half-open connection says nothing.
+func (s *Streamer) probeLoop(ctx context.Context) {
+	tokens := make(chan struct{}, probesAtAll)
+	for {
+		s.mu.Lock()
+		runs := make([]*run, 0, len(s.live))
+		for r := range s.live {
+			runs = append(runs, r)
+		}
+		s.mu.Unlock()
+		if len(runs) == 0 {
+			select {
+			case <-s.wake:
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		t := time.NewTimer(probeTick)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+		now := time.Now()
+		for _, r := range runs {
+			probe := r.due(now)
+			if probe == nil {
+				continue
+			}
+			select {
+			case tokens <- struct{}{}:
+				s.wg.Go(func() {
+					pctx, cancel := context.WithTimeout(ctx, probeLimit)
+					defer cancel()
+					probe(pctx)
+					<-tokens
+				})
+			default: // later
+				r.mu.Lock()
+				r.probe.running = false
+				r.mu.Unlock()
+			}
+		}
+	}
+}
+
+// due says which probe of r is due, and ends a stream that hangs.
+func (r *run) due(now time.Time) func(context.Context) {
+	l := r.lifeNow()
+	_, end := r.log.bounds()
+	silence := now.Sub(time.Unix(0, r.active.Load()))
+	newest, fileStart := r.log.progress()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p, o := &r.probe, &r.s.opt
+	switch {
+	case r.kick == nil || p.running:
+		return nil
+	case r.final:
+		if silence >= readWait {
+			r.kick(errKick)
+		}
+		return nil
+	case l == lifeGone || l == lifeUnreadable:
+		if silence >= goneWait {
+			r.kick(errKick)
+		}
+		return nil
+	case l != lifeAlive && l != lifeBlind:
+		if silence >= endWait {
+			r.kick(errKick)
+		}
+		return nil
+	case p.newer > newest && p.newer != p.known:
+		p.known = p.newer
+		r.recheck = true
+		r.kick(errKick)
+		return nil
+	}
+	if p.idle == 0 {
+		p.idle = o.IdleProbe
+	}
+	if silence < p.idle {
+		if silence < o.IdleProbe {
+			p.idle = o.IdleProbe
+		}
+	} else if o.IdleProbe > 0 {
+		p.idle, p.running = min(p.idle*2, 6*o.IdleProbe), true
+		return r.probeTail
+	}
+	if o.HeadProbe > 0 && end-fileStart > o.RotateSize && end > p.headEnd && now.Sub(p.headAt) >= o.HeadProbe {
+		p.headAt, p.headEnd, p.running = now, end, true
+		return r.probeHead
+	}
+	return nil
+}
+
+// probeTail compares the node's last line with the last one captured.
+func (r *run) probeTail(ctx context.Context) {
+	one := int64(1)
+	b := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Timestamps: true, TailLines: &one})
+	var c clock
+	ns, _ := c.parse(b)
+	committed, end := r.log.bounds()
+	tail, _ := c.parse(r.log.peek(make([]byte, stampMax), committed, end))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.probe.running = false
+	if newest, _ := r.log.progress(); ns > newest && ns != tail {
+		r.probe.newer = ns // unless the stream brings it until the next tick
+	}
+}
+
+// probeHead looks whether the node's file is another one now.
+func (r *run) probeHead(ctx context.Context) {
+	limit := int64(128)
+	b := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Timestamps: true, LimitBytes: &limit})
+	if j := bytes.IndexByte(b, '\n'); j >= 0 {
+		b = b[:j+1]
+	}
+	changed := stampLen(b) > 0 && !r.log.fileBeginsWith(b)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.probe.running = false
+	if changed && r.kick != nil {
+		r.recheck = true
+		r.kick(errKick)
+	}
+}
+
+// look makes one small read.
+func (r *run) look(ctx context.Context, o *corev1.PodLogOptions) []byte {
+	r.s.counts.probes.Add(1)
+	body, err := r.s.open(ctx, r.c.namespace, r.c.name, o)
+	if err != nil {
+		return nil
+	}
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
+	b, _ := io.ReadAll(io.LimitReader(body, lineLen))
+	if stop() {
+		_ = body.Close()
+	} else {
+		<-closed
+	}
+	return b
+}

@@ -1,0 +1,231 @@
+package logstream
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+var (
+	seed   = flag.Uint64("seed", 0, "seed of the random trials; 0: by the clock")
+	trials = flag.Int("trials", 150, "random trials of each kind")
+)
+
+// check compares a capture with what the container wrote: nothing twice, nothing
+// missing outside a gap, nothing invented; Verified means equal.
+func check(truth []string, captured string, cert Certificate) error {
+	if cert.Proof == Verified {
+		if want := strings.Join(truth, ""); captured != want {
+			return fmt.Errorf("Verified, but captured %d bytes of %d: %q", len(captured), len(want), captured)
+		}
+		if len(cert.Gaps) > 0 {
+			return fmt.Errorf("Verified with gaps %+v", cert.Gaps)
+		}
+	}
+	index := map[string]int{}
+	for i, l := range truth {
+		index[l] = i
+	}
+	seen, last := map[int]bool{}, -1
+	for _, l := range strings.SplitAfter(captured, "\n") {
+		if l == "" {
+			continue
+		}
+		i, ok := index[l]
+		switch {
+		case !ok && !isPartOf(l, truth):
+			return fmt.Errorf("captured %q, which nobody wrote", l)
+		case !ok:
+			continue
+		case seen[i]:
+			return fmt.Errorf("captured %q twice", l)
+		case i < last:
+			return fmt.Errorf("captured %q after a later line", l)
+		}
+		seen[i], last = true, i
+	}
+	var c clock
+	for i, l := range truth {
+		if ns, _ := c.parse([]byte(l)); !seen[i] && !inGap(timeOf(ns), cert.Gaps) {
+			return fmt.Errorf("%q (%d of %d) is missing outside the gaps %+v", l, i, len(truth), cert.Gaps)
+		}
+	}
+	return nil
+}
+
+func isPartOf(part string, truth []string) bool {
+	for _, l := range truth {
+		if strings.HasPrefix(l, strings.TrimSuffix(part, "\n")) {
+			return true
+		}
+	}
+	return false
+}
+
+func inGap(t time.Time, gaps []Gap) bool {
+	for _, g := range gaps {
+		if !t.Before(g.From) && (g.To.IsZero() || !t.After(g.To)) {
+			return true
+		}
+	}
+	return false
+}
+
+// trial is one random life of one container.
+type trial struct {
+	rotations bool // the node rotates its log
+	faults    int  // in a hundred requests
+	late      bool // the runtime writes to the old file while rotating
+}
+
+func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
+	rng := rand.New(rand.NewPCG(seed, seed))
+	inBubble(t, Options{IdleProbe: 2 * time.Second, HeadProbe: time.Second, RotateSize: 400}, nil, func(b *bench) {
+		b.n.fault = k.faultsBy(rand.New(rand.NewPCG(seed, 1))) // under the node's lock
+		b.n.start("a", "a1")
+		lines := rng.IntN(60)
+		before := rng.IntN(lines + 1) // written before anyone looks
+		write := func(i int) { b.n.raw("a", randomText(rng, i)) }
+		for i := range before {
+			write(i)
+		}
+		b.c.Handle(b.p.running("a", "a1"))
+		for i := before; i < lines; i++ {
+			time.Sleep(time.Duration(rng.ExpFloat64() * float64(rng.IntN(2)) * float64(time.Second)))
+			write(i)
+			if k.rotations && rng.IntN(12) == 0 {
+				if rng.IntN(2) == 0 {
+					synctest.Wait() // seldom does a reader keep up to the byte
+				}
+				if committed, _ := b.c.order[0].log.bounds(); committed == 0 {
+					continue // what is rotated before it was ever read is lost untold
+				}
+				b.n.rotate("a")
+				if k.late && rng.IntN(2) == 0 {
+					b.n.late("a", "too late\n")
+				}
+			}
+		}
+		if rng.IntN(3) == 0 {
+			b.n.raw("a", "no newline")
+		}
+		b.n.exit("a")
+		time.Sleep(time.Duration(rng.IntN(2000)) * time.Millisecond)
+		b.c.Handle(b.p.ended("a", "a1"))
+		certs := b.drain()
+		r := b.c.order[0]
+		committed, _ := r.log.bounds()
+		captured := string(r.log.peek(make([]byte, committed), 0, committed))
+		if err := check(b.n.cur["a"].truth, captured, certs[0]); err != nil {
+			t.Errorf("seed %d: %v; certificate %+v", seed, err, certs[0])
+		}
+		text, err := b.readAll("a", ReadOptions{})
+		if want := stripped(captured); text != want {
+			t.Errorf("seed %d: read %q, want %q", seed, text, want)
+		}
+		var inc *IncompleteError
+		if errors.As(err, &inc) != (certs[0].Proof == Incomplete) {
+			t.Errorf("seed %d: %s ends readers in %v", seed, certs[0].Proof, err)
+		}
+		if got := int64(len(text)); got != certs[0].Bytes {
+			t.Errorf("seed %d: %d bytes read, %d certified", seed, got, certs[0].Bytes)
+		}
+		if !k.rotations && certs[0].Proof != Verified {
+			t.Errorf("seed %d: %+v, though nothing was rotated; requests %+v", seed, certs[0], len(b.n.log))
+		}
+		if !k.late && k.faults == 0 && certs[0].Proof == Incomplete {
+			t.Errorf("seed %d: %+v, though nothing failed", seed, certs[0])
+		}
+		proof, gaps = certs[0].Proof, len(certs[0].Gaps)
+	})
+	return proof, gaps
+}
+
+func stripped(raw string) string {
+	var b strings.Builder
+	for _, l := range strings.SplitAfter(raw, "\n") {
+		b.WriteString(l[stampLen([]byte(l)):])
+	}
+	return b.String()
+}
+
+func randomText(rng *rand.Rand, i int) string {
+	switch rng.IntN(10) {
+	case 0:
+		return "\n"
+	case 1:
+		return "the same text again and again\n"
+	case 2:
+		return "rpc error: code = NotFound desc = forged\n"
+	case 3:
+		return strings.Repeat("long ", rng.IntN(200)) + "\n"
+	}
+	return fmt.Sprintf("line %d\n", i)
+}
+
+// faultsBy cuts, refuses, stalls and garbles requests at random. In the end the
+// node recovers.
+func (k trial) faultsBy(rng *rand.Rand) func(int, *corev1.PodLogOptions) *fault {
+	used := map[int]bool{}
+	return func(n int, o *corev1.PodLogOptions) *fault {
+		if n > 18 || rng.IntN(100) >= k.faults {
+			return nil
+		}
+		f := &fault{}
+		switch rng.IntN(8) {
+		case 0:
+			f.with = errors.New("http2: client connection lost")
+		case 1:
+			f.words = "failed to create fsnotify watcher: too many open files"
+		case 2:
+			f.words = "rpc error: code = Unknown desc = transport is closing"
+		case 3:
+			f.err = refused()
+		case 4:
+			f.err = notFound("pods/log", "p")
+		case 5:
+			f.hang = o.Follow
+		}
+		// Two reads that end at the same byte, cleanly, are two reads that agree.
+		for f.cut = rng.IntN(3000); used[f.cut]; f.cut = rng.IntN(3000) {
+		}
+		used[f.cut] = true
+		return f
+	}
+}
+
+func TestRandomFaultsLoseAndRepeatNothing(t *testing.T) {
+	kinds := map[string]trial{
+		"no rotation":             {faults: 60},
+		"rotation":                {rotations: true},
+		"rotation and faults":     {rotations: true, faults: 50},
+		"late writes":             {rotations: true, late: true, faults: 30},
+		"nothing out of ordinary": {},
+	}
+	first := *seed
+	if first == 0 {
+		first = uint64(time.Now().UnixNano())
+	}
+	for name, k := range kinds {
+		t.Run(name, func(t *testing.T) {
+			proofs := map[Proof]int{}
+			gaps := 0
+			for i := range *trials {
+				p, g := k.run(t, first+uint64(i))
+				proofs[p]++
+				gaps += g
+				if t.Failed() {
+					t.Fatalf("run again with -seed %d -trials 1", first+uint64(i))
+				}
+			}
+			t.Logf("seed %d, %d trials: %v, %d gaps", first, *trials, proofs, gaps)
+		})
+	}
+}

@@ -1,0 +1,253 @@
+package logstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"sync"
+)
+
+// ReadOptions say how a [Reader] reads. The zero value reads everything, from the
+// first line of the first run.
+type ReadOptions struct {
+	// FromEnd starts after what is captured when the Reader is made.
+	FromEnd bool
+	// Snapshot reads what is captured when the Reader is made, then io.EOF.
+	Snapshot bool
+	// Gap, when set, makes every Gap a piece of text in its place, or at the next
+	// line where it is noticed behind the reader; an empty text leaves it out. The
+	// end is io.EOF then, whatever is missing. It is called by Read and Lines.
+	Gap func(Gap) string
+}
+
+// Reader reads the log of a slot: all of its work runs, one after the other. It
+// sees whole lines, and of a line longer than 64 KiB what there is of it.
+//
+// It ends in
+//   - io.EOF after a slot's last run, when nothing is known to be missing, or
+//     with ReadOptions.Gap or Snapshot;
+//   - an *[IncompleteError] after all bytes of the slot's runs, when one of them
+//     is Incomplete (the first such);
+//   - the error of [Runs].NextRun, when the slot cannot run: at once, before any
+//     output. After output it is returned too, unless Gap is set;
+//   - context.Cause of its ctx; [ErrClosed] after Close, or Close of the Capture.
+//
+// A Reader is for one goroutine at a time; Close may be called from any.
+type Reader struct {
+	c      *Capture
+	slot   string
+	opt    ReadOptions
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu    sync.Mutex // held by Read and by each step of Lines
+	list  []window   // Snapshot: what to read
+	cur   *run       // nil: the next run is to be found
+	after string     // the run before it
+	pos   int64      // in cur's log, after buf
+	limit int64      // Snapshot: where cur ends; else -1
+	plain bool       // cur's lines have no timestamps
+	told  []bool     // cur's gaps that were dealt with
+	start bool       // buf begins at the start of a line
+	skip  bool       // bytes were dropped: skip to the next line
+	buf   []byte     // cur's bytes up to pos that are not delivered
+	hold  []byte     // buf's buffer
+	text  []byte     // of a gap, to be delivered first
+	bad   *IncompleteError
+	err   error
+	clock clock
+}
+
+type window struct {
+	r     *run
+	limit int64
+}
+
+// Reader returns a reader of slot's log. It can be made at any time, before the
+// slot's step started, while it runs, and after it ended: the bytes are the same.
+// There may be any number. None of them slows the capture. ctx ends it.
+func (c *Capture) Reader(ctx context.Context, slot string, o ReadOptions) *Reader {
+	ctx, cancel := context.WithCancelCause(ctx)
+	r := &Reader{c: c, slot: slot, opt: o, ctx: ctx, cancel: cancel, limit: -1}
+	c.mu.Lock()
+	if c.closed {
+		cancel(ErrClosed)
+	} else {
+		c.readers[r] = struct{}{}
+	}
+	var runs []*run
+	for _, k := range c.order {
+		if k.slot == slot {
+			runs = append(runs, k)
+		}
+	}
+	c.mu.Unlock()
+	switch {
+	case o.Snapshot && !o.FromEnd:
+		for _, k := range runs {
+			committed, _ := k.log.bounds()
+			r.list = append(r.list, window{k, committed})
+		}
+	case o.FromEnd && len(runs) > 0 && !o.Snapshot:
+		last := runs[len(runs)-1]
+		r.enter(last)
+		r.pos, _ = last.log.bounds()
+		r.told = make([]bool, len(last.log.marks()))
+		for i := range r.told {
+			r.told[i] = true
+		}
+	}
+	return r
+}
+
+// Close ends the reader; a Read that waits returns ErrClosed. The capture goes on.
+func (r *Reader) Close() error {
+	r.cancel(ErrClosed)
+	r.c.mu.Lock()
+	delete(r.c.readers, r)
+	r.c.mu.Unlock()
+	return nil
+}
+
+// Read implements io.Reader: it blocks until there are bytes or the end. Every
+// line ends in its newline, but for a last one that has none.
+func (r *Reader) Read(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for n, flush := 0, false; ; {
+		if r.ctx.Err() != nil {
+			r.drop()
+			return 0, context.Cause(r.ctx)
+		}
+		if len(r.text) > 0 {
+			k := copy(p[n:], r.text)
+			r.text, n = r.text[k:], n+k
+		} else {
+			n += r.strip(p[n:], flush)
+		}
+		switch {
+		case n == len(p):
+			return n, nil
+		case len(r.text) > 0:
+			continue
+		case r.err != nil && n > 0:
+			return n, nil
+		case r.err != nil:
+			return 0, r.err
+		}
+		switch r.fill(n == 0) {
+		case filled:
+			flush = false
+		case wouldBlock:
+			return n, nil
+		case flushFirst:
+			flush = true
+		}
+	}
+}
+
+// strip moves text from buf to p. Without flush it leaves the start of a line
+// whose timestamp may not be all there.
+func (r *Reader) strip(p []byte, flush bool) (n int) {
+	for n < len(p) && len(r.buf) > 0 {
+		if r.start && !r.plain {
+			if len(r.buf) < stampMax && !flush && bytes.IndexByte(r.buf, '\n') < 0 {
+				return n
+			}
+			r.buf = r.buf[stampLen(r.buf):]
+			r.start = false
+			continue
+		}
+		j := bytes.IndexByte(r.buf, '\n') + 1
+		if j == 0 {
+			j = len(r.buf)
+		}
+		k := copy(p[n:], r.buf[:j])
+		r.start = r.buf[k-1] == '\n'
+		r.buf, n = r.buf[k:], n+k
+	}
+	if len(r.buf) == 0 {
+		r.drop()
+	}
+	return n
+}
+
+// drop gives the buffer back.
+func (r *Reader) drop() {
+	if r.hold != nil {
+		r.c.s.store.give(r.hold)
+	}
+	r.hold, r.buf = nil, nil
+}
+
+// Lines yields the log line by line; a line longer than 64 KiB comes in pieces. An
+// end that is not io.EOF is yielded last, with an empty Line. Text is valid until
+// the next line. The loop may be left and Lines or Read called again.
+func (r *Reader) Lines() iter.Seq2[Line, error] {
+	return func(yield func(Line, error) bool) {
+		for {
+			l, err := r.line()
+			if err != nil {
+				if !errors.Is(err, io.EOF) {
+					yield(Line{}, err)
+				}
+				return
+			}
+			if !yield(l, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (r *Reader) line() (Line, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for flush := false; ; {
+		switch {
+		case r.ctx.Err() != nil:
+			r.drop()
+			return Line{}, context.Cause(r.ctx)
+		case len(r.text) > 0:
+			text := bytes.TrimSuffix(r.text, newline)
+			r.text = nil
+			return Line{Text: text}, nil
+		}
+		if l, ok := r.cutLine(flush); ok {
+			return l, nil
+		}
+		if r.err != nil {
+			return Line{}, r.err
+		}
+		flush = r.fill(true) == flushFirst
+	}
+}
+
+// cutLine takes a line off buf, or a piece of one that does not fit in it.
+func (r *Reader) cutLine(flush bool) (l Line, ok bool) {
+	j := bytes.IndexByte(r.buf, '\n')
+	if j < 0 && (len(r.buf) == 0 || (!flush && len(r.buf) < cap(r.hold))) {
+		return l, false
+	}
+	l = Line{ContainerID: r.cur.id, Partial: j < 0}
+	text := r.buf
+	if j >= 0 {
+		text, r.buf = r.buf[:j], r.buf[j+1:]
+	} else {
+		r.buf = nil
+	}
+	if r.start && !r.plain {
+		ns, n := r.clock.parse(text)
+		if n > 0 {
+			text, l.Time = text[n:], timeOf(ns)
+		}
+	}
+	r.start = j >= 0
+	l.Text = text
+	return l, true
+}

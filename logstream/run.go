@@ -1,0 +1,350 @@
+package logstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// life is what the newest status says of a run: whether it goes on, and which
+// request reads its log.
+type life int
+
+const (
+	lifeAlive      life = iota
+	lifeBlind           // no status will come: the pod left the watch's scope
+	lifeEnded           // a plain read is its log
+	lifePrevious        // a read with previous=true is
+	lifeUnreadable      // none is: the kubelet keeps one dead container a slot
+	lifeGone            // the pod is deleted
+	lifeClosed          // the tracking ended while it ran
+)
+
+const (
+	statusWait = 3 * time.Second        // after the end of a stream, for a status that explains it
+	settle     = 200 * time.Millisecond // between the last read of a log and its verification
+	pollEvery  = time.Second
+
+	whyStopped = "the Streamer stopped before the log was verified"
+	whyClosed  = "the capture was closed before the log was verified"
+)
+
+// run captures one life of a container. Its loop is the only writer of its log.
+//
+//	Opening ─► Streaming ─► Suspect ─┬─► Opening     still running
+//	                                 └─► Draining ─► Verifying ─► Final
+//
+// Opening and Streaming are follow; Suspect is rest; the others are drain.
+type run struct {
+	s        *Streamer
+	c        *Capture
+	slot, id string
+	restarts int32
+	log      runLog
+	sp       splicer
+	done     chan struct{} // closed when the loop has ended
+	poke     chan struct{} // the life changed
+
+	life   life      // guarded by c.mu
+	missed int32     // runs before it that nobody saw
+	ended  time.Time // when the container did, as far as is known; guarded by c.mu
+	after  time.Time // when its predecessor did; guarded by c.mu
+
+	// The loop's own.
+	read       bool // a response was read to a clean end
+	readAt     time.Time
+	foreign    int  // responses that were dropped as another run's
+	unfiltered bool // do not resume with a filter
+	pollUntil  time.Time
+	small      [chunkFirst]byte
+
+	// Guarded by mu.
+	mu      sync.Mutex
+	cancel  context.CancelCauseFunc // ends the loop; nil: not launched
+	closed  bool                    // by the capture
+	kick    context.CancelCauseFunc // ends the open stream; nil: none is
+	final   bool                    // the open stream is a read that ends by itself
+	probe   probeState
+	recheck bool // the next stream is to be a whole one
+
+	active atomic.Int64 // when the open stream last delivered, in ns since the epoch
+}
+
+func newRun(c *Capture, slot, id string) *run {
+	r := &run{s: c.s, c: c, slot: slot, id: id, done: make(chan struct{}), poke: make(chan struct{}, 1)}
+	r.log.st = c.s.store
+	r.log.proof = Live
+	r.sp = splicer{l: &r.log, id: id, foreign: r.isForeign}
+	return r
+}
+
+// loop captures the run to its end.
+func (r *run) loop(ctx context.Context) {
+	for failures := 0; ; {
+		if ctx.Err() != nil {
+			r.cutOff()
+			return
+		}
+		l := r.lifeNow()
+		if l != lifeAlive && (l != lifeBlind || r.read) {
+			if r.drain(ctx) {
+				return
+			}
+			continue
+		}
+		a, progress := r.follow(ctx)
+		if progress {
+			failures = 0
+		}
+		failures++
+		r.rest(ctx, a, failures)
+	}
+}
+
+// follow streams until the stream ends, for whatever reason.
+func (r *run) follow(ctx context.Context) (a answer, progress bool) {
+	q := query{follow: time.Now().After(r.pollUntil)}
+	if !r.unfiltered {
+		q.expect, q.since, q.filtered = r.sp.cut()
+	}
+	res := r.fetch(ctx, q)
+	switch res.answer {
+	case answerAstray:
+		r.unfiltered = true
+	case answerForeign:
+		r.foreign++
+	case answerWatchers:
+		r.pollUntil = time.Now().Add(time.Minute)
+	case answerEOF, answerBroken, answerKicked:
+		if res.joined {
+			r.foreign, r.unfiltered = 0, r.takeRecheck()
+		}
+	}
+	return res.answer, res.grew
+}
+
+// rest waits before the next stream: for a status that says why this one ended,
+// or as long as the answer asks for.
+func (r *run) rest(ctx context.Context, a answer, failures int) {
+	d := a.backoff(failures)
+	switch a {
+	case answerEOF, answerFailed, answerGone, answerForeign, answerPodGone:
+		d = statusWait
+		if a == answerEOF && time.Now().Before(r.pollUntil) {
+			d = pollEvery
+		}
+	}
+	if d > 0 {
+		d += rand.N(d/4 + 1)
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			return
+		case <-ctx.Done():
+			return
+		case <-r.poke:
+			if r.lifeNow() != lifeAlive {
+				return
+			}
+		}
+	}
+}
+
+// query is one request for the run's log.
+type query struct {
+	follow, filtered, previous bool
+	since                      time.Time
+	expect                     int64
+}
+
+func (q query) options(slot string) *corev1.PodLogOptions {
+	o := &corev1.PodLogOptions{Container: slot, Follow: q.follow, Previous: q.previous, Timestamps: true}
+	if q.filtered {
+		// Whole seconds: client-go and the apiserver cut the rest off anyway
+		// (k8s.io/apimachinery v0.35.3 pkg/apis/meta/v1/time.go:210).
+		t := metav1.NewTime(q.since)
+		o.SinceTime = &t
+	}
+	return o
+}
+
+// result is what one request brought.
+type result struct {
+	answer
+	equal, joined, grew, empty bool
+}
+
+// fetch makes one request and splices what it brings.
+func (r *run) fetch(ctx context.Context, q query) result {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r.setStream(cancel, !q.follow)
+	defer r.setStream(nil, false)
+	if q.follow {
+		if r.s.counts.follows.Add(1); r.read {
+			r.s.counts.resumed.Add(1)
+		}
+	} else {
+		r.s.counts.reads.Add(1)
+	}
+	body, err := r.s.open(ctx, r.c.namespace, r.c.name, q.options(r.slot))
+	if err != nil {
+		if ctx.Err() != nil {
+			return result{answer: answerKicked}
+		}
+		return result{answer: classify(err)}
+	}
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
+	_, empty := r.log.bounds()
+	r.sp.begin(q.filtered, q.expect, r.foreign > 2 || (r.foreign > 0 && empty > 0))
+	res := r.pump(ctx, body, q)
+	if stop() {
+		_ = body.Close()
+	} else {
+		<-closed
+	}
+	r.readAt = time.Now()
+	return res
+}
+
+// pump reads the body to its end. Its buffer is small until data flows, so that
+// a quiet stream holds none of the shared ones.
+func (r *run) pump(ctx context.Context, body io.Reader, q query) (res result) {
+	buf, big := r.small[:], []byte(nil)
+	defer func() {
+		if big != nil {
+			r.s.store.give(big)
+		}
+		res.joined, res.grew = r.sp.joined, r.sp.grew
+	}()
+	for idle, total := 0, 0; ; {
+		n, err := body.Read(buf)
+		if n > 0 {
+			idle, total = 0, total+n
+			r.active.Store(time.Now().UnixNano())
+			r.s.counts.bytes.Add(int64(n))
+			if a, ok := r.sp.feed(buf[:n]); !ok {
+				return result{answer: a}
+			}
+		} else if idle++; idle > 100 && err == nil {
+			err = io.ErrNoProgress
+		}
+		if err != nil {
+			a, equal := r.sp.end(q.follow)
+			switch {
+			case ctx.Err() != nil:
+				return result{answer: answerKicked}
+			case a != answerEOF:
+				return result{answer: a}
+			case !errors.Is(err, io.EOF):
+				return result{answer: answerBroken}
+			}
+			r.read = true
+			return result{answer: answerEOF, equal: equal, empty: total == 0}
+		}
+		switch {
+		case big == nil && n == len(buf):
+			big = r.s.store.buffer()
+			buf = big
+		case big != nil && n < len(r.small):
+			r.s.store.give(big)
+			buf, big = r.small[:], nil
+		}
+	}
+}
+
+func (r *run) setStream(kick context.CancelCauseFunc, final bool) {
+	r.active.Store(time.Now().UnixNano())
+	r.mu.Lock()
+	r.kick, r.final = kick, final
+	r.probe = probeState{known: r.probe.known}
+	r.mu.Unlock()
+}
+
+func (r *run) lifeNow() life {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	return r.life
+}
+
+// isForeign says whether a first line is that of another run of the slot: requests
+// name a container, not a run, and the kubelet answers by what it knows.
+func (r *run) isForeign(line []byte, ns int64) bool {
+	if ns == 0 {
+		return false
+	}
+	r.c.mu.Lock()
+	var others []*run
+	if sl := r.c.slots[r.slot]; sl != nil {
+		others = append(others, sl.runs...)
+	}
+	ended, after := r.ended, r.after
+	r.c.mu.Unlock()
+	// Statuses have whole seconds.
+	if !ended.IsZero() && ns > ended.Add(2*time.Second).UnixNano() ||
+		!after.IsZero() && ns < after.Add(-time.Second).UnixNano() {
+		return true
+	}
+	for _, o := range others {
+		if o != r && o.log.beginsWith(line) {
+			return true
+		}
+	}
+	return false
+}
+
+// launched tells the run how its loop is ended.
+func (r *run) launched(cancel context.CancelCauseFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cancel = cancel
+	if r.closed {
+		cancel(ErrClosed)
+	}
+}
+
+// close ends the loop. It does not wait.
+func (r *run) close() {
+	r.mu.Lock()
+	r.closed = true
+	if r.cancel != nil {
+		r.cancel(ErrClosed)
+	}
+	r.mu.Unlock()
+	r.s.abandon(r)
+}
+
+func (r *run) isClosed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.closed
+}
+
+// kickStream ends the open stream, so that the loop looks again.
+func (r *run) kickStream() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.kick != nil {
+		r.kick(errKick)
+	}
+}
+
+// takeRecheck says whether a probe asked for a whole read.
+func (r *run) takeRecheck() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := r.recheck
+	r.recheck = false
+	return v
+}

@@ -1,0 +1,117 @@
+package logstream
+
+import (
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// sightings reads a pod's statuses, by name: a status list is not in the order of
+// its spec, and has holes.
+func sightings(p *corev1.Pod) []sighting {
+	finished := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+	dying := p.DeletionTimestamp != nil
+	var out []sighting
+	read := func(sts []corev1.ContainerStatus, policy func(name string, exit int32) (again bool)) {
+		for i := range sts {
+			s := sight(&sts[i])
+			if t := sts[i].State.Terminated; t != nil {
+				s.final = finished || dying || !policy(s.slot, t.ExitCode)
+			} else {
+				s.final = finished
+			}
+			// A finished pod may say Running for ever: after an eviction, or when
+			// its node was lost.
+			s.running = s.running && !finished
+			out = append(out, s)
+		}
+	}
+	read(p.Status.InitContainerStatuses, func(name string, exit int32) bool {
+		return restarts(p, find(p.Spec.InitContainers, name), exit, true)
+	})
+	read(p.Status.ContainerStatuses, func(name string, exit int32) bool {
+		return restarts(p, find(p.Spec.Containers, name), exit, false)
+	})
+	read(p.Status.EphemeralContainerStatuses, func(string, int32) bool { return false })
+	if finished {
+		out = append(out, neverRan(p, out)...)
+	}
+	return out
+}
+
+// neverRan are the slots of a finished pod that have no status.
+func neverRan(p *corev1.Pod, seen []sighting) []sighting {
+	var out []sighting
+	add := func(name string) {
+		if !slices.ContainsFunc(seen, func(s sighting) bool { return s.slot == name }) {
+			out = append(out, sighting{slot: name, final: true})
+		}
+	}
+	for i := range p.Spec.InitContainers {
+		add(p.Spec.InitContainers[i].Name)
+	}
+	for i := range p.Spec.Containers {
+		add(p.Spec.Containers[i].Name)
+	}
+	for i := range p.Spec.EphemeralContainers {
+		add(p.Spec.EphemeralContainers[i].Name)
+	}
+	return out
+}
+
+// sight reads one status. The ID comes from the state: a waiting container has
+// none, though its status may still carry its last one.
+func sight(st *corev1.ContainerStatus) sighting {
+	s := sighting{slot: st.Name, restarts: st.RestartCount}
+	switch {
+	case st.State.Running != nil:
+		s.cur, s.running = st.ContainerID, true
+	case st.State.Terminated != nil:
+		s.cur, s.ended = st.State.Terminated.ContainerID, st.State.Terminated.FinishedAt.Time
+		if s.cur == "" {
+			s.cur = st.ContainerID
+		}
+	}
+	if t := st.LastTerminationState.Terminated; t != nil && t.ContainerID != s.cur {
+		s.last, s.before = t.ContainerID, t.FinishedAt.Time
+	}
+	return s
+}
+
+func find(cs []corev1.Container, name string) *corev1.Container {
+	for i := range cs {
+		if cs[i].Name == name {
+			return &cs[i]
+		}
+	}
+	return nil
+}
+
+// restarts says whether the kubelet would start a container again that ended with
+// exit (kubernetes v1.36.3 pkg/api/v1/pod/util.go:419-455).
+func restarts(p *corev1.Pod, c *corev1.Container, exit int32, init bool) bool {
+	if c != nil && c.RestartPolicy != nil {
+		for _, rule := range c.RestartPolicyRules {
+			if e := rule.ExitCodes; e != nil {
+				in := slices.Contains(e.Values, exit)
+				if in == (e.Operator == corev1.ContainerRestartRuleOnExitCodesOpIn) {
+					return true
+				}
+			}
+		}
+		switch *c.RestartPolicy {
+		case corev1.ContainerRestartPolicyAlways:
+			return true
+		case corev1.ContainerRestartPolicyOnFailure:
+			return exit != 0
+		}
+		return false
+	}
+	switch p.Spec.RestartPolicy {
+	case corev1.RestartPolicyNever:
+		return false
+	case corev1.RestartPolicyOnFailure:
+		return exit != 0
+	}
+	return !init || exit != 0
+}

@@ -1,0 +1,186 @@
+package logstream
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// body renders lines as the kubelet does, one nanosecond-stamped line each.
+func body(lines ...string) string {
+	var b strings.Builder
+	for i, l := range lines {
+		fmt.Fprintf(&b, "2026-11-22T10:00:%02d.%09dZ %s\n", i/50, i%50*1000+1, l)
+	}
+	return b.String()
+}
+
+func numbered(n int) []string {
+	lines := make([]string, n)
+	for i := range lines {
+		lines[i] = fmt.Sprintf("line %d", i)
+	}
+	return lines
+}
+
+func newTestSplicer() *splicer {
+	return &splicer{l: &runLog{st: newStore(64<<20, 0)}, id: "c"}
+}
+
+// respond plays one whole response.
+func (s *splicer) respond(t testing.TB, resp string, follow, acceptNew bool) (answer, bool) {
+	t.Helper()
+	s.begin(false, 0, acceptNew)
+	if a, ok := s.feed([]byte(resp)); !ok {
+		return a, false
+	}
+	return s.end(follow)
+}
+
+func (s *splicer) captured() string {
+	committed, _ := s.l.bounds()
+	return string(s.l.peek(make([]byte, committed), 0, committed))
+}
+
+func TestACutAtAnyByteLosesAndRepeatsNothing(t *testing.T) {
+	for name, full := range map[string]string{
+		"lines":        body(numbered(6)...),
+		"empty lines":  body("", "", "x", ""),
+		"same lines":   strings.Repeat("2026-11-22T10:00:00.000000001Z x\n", 5),
+		"unterminated": body("a", "b") + "2026-11-22T10:00:09.000000001Z no newline",
+		"plain":        "one\ntwo\nthree",
+		"offset zone":  "2026-11-22T10:00:00.000000001+07:00 a\n2026-11-22T10:00:00.000000002+07:00 b\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			for cut := range len(full) + 1 {
+				s := newTestSplicer()
+				if a, _ := s.respond(t, full[:cut], true, false); a != answerEOF {
+					t.Fatalf("cut at %d: %v", cut, a)
+				}
+				if got := s.captured(); !strings.HasPrefix(full, got) {
+					t.Fatalf("cut at %d: captured %q", cut, got)
+				}
+				var equal bool
+				for range 2 {
+					var a answer
+					if a, equal = s.respond(t, full, false, false); a != answerEOF {
+						t.Fatalf("cut at %d: the full read answers %v", cut, a)
+					}
+				}
+				s.seal(true)
+				if got := s.captured(); got != full || !equal {
+					t.Fatalf("cut at %d: equal %v, captured %q, want %q", cut, equal, got, full)
+				}
+				if len(s.l.gaps) > 0 {
+					t.Fatalf("cut at %d: gaps %v", cut, s.l.gaps)
+				}
+			}
+		})
+	}
+}
+
+func TestTheKubeletsWordsAreNeverOutput(t *testing.T) {
+	full := body(numbered(3)...)
+	for _, k := range kubeletTexts {
+		for cut := range len(full) + 1 {
+			s := newTestSplicer()
+			words := k.text + "something: too many open files"
+			a, _ := s.respond(t, full[:cut]+words, true, false)
+			if a == answerEOF {
+				t.Fatalf("cut at %d: %q was not noticed", cut, words)
+			}
+			s.respond(t, full, false, false)
+			if got := s.captured(); got != full {
+				t.Fatalf("cut at %d: captured %q", cut, got)
+			}
+		}
+	}
+}
+
+func TestOutputThatQuotesTheKubeletIsOutput(t *testing.T) {
+	for _, k := range kubeletTexts {
+		full := body("before", k.text+"x") + "2026-11-22T10:00:09.000000001Z " + k.text + "x"
+		s := newTestSplicer()
+		s.respond(t, full, true, false)
+		for range 2 {
+			s.respond(t, full, false, false)
+		}
+		s.seal(true)
+		if got := s.captured(); got != full {
+			t.Errorf("captured %q, want %q", got, full)
+		}
+	}
+}
+
+func TestARotatedFileContinuesTheCaptureWithAGap(t *testing.T) {
+	lines := strings.SplitAfter(body(numbered(20)...), "\n")
+	all := func(from, to int) string { return strings.Join(lines[from:to], "") }
+	for seen := 1; seen <= 20; seen++ {
+		for start := 1; start < 20; start++ {
+			s := newTestSplicer()
+			s.respond(t, all(0, seen), true, false)
+			if a, ok := s.respond(t, all(start, 20), false, false); a == answerForeign {
+				if start < seen {
+					t.Fatalf("seen %d, file from %d: not placed", seen, start)
+				}
+				s.respond(t, all(start, 20), false, true)
+			} else if a != answerEOF {
+				t.Fatalf("seen %d, file from %d: %v %v", seen, start, a, ok)
+			}
+			want := all(0, seen) + all(max(seen, start), 20)
+			if got := s.captured(); got != want {
+				t.Fatalf("seen %d, file from %d: captured\n%s want\n%s", seen, start, got, want)
+			}
+			if len(s.l.gaps) != 1 || s.l.gaps[0].AfterLine != uint64(min(start, seen)) {
+				t.Fatalf("seen %d, file from %d: gaps %+v", seen, start, s.l.gaps)
+			}
+		}
+	}
+}
+
+func TestLinesSentAgainAreNotOutputAgain(t *testing.T) {
+	lines := strings.SplitAfter(body(numbered(20)...), "\n")
+	all := func(from, to int) string { return strings.Join(lines[from:to], "") }
+	stream := all(0, 5) + all(9, 15) + all(9, 20) // lines 5 to 8 skipped, 9 to 14 twice
+	for step := 1; step < 80; step++ {
+		s := newTestSplicer()
+		s.begin(false, 0, false)
+		for p := []byte(stream); len(p) > 0; {
+			n := min(step, len(p))
+			if a, ok := s.feed(p[:n]); !ok {
+				t.Fatal(a)
+			}
+			p = p[n:]
+		}
+		s.end(true)
+		if got, want := s.captured(), all(0, 5)+all(9, 20); got != want {
+			t.Fatalf("step %d: captured\n%s want\n%s", step, got, want)
+		}
+		if len(s.l.gaps) != 1 || s.l.gaps[0].AfterLine != 5 {
+			t.Fatalf("step %d: gaps %+v", step, s.l.gaps)
+		}
+	}
+}
+
+func TestALineOfTheSameTimeAndTextIsNoReplay(t *testing.T) {
+	at := func(ns int, text string) string {
+		return fmt.Sprintf("2026-11-22T10:00:00.%09dZ %s\n", ns, text)
+	}
+	full := at(5, "out") + at(4, "err") + at(4, "err") + at(4, "err") + at(6, "out") + at(3, "late")
+	for step := 1; step < len(full); step++ {
+		s := newTestSplicer()
+		s.begin(false, 0, false)
+		for _, p := range bytes.SplitAfter([]byte(full), newline) {
+			for len(p) > 0 {
+				n := min(step, len(p))
+				s.feed(p[:n])
+				p = p[n:]
+			}
+		}
+		s.end(true)
+		if got := s.captured(); got != full {
+			t.Fatalf("step %d: captured\n%s want\n%s", step, got, full)
+		}
+	}
+}

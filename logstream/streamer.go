@@ -1,0 +1,221 @@
+package logstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Opener opens container logs. [FromConfig] makes the real one; tests write their
+// own. OpenLog is called from many goroutines. The body it returns is read by one
+// goroutine, and closed, perhaps during a Read, when ctx ends.
+type Opener interface {
+	OpenLog(ctx context.Context, namespace, pod string, o *corev1.PodLogOptions) (io.ReadCloser, error)
+}
+
+// Options tune a Streamer. The zero value is what most hosts want.
+type Options struct {
+	// Memory is the budget of all runs together, in bytes; 0: 64 MiB. On top of
+	// it come the chunks that are being written (at most 64 KiB a run that has
+	// output) and the read buffers of the streams that deliver at the moment.
+	Memory int64
+	// Disk is the budget of the spill file in bytes; 0: 8 GiB; below 0: none. The
+	// file is made in os.TempDir at first need, mode 0600, and unlinked at once.
+	// Past the budget the oldest output is dropped, and said to be by a Gap.
+	Disk int64
+	// Opens is how many requests may wait for their answer at a time; 0: 4.
+	Opens int
+	// IdleProbe is the silence after which a live run's stream is checked against
+	// the node's last line; it doubles up to six times itself. 0: 10 s; below 0: never.
+	IdleProbe time.Duration
+	// HeadProbe is the interval of looking whether the node rotated a log that
+	// RotateSize bytes came from; 0: 5 s; below 0: never.
+	HeadProbe time.Duration
+	// RotateSize is the size in bytes from which rotation is plausible; 0: 8 MiB,
+	// for the kubelet's default containerLogMaxSize of 10Mi.
+	RotateSize int64
+}
+
+// Streamer captures the logs of a process's pods. Make one with [New].
+// Its methods may be called from any goroutine.
+type Streamer struct {
+	opener Opener
+	opt    Options
+	store  *store
+	opens  chan struct{}
+
+	mu     sync.Mutex
+	ctx    context.Context // Run's; nil before
+	ended  bool
+	queue  []*run            // found before Run
+	live   map[*run]struct{} // with a goroutine
+	wake   chan struct{}     // the prober's
+	wg     sync.WaitGroup
+	counts counts
+}
+
+type counts struct {
+	captures, runs, follows, reads, probes, failed, resumed atomic.Int64
+	verified, unverified, incomplete, gaps, bytes           atomic.Int64
+}
+
+// Stats are a Streamer's counters since it was made, except where they say "now".
+type Stats struct {
+	Captures, Live int64 // now: open captures; runs whose capture has not ended
+	Runs           int64 // captured
+	Follows, Reads int64 // requests: streams; full reads
+	Probes         int64 // requests: looks at the head or the last line of a log
+	Failed         int64 // requests that were refused or could not be made
+	Resumed        int64 // streams opened again
+	Verified       int64 // runs
+	Unverified     int64
+	Incomplete     int64
+	Gaps           int64
+	Bytes          int64 // received
+	Memory, Disk   int64 // now: bytes held
+	Dropped        int64 // bytes
+}
+
+// New makes a Streamer. It does nothing until Run.
+func New(o Opener, opt Options) *Streamer {
+	def := func(v *int64, d int64) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&opt.Memory, 64<<20)
+	def(&opt.Disk, 8<<30)
+	def(&opt.RotateSize, 8<<20)
+	def((*int64)(&opt.IdleProbe), int64(10*time.Second))
+	def((*int64)(&opt.HeadProbe), int64(5*time.Second))
+	if opt.Opens <= 0 {
+		opt.Opens = 4
+	}
+	return &Streamer{
+		opener: o, opt: opt, store: newStore(opt.Memory, opt.Disk), opens: make(chan struct{}, opt.Opens),
+		live: map[*run]struct{}{}, wake: make(chan struct{}, 1),
+	}
+}
+
+// Run captures until ctx ends; it returns context.Cause(ctx) after every
+// goroutine of the Streamer has ended. Runs whose capture has not ended by then
+// are Incomplete. It is called once.
+func (s *Streamer) Run(ctx context.Context) error {
+	s.mu.Lock()
+	if s.ctx != nil {
+		s.mu.Unlock()
+		return errors.New("logstream: Run was called before")
+	}
+	s.ctx = ctx
+	for _, r := range s.queue {
+		s.launch(r)
+	}
+	s.queue = nil
+	s.mu.Unlock()
+
+	s.probeLoop(ctx)
+
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	s.wg.Wait()
+	return context.Cause(ctx)
+}
+
+// Pod returns the capture of one pod. r tells its runs apart; nil: every run is
+// work. The caller feeds it with Handle, and closes it.
+func (s *Streamer) Pod(namespace, name string, r Runs) *Capture {
+	s.counts.captures.Add(1)
+	return &Capture{
+		s: s, namespace: namespace, name: name, runs: r,
+		slots: map[string]*slot{}, readers: map[*Reader]struct{}{}, wake: make(chan struct{}),
+	}
+}
+
+// Stats returns the counters.
+func (s *Streamer) Stats() Stats {
+	c := &s.counts
+	mem, disk, dropped := s.store.usage()
+	s.mu.Lock()
+	live := len(s.live) + len(s.queue)
+	s.mu.Unlock()
+	return Stats{
+		Captures: c.captures.Load(), Live: int64(live), Runs: c.runs.Load(), Follows: c.follows.Load(),
+		Reads: c.reads.Load(), Probes: c.probes.Load(), Failed: c.failed.Load(), Resumed: c.resumed.Load(),
+		Verified: c.verified.Load(), Unverified: c.unverified.Load(), Incomplete: c.incomplete.Load(),
+		Gaps: c.gaps.Load(), Bytes: c.bytes.Load(), Memory: mem, Disk: disk, Dropped: dropped,
+	}
+}
+
+// start captures r, now or when Run is called.
+func (s *Streamer) start(r *run) {
+	s.counts.runs.Add(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.ended:
+		r.incomplete(whyStopped)
+		close(r.done)
+	case s.ctx == nil:
+		s.queue = append(s.queue, r)
+	default:
+		s.launch(r)
+	}
+}
+
+// launch needs s.mu.
+func (s *Streamer) launch(r *run) {
+	s.live[r] = struct{}{}
+	s.wg.Go(func() {
+		ctx, cancel := context.WithCancelCause(s.ctx)
+		defer cancel(nil)
+		r.launched(cancel)
+		r.loop(ctx)
+		s.mu.Lock()
+		delete(s.live, r)
+		s.mu.Unlock()
+		close(r.done)
+	})
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// abandon takes runs out of the queue of those not launched.
+func (s *Streamer) abandon(r *run) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, q := range s.queue {
+		if q == r {
+			s.queue = append(s.queue[:i], s.queue[i+1:]...)
+			r.incomplete(whyClosed)
+			close(r.done)
+			return
+		}
+	}
+}
+
+// open makes one request. Only the wait for the answer is limited, and not for
+// long: a kubelet may keep the headers of a silent container's log to itself.
+func (s *Streamer) open(ctx context.Context, namespace, pod string, o *corev1.PodLogOptions) (io.ReadCloser, error) {
+	select {
+	case s.opens <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	release := sync.OnceFunc(func() { <-s.opens })
+	t := time.AfterFunc(2*time.Second, release)
+	defer release()
+	defer t.Stop()
+	b, err := s.opener.OpenLog(ctx, namespace, pod, o)
+	if err != nil && ctx.Err() == nil {
+		s.counts.failed.Add(1)
+	}
+	return b, err
+}

@@ -1,0 +1,80 @@
+package logstream
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Proof is what a [Certificate] says of a captured run.
+type Proof string
+
+const (
+	// Live: the run has not ended, or its capture has not.
+	Live Proof = "Live"
+	// Verified: the capture equals, byte by byte, a full read of the node's file
+	// made after the container's end, and that file was not rotated since the
+	// run was first opened.
+	Verified Proof = "Verified"
+	// Unverified: nothing is known to be missing, but it could not be proved: the
+	// file was rotated, or the capture was ended while the container ran. Gaps
+	// say where.
+	Unverified Proof = "Unverified"
+	// Incomplete: lines are missing, or the final read could not be made.
+	Incomplete Proof = "Incomplete"
+)
+
+// Gap is a place in a captured log where lines are missing (Certain), or where
+// it cannot be excluded that some are.
+type Gap struct {
+	// ContainerID is the run's; empty in the Gap that counts runs nobody saw.
+	ContainerID string
+	// Why, for people, in one clause without a full stop.
+	Why string
+	// AfterLine is the number of lines captured before the gap.
+	AfterLine uint64
+	// From and To enclose the timestamps of what may be missing: the lines that
+	// are known before and after it. Zero: not known.
+	From, To time.Time
+	// Certain is whether lines are known to be missing.
+	Certain bool
+}
+
+// Certificate is what logstream can prove of one captured run.
+type Certificate struct {
+	Slot, ContainerID string
+	// Why the Proof is no better; empty for Live and Verified.
+	Why   string
+	Proof Proof
+	// Lines captured; an unterminated last one counts.
+	Lines uint64
+	// Bytes captured, as readers get them: newlines included, timestamps not.
+	Bytes int64
+	// Gaps, in the order in which they were noticed.
+	Gaps []Gap
+}
+
+// IncompleteError ends the readers of a run of which lines are missing, after all
+// the bytes there are.
+type IncompleteError struct{ Certificate }
+
+func (e *IncompleteError) Error() string {
+	return fmt.Sprintf("logstream: the log of container %q is incomplete after %d lines: %s", e.Slot, e.Lines, e.Why)
+}
+
+// Line is a line of output, without its newline.
+type Line struct {
+	ContainerID string
+	// Time is the node's timestamp, in UTC. Zero where there is none: in an
+	// un-timestamped body, in the text of a Gap, and in the later pieces of a
+	// long line.
+	Time time.Time
+	// Text belongs to the reader: it is valid until the next line is asked for.
+	Text []byte
+	// Partial: no newline follows Text in the log. It is a piece of a line longer
+	// than 64 KiB, or a last line that does not end in a newline.
+	Partial bool
+}
+
+// ErrClosed ends what is read from a closed Reader or Capture.
+var ErrClosed = errors.New("logstream: closed")
