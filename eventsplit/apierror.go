@@ -39,8 +39,8 @@ func ClassifyAPIError(err error) *Failure {
 }
 
 func classifyStatus(st *metav1.Status) (Class, Cause, bool) {
-	if class, cause, recover := denial(st.Message); class != "" {
-		return class, cause, recover
+	if class, cause, mayRecover := denial(st.Message); class != "" {
+		return class, cause, mayRecover
 	}
 	switch st.Reason {
 	case metav1.StatusReasonForbidden:
@@ -130,15 +130,15 @@ func answerOf(err error) swapAnswer {
 // ownerFailure reads an owner's FailedCreate Event, which holds what the API
 // server answered.
 func ownerFailure(since metav1.Time, message string) *Failure {
-	class, cause, recover := denial(message)
+	class, cause, mayRecover := denial(message)
 	switch {
 	case class != "":
 	case strings.Contains(message, "forbidden"):
-		class, recover = ClassForbidden, true // a service account may come yet
+		class, mayRecover = ClassForbidden, true // a service account may come yet
 	case strings.Contains(message, "is invalid"):
 		class = ClassInvalid
 	default:
-		class, recover = ClassOther, true
+		class, mayRecover = ClassOther, true
 	}
-	return &Failure{Class: class, Cause: cause, MayRecover: recover, Message: message, Since: since.Time}
+	return &Failure{Class: class, Cause: cause, MayRecover: mayRecover, Message: message, Since: since.Time}
 }

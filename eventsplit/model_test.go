@@ -1,6 +1,7 @@
 package eventsplit
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -99,13 +100,13 @@ func playModel(t *testing.T, rnd *rand.Rand) {
 	names := []string{"a", "b", "c"}
 	s := New(testNS, testPod, Options{})
 	defer s.Close()
-	real, refs := make([]*truth, len(names)), map[string]*reference{}
+	lives, refs := make([]*truth, len(names)), map[string]*reference{}
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: testNS, Name: testPod, UID: "u"},
 		Spec:       corev1.PodSpec{RestartPolicy: corev1.RestartPolicyAlways}, Status: corev1.PodStatus{Phase: corev1.PodRunning},
 	}
 	for i, name := range names {
-		real[i], refs[name] = &truth{name: name}, &reference{codes: map[string]int32{}}
+		lives[i], refs[name] = &truth{name: name}, &reference{codes: map[string]int32{}}
 		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: name, Image: "img"})
 	}
 	var late []*corev1.Pod
@@ -120,7 +121,7 @@ func playModel(t *testing.T, rnd *rand.Rand) {
 		s.Handle(watch.Event{Type: watch.Modified, Object: p})
 	}
 	for version := 1; version <= 60; version++ {
-		c := real[rnd.IntN(len(real))]
+		c := lives[rnd.IntN(len(lives))]
 		if c.active {
 			c.active = false
 		} else {
@@ -129,7 +130,7 @@ func playModel(t *testing.T, rnd *rand.Rand) {
 		}
 		p := pod.DeepCopy()
 		p.ResourceVersion = fmt.Sprint(version)
-		for _, c := range real {
+		for _, c := range lives {
 			p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, c.status())
 		}
 		switch n := rnd.IntN(10); {
@@ -147,7 +148,7 @@ func playModel(t *testing.T, rnd *rand.Rand) {
 			late = late[1:]
 		}
 	}
-	for _, c := range real {
+	for _, c := range lives {
 		compareWithReference(t, s, c, refs[c.name])
 	}
 }
@@ -162,7 +163,7 @@ func compareWithReference(t *testing.T, s *Splitter, c *truth, ref *reference) {
 		}
 		after = got
 	}
-	if got, known, err := nextKnown(s, c.name, after); known && err != io.EOF {
+	if got, known, err := nextKnown(s, c.name, after); known && !errors.Is(err, io.EOF) {
 		t.Fatalf("%s: one run too many: %q", c.name, got)
 	}
 	started, ended, missed := map[string]int{}, map[string]int{}, 0

@@ -25,6 +25,7 @@ import (
 //	new [placeholder=a,b|*] [restart=Never] [buffer=N]
 //	spec [init:|sidecar:|eph:]NAME=IMAGE ...          the pod's containers
 //	pod [phase=P] [reason=R] [message=M] [deleting] [cond=TYPE:STATUS:REASON[:MESSAGE]] [NAME=STATUS ...]
+//	unseen ...                                        a version that the watch never shows
 //	deleted                                           the pod as it is, DELETED
 //	   STATUS: waiting:REASON[:MESSAGE] | running:ID | terminated:ID:CODE[:REASON[:MESSAGE]], then @RESTARTS, then <LASTID:CODE
 //	image NAME=IMAGE                                  someone patches the spec
@@ -85,22 +86,22 @@ func play(t *testing.T, text string) string {
 func fields(line string) []string {
 	var fs []string
 	var cur strings.Builder
-	quoted, any := false, false
+	quoted, some := false, false
 	for _, r := range line {
 		switch {
 		case r == '`':
-			quoted, any = !quoted, true
+			quoted, some = !quoted, true
 		case r == ' ' && !quoted:
-			if any || cur.Len() > 0 {
+			if some || cur.Len() > 0 {
 				fs = append(fs, cur.String())
 			}
 			cur.Reset()
-			any = false
+			some = false
 		default:
 			cur.WriteRune(r)
 		}
 	}
-	if any || cur.Len() > 0 {
+	if some || cur.Len() > 0 {
 		fs = append(fs, cur.String())
 	}
 	return fs
@@ -116,6 +117,8 @@ func (sc *script) do(f []string) {
 	case "pod":
 		sc.change(args)
 		sc.deliver(watch.Modified)
+	case "unseen":
+		sc.change(args)
 	case "deleted":
 		sc.change(args)
 		sc.deliver(watch.Deleted)
@@ -401,24 +404,6 @@ func (sc *script) swap(args []string) {
 	}()
 }
 
-func errText(err error) string {
-	if err == nil {
-		return "ok"
-	}
-	var f *Failure
-	if errors.As(err, &f) {
-		return fmt.Sprintf("[%s] %s", classText(f), f.Error())
-	}
-	return err.Error()
-}
-
-func classText(f *Failure) string {
-	if f.Cause != "" {
-		return string(f.Class) + "/" + string(f.Cause)
-	}
-	return string(f.Class)
-}
-
 func (sc *script) wait(args []string) {
 	until := map[string]func(State) bool{
 		"started": Started, "ended": Ended, "ready": Ready, "pulled": Pulled,
@@ -490,60 +475,4 @@ func (sc *script) newEntries(name string) []string {
 		lines = append(lines, entryText(name, e))
 	}
 	return lines
-}
-
-func entryText(name string, e Entry) string {
-	if name == "" {
-		name = "-"
-	}
-	switch {
-	case e.State != nil && e.Synthesised:
-		return "~ " + stateText(*e.State)
-	case e.State != nil:
-		return stateText(*e.State)
-	case e.Event != nil:
-		return fmt.Sprintf("%s event %s", name, e.Event.Reason)
-	case e.Missed > 0:
-		return fmt.Sprintf("%s missed %d", name, e.Missed)
-	}
-	return fmt.Sprintf("%s dropped %d", name, e.Dropped)
-}
-
-func stateText(s State) string {
-	var b strings.Builder
-	if s.Slot == "" {
-		b.WriteString("-")
-	}
-	fmt.Fprintf(&b, "%s %s", s.Slot, s.Phase)
-	if s.ContainerID != "" {
-		b.WriteString(" " + s.ContainerID)
-	}
-	if s.Restarts > 0 {
-		fmt.Fprintf(&b, " restarts=%d", s.Restarts)
-	}
-	for _, flag := range []struct {
-		name string
-		set  bool
-	}{{"ready", s.Ready}, {"final", s.Final}, {"stale", s.Stale}} {
-		if flag.set {
-			b.WriteString(" " + flag.name)
-		}
-	}
-	if s.Outcome != nil {
-		fmt.Fprintf(&b, " exit=%d", s.Outcome.ExitCode)
-	}
-	if s.Last != nil {
-		fmt.Fprintf(&b, " last=%d", s.Last.ExitCode)
-	}
-	if w := s.Waiting; w != nil {
-		if w.Class == ClassProgress {
-			fmt.Fprintf(&b, " waiting=%s", w.Reason)
-		} else {
-			fmt.Fprintf(&b, " waiting=[%s] %s", classText(w), w)
-		}
-	}
-	if s.Failure != nil {
-		fmt.Fprintf(&b, " failure=[%s] %s", classText(s.Failure), s.Failure)
-	}
-	return b.String()
 }

@@ -236,9 +236,6 @@ func (s *slot) add(r *run) int {
 			r.placeholder = true
 		case r.specImage != "" && prev.placeholder && r.specImage == prev.specImage:
 			r.placeholder = true // restarted before anyone patched
-			if s.swap != nil && s.swap.from == prev {
-				s.swap.from = r
-			}
 		}
 	}
 	if len(s.runs) >= maxRuns {

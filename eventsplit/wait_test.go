@@ -143,43 +143,83 @@ func TestAPanickingPatchFreesTheSlot(t *testing.T) {
 
 // The Splitter may hear of a run before or after those who ask it.
 func TestIsPlaceholderDoesNotDependOnTheOrderOfHandlers(t *testing.T) {
-	steps := []struct {
-		pod  *corev1.Pod
-		id   string
-		want bool
-	}{
-		{withRunning(onePod("1", "a"), "a", "P"), "P", true},
-		{nil, "", false}, // the swap
-		{withRunning(onePod("3", "a"), "a", "S"), "S", false},
+	patched := func(version string) *corev1.Pod {
+		p := onePod(version, "a")
+		p.Spec.Containers[0].Image = "step"
+		return p
 	}
-	for _, first := range []string{"asked first", "handled first"} {
-		t.Run(first, func(t *testing.T) {
+	for _, policy := range []corev1.RestartPolicy{corev1.RestartPolicyNever, corev1.RestartPolicyAlways} {
+		for _, askFirst := range []bool{false, true} {
 			s := New(testNS, testPod, Options{Placeholder: func(string) bool { return true }})
-			defer s.Close()
-			for _, step := range steps {
-				if step.pod == nil {
-					p := onePod("2", "a")
-					p.Spec.Containers[0].Image = "step"
-					if err := s.Swap(t.Context(), func(context.Context) (*corev1.Pod, error) { return withRunning(p, "a", "P"), nil }, "a"); err != nil {
-						t.Fatal(err)
-					}
-					continue
+			see := func(p *corev1.Pod, id string, want bool) {
+				t.Helper()
+				p.Spec.RestartPolicy = policy
+				if !askFirst {
+					s.Handle(modified(p))
 				}
-				if step.id == "S" {
-					step.pod.Spec.Containers[0].Image = "step"
+				if got := s.IsPlaceholder("a", id); got != want {
+					t.Errorf("%s, asked first %v: IsPlaceholder(%s) = %v", policy, askFirst, id, got)
 				}
-				for range 2 {
-					if first == "handled first" {
-						s.Handle(modified(step.pod))
-					}
-					if got := s.IsPlaceholder("a", step.id); got != step.want {
-						t.Errorf("IsPlaceholder(%s) = %v, want %v", step.id, got, step.want)
-					}
-					s.Handle(modified(step.pod))
+				s.Handle(modified(p))
+				if got := s.IsPlaceholder("a", id); got != want {
+					t.Errorf("%s: IsPlaceholder(%s) = %v", policy, id, got)
 				}
 			}
-		})
+			see(withRunning(onePod("1", "a"), "a", "P"), "P", true)
+			if err := s.Swap(t.Context(), func(context.Context) (*corev1.Pod, error) { return withRunning(patched("2"), "a", "P"), nil }, "a"); err != nil {
+				t.Fatal(err)
+			}
+			see(withRunning(patched("3"), "a", "S"), "S", false)
+			s.Close()
+		}
 	}
+}
+
+// A log capture asks of the last run and of the current one before the Splitter
+// has seen the pod at all.
+func TestIsPlaceholderKnowsTheFirstOfTwoUnseenRuns(t *testing.T) {
+	s := New(testNS, testPod, Options{Placeholder: func(string) bool { return true }})
+	defer s.Close()
+	p := withRunning(onePod("1", "a"), "a", "S")
+	p.Status.ContainerStatuses[0].RestartCount = 1
+	p.Status.ContainerStatuses[0].LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ContainerID: "P"}
+	for range 2 {
+		if !s.IsPlaceholder("a", "P") || s.IsPlaceholder("a", "S") {
+			t.Errorf("P: %v, S: %v", s.IsPlaceholder("a", "P"), s.IsPlaceholder("a", "S"))
+		}
+		s.Handle(modified(p))
+	}
+}
+
+func TestTwoSwapsOfOneSlotWaitForEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(testNS, testPod, Options{Placeholder: func(string) bool { return true }})
+		s.Handle(modified(withRunning(onePod("1", "a"), "a", "P")))
+		inFlight, patches := 0, 0
+		var wg sync.WaitGroup
+		for _, image := range []string{"one", "two"} {
+			wg.Go(func() {
+				if err := s.Swap(t.Context(), func(context.Context) (*corev1.Pod, error) {
+					if inFlight++; inFlight > 1 {
+						t.Error("two patches at a time")
+					}
+					time.Sleep(time.Second)
+					inFlight--
+					patches++
+					p := onePod("", "a")
+					p.Spec.Containers[0].Image = image
+					return withRunning(p, "a", "P"), nil
+				}, "a"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if patches != 2 {
+			t.Errorf("%d patches", patches)
+		}
+		s.Close()
+	})
 }
 
 func TestPolicyAndPlaceholderMayAskTheSplitter(t *testing.T) {
