@@ -81,6 +81,7 @@ var podReasons = map[string]Class{
 	"TopologyAffinityError":                ClassRejected,
 	"AppArmor":                             ClassRejected,
 	"SysctlForbidden":                      ClassRejected,
+	"PodLevelResourcesNotSupported":        ClassRejected,
 }
 
 // disruptionClasses are the reasons of the DisruptionTarget condition.
