@@ -1,0 +1,12 @@
+// Package e2e holds podlife to its word on a real cluster. Its tests use the
+// cluster of the environment variable KUBECONFIG when that is set; else they
+// bring one up for themselves, which takes root and Linux, and end it when they
+// end, whichever way.
+//
+//	go test ./...         # brings a cluster up and down
+//	go test -short ./...  # skips what needs one
+//
+// See package cluster for the cluster, and cmd/cluster to keep one for a while.
+// On another cluster the flags -node-name, -pause-image and -busybox-image say
+// where and of what to make pods.
+package e2e

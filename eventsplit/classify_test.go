@@ -1,0 +1,295 @@
+package eventsplit
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func TestEveryWaitingReasonHasItsClass(t *testing.T) {
+	for _, c := range []struct {
+		reason, message string
+		class           Class
+		cause           Cause
+		mayRecover      bool
+		grace           string // what DefaultPolicy gives; "" is any time
+	}{
+		{"ErrImagePull", "", ClassImagePull, "", true, "3m0s"},
+		{"ErrImagePull", "rpc error: code = NotFound desc = not found", ClassImagePull, CauseNotFound, false, "0s"},
+		{"ImagePullBackOff", `Back-off pulling image "x"`, ClassImagePull, "", true, "3m0s"},
+		{"ImagePullBackOff", `Back-off pulling image "x": ErrImagePull: pull access denied`, ClassImagePull, CauseUnauthorized, false, "0s"},
+		{"InvalidImageName", "couldn't parse image name", ClassImagePull, CauseInvalidName, false, "0s"},
+		{"ErrImageNeverPull", "", ClassImagePull, CauseNeverPull, true, "3m0s"},
+		{"ImageInspectError", "", ClassImagePull, "", true, "3m0s"},
+		{"RegistryUnavailable", "", ClassImagePull, CauseNetwork, true, "3m0s"},
+		{"SignatureValidationFailed", "", ClassImagePull, CauseSignature, false, "0s"},
+		{"ImageVolumeMountFailed", "", ClassVolume, "", true, "5m0s"},
+		{"RROUnsupported", "", ClassConfig, "", false, "0s"},
+		{"CreateContainerConfigError", "", ClassConfig, "", true, "30s"},
+		{"CreateContainerError", "", ClassCreate, "", true, "1m0s"},
+		{"PreCreateHookError", "", ClassCreate, "", true, "1m0s"},
+		{"PreStartHookError", "", ClassCreate, "", true, "1m0s"},
+		{"PostStartHookError", "", ClassStart, "", true, "1m0s"},
+		{"RunContainerError", "", ClassStart, "", true, "1m0s"},
+		{"CrashLoopBackOff", "", ClassCrashLoop, "", true, ""},
+		{"CreatePodSandboxError", "", ClassSandbox, "", true, "5m0s"},
+		{"ConfigPodSandboxError", "", ClassSandbox, "", true, "5m0s"},
+		{"KillContainerError", "", ClassRuntime, "", true, ""},
+		{"KillPodSandboxError", "", ClassRuntime, "", true, ""},
+		{"RemoveContainerError", "", ClassRuntime, "", true, ""},
+		{"ResizePodInPlaceError", "", ClassRuntime, "", true, ""},
+		{"SomethingNew", "", ClassOther, "", true, ""},
+	} {
+		t.Run(c.reason, func(t *testing.T) {
+			p := onePod("1", "a")
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "a", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: c.reason, Message: c.message}}}}
+			fs := Classify(p, nil)
+			if len(fs) != 1 {
+				t.Fatalf("%d failures: %v", len(fs), fs)
+			}
+			f := fs[0]
+			if f.Class != c.class || f.Cause != c.cause || f.MayRecover != c.mayRecover || f.Slot != "a" || f.Reason != c.reason {
+				t.Errorf("got %s %s of %q, recover %v", f.Reason, classText(f), f.Slot, f.MayRecover)
+			}
+			grace, fatal := DefaultPolicy(f)
+			if got := grace.String(); fatal != (c.grace != "") || fatal && got != c.grace {
+				t.Errorf("DefaultPolicy: %s, %v; want %q", got, fatal, c.grace)
+			}
+		})
+	}
+}
+
+func TestProgressIsNoFailure(t *testing.T) {
+	for _, reason := range []string{"", "ContainerCreating", "PodInitializing", "RestartingAllContainers"} {
+		p := onePod("1", "a")
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "a", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}}}
+		if fs := Classify(p, nil); len(fs) != 0 {
+			t.Errorf("%q: %v", reason, fs)
+		}
+	}
+}
+
+func TestEveryPodSignalHasItsClass(t *testing.T) {
+	failed := func(reason string) *corev1.Pod {
+		p := onePod("1", "a")
+		p.Status.Phase, p.Status.Reason = corev1.PodFailed, reason
+		return p
+	}
+	disrupted := func(reason string, deleted bool) *corev1.Pod {
+		p := onePod("1", "a")
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: reason}}
+		if deleted {
+			p.DeletionTimestamp = &metav1.Time{}
+		}
+		return p
+	}
+	unscheduled := func(reason string) *corev1.Pod {
+		p := onePod("1", "a")
+		p.Status.Phase = corev1.PodPending
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: reason}}
+		return p
+	}
+	deleted := onePod("1", "a")
+	deleted.DeletionTimestamp = &metav1.Time{}
+	unknown := onePod("1", "a")
+	unknown.Status.Phase = corev1.PodUnknown
+	type row struct {
+		name       string
+		pod        *corev1.Pod
+		class      Class
+		mayRecover bool
+	}
+	rows := []row{
+		{"deleted by someone", deleted, ClassDeleted, false},
+		{"phase Unknown", unknown, ClassNodeLost, true},
+		{"Unschedulable", unscheduled("Unschedulable"), ClassUnschedulable, true},
+		{"SchedulingGated", unscheduled("SchedulingGated"), ClassUnschedulable, true},
+		{"SchedulerError", unscheduled("SchedulerError"), ClassUnschedulable, true},
+		{"a rejection nobody knows yet", failed("BrandNew"), ClassRejected, false},
+	}
+	for reason, class := range podReasons {
+		rows = append(rows, row{reason, failed(reason), class, false})
+	}
+	for reason, class := range disruptionClasses {
+		rows = append(rows, row{reason + " announced", disrupted(reason, false), class, true}, row{reason + " deleted", disrupted(reason, true), class, false})
+	}
+	for _, c := range rows {
+		t.Run(c.name, func(t *testing.T) {
+			fs := Classify(c.pod, nil)
+			if len(fs) != 1 || fs[0].Class != c.class || fs[0].MayRecover != c.mayRecover || fs[0].Slot != "" {
+				t.Errorf("got %v, want one of class %s", fs, c.class)
+			}
+		})
+	}
+}
+
+func TestTerminatedReasonsThatAreNoExit(t *testing.T) {
+	for _, c := range []struct {
+		reason string
+		code   int32
+		class  Class // "" is an ordinary end
+	}{
+		{"Completed", 0, ""},
+		{"Error", 1, ""},
+		{"OOMKilled", 137, ""},
+		{"StartError", 128, ClassStart},
+		{"ContainerCannotRun", 127, ClassStart},
+		{"ContainerStatusUnknown", 137, ClassLost},
+	} {
+		p := withTerminated(onePod("1", "a"), "a", "A", c.code)
+		p.Status.ContainerStatuses[0].State.Terminated.Reason = c.reason
+		var got Class
+		if fs := Classify(p, nil); len(fs) > 0 {
+			got = fs[0].Class
+		}
+		if got != c.class {
+			t.Errorf("%s: got %q, want %q", c.reason, got, c.class)
+		}
+		s := New(testNS, testPod, Options{})
+		s.Handle(modified(p))
+		st := s.State("a")
+		if unknown := c.class == ClassLost; (st.Outcome == nil) != unknown {
+			t.Errorf("%s: outcome %v", c.reason, st.Outcome)
+		}
+		if st.Outcome != nil && st.Outcome.OOM != (c.reason == "OOMKilled") {
+			t.Errorf("%s: OOM %v", c.reason, st.Outcome.OOM)
+		}
+		s.Close()
+	}
+}
+
+func TestEventsAreRoutedByTheirReason(t *testing.T) {
+	for _, c := range []struct {
+		reason, message, path string
+		class                 Class // "" says nothing of why it waits
+	}{
+		{"Failed", `Failed to pull image "x": not found`, "spec.containers{a}", ClassImagePull},
+		{"Failed", "Error: ErrImagePull", "spec.containers{a}", ClassImagePull},
+		{"Failed", "Error: ImagePullBackOff", "spec.containers{a}", ClassImagePull},
+		{"Failed", `Error: secret "x" not found`, "spec.containers{a}", ClassConfig},
+		{"Failed", `Error: couldn't find key k in ConfigMap ns/x`, "spec.containers{a}", ClassConfig},
+		{"Failed", `Error: container has runAsNonRoot and image will run as root`, "spec.containers{a}", ClassConfig},
+		{"Failed", `Error: failed to create containerd task: exec: "x": not found`, "spec.containers{a}", ClassStart},
+		{"Failed", "Error: context deadline exceeded", "spec.containers{a}", ClassCreate},
+		{"Failed", "Internal PreStartContainer hook failed: x", "spec.containers{a}", ClassCreate},
+		{"Failed", "error making pod data directories: x", "", ClassSandbox},
+		{"BackOff", `Back-off pulling image "x"`, "spec.containers{a}", ClassImagePull},
+		{"BackOff", "Back-off restarting failed container", "spec.containers{a}", ClassCrashLoop},
+		{"InspectFailed", `Failed to inspect image "x": broken`, "spec.containers{a}", ClassImagePull},
+		{"ErrImageNeverPull", "", "spec.containers{a}", ClassImagePull},
+		{"FailedPostStartHook", "", "spec.containers{a}", ClassStart},
+		{"FailedPreStopHook", "", "spec.containers{a}", ""},
+		{"Unhealthy", "", "spec.containers{a}", ""},
+		{"FailedCreatePodContainer", "", "", ClassCreate},
+		{"FailedCreatePodSandBox", "", "", ClassSandbox},
+		{"FailedPodSandBoxStatus", "", "", ClassSandbox},
+		{"NetworkNotReady", "", "", ClassSandbox},
+		{"FailedSync", "", "", ClassSandbox},
+		{"FailedValidation", "", "", ClassSandbox},
+		{"FailedPrepareDynamicResources", "", "", ClassSandbox},
+		{"FailedMount", "", "", ClassVolume},
+		{"FailedAttachVolume", "", "", ClassVolume},
+		{"FailedMapVolume", "", "", ClassVolume},
+		{"VolumeResizeFailed", "", "", ClassVolume},
+		{"FailedScheduling", "", "", ClassUnschedulable},
+		{"NotTriggerScaleUp", "", "", ClassUnschedulable},
+		{"TriggeredScaleUp", "", "", ""},
+		{"Preempted", "", "", ClassPreempted},
+		{"Evicted", "", "", ClassEvicted},
+		{"TaintManagerEviction", "", "", ClassNodeLost},
+		{"NodeNotReady", "", "", ClassNodeLost},
+		{"NodeShutdown", "", "", ClassNodeLost},
+		{"ExceededGracePeriod", "", "", ClassRuntime},
+		{"FailedKillPod", "", "", ClassRuntime},
+		{"SandboxChanged", "", "", ""},
+		{"Scheduled", "", "", ""},
+	} {
+		t.Run(c.reason+" "+c.message, func(t *testing.T) {
+			e := &corev1.Event{Type: corev1.EventTypeWarning, Reason: c.reason, Message: c.message}
+			e.InvolvedObject.FieldPath = c.path
+			p := onePod("1", "a")
+			p.Status.Phase = corev1.PodPending
+			var got Class
+			if fs := Classify(p, []*corev1.Event{e}); len(fs) > 0 {
+				got = fs[0].Class
+				if wantSlot := slotOf(c.path); fs[0].Slot != wantSlot {
+					t.Errorf("it is of slot %q, want %q", fs[0].Slot, wantSlot)
+				}
+			}
+			if got != c.class {
+				t.Errorf("got class %q, want %q", got, c.class)
+			}
+		})
+	}
+}
+
+func TestPullMessagesSayWhy(t *testing.T) {
+	for message, want := range map[string]Cause{
+		`pull QPS exceeded`: CauseThrottled,
+		`toomanyrequests: You have reached your unauthenticated pull rate limit.`:                                                                                                                   CauseRateLimited,
+		`failed to copy: httpReadSeeker: failed open: unexpected status code 429 Too Many Requests`:                                                                                                 CauseRateLimited,
+		`Failed to apply default image tag "Foo": couldn't parse image name "Foo": invalid reference format`:                                                                                        CauseInvalidName,
+		`failed to do request: Head "https://nosuch.example/v2/x/manifests/1": dial tcp: lookup nosuch.example on 10.0.0.10:53: no such host`:                                                       CauseNoSuchHost,
+		`failed to do request: Head "https://r/v2/": tls: failed to verify certificate: x509: certificate signed by unknown authority`:                                                              CauseCertificate,
+		`failed to resolve reference "docker.io/library/x:1": pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed`: CauseUnauthorized,
+		`failed to authorize: failed to fetch anonymous token: unexpected status from GET request to https://ghcr.io/token: 401 Unauthorized`:                                                       CauseUnauthorized,
+		`failed to resolve reference "r.example/x:1": r.example/x:1: not found`:                                                                                                                     CauseNotFound,
+		`manifest for x:1 not found: manifest unknown: manifest unknown`:                                                                                                                            CauseNotFound,
+		`no match for platform in manifest: not found`:                                                                                                                                              CauseNotFound,
+		`failed to do request: Head "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused`:                                                                                    CauseNetwork,
+		`failed to pull and unpack image "unauthorized/not-found:1": i/o timeout`:                                                                                                                   CauseNetwork,
+		`net/http: TLS handshake timeout`:                                    CauseNetwork,
+		`failed to extract layer: write /var/lib/x: no space left on device`: CauseDiskFull,
+		`something else`: "",
+	} {
+		if got, _ := classifyPull(message); got != want {
+			t.Errorf("%s: got %q, want %q", message, got, want)
+		}
+	}
+}
+
+func TestEventsOfEventsK8sIOAreBroughtIntoCoreShape(t *testing.T) {
+	when := metav1.NewMicroTime(metav1.Now().Rfc3339Copy().Time)
+	e := &corev1.Event{
+		EventTime: when, ReportingController: "default-scheduler", Reason: "FailedScheduling",
+		Series: &corev1.EventSeries{Count: 4, LastObservedTime: when},
+	}
+	got := normalise(e)
+	if got.Count != 4 || !got.LastTimestamp.Time.Equal(when.Time) || !got.FirstTimestamp.Time.Equal(when.Time) || got.Source.Component != "default-scheduler" {
+		t.Errorf("got %+v", got)
+	}
+	if e.Count != 0 || !e.LastTimestamp.IsZero() {
+		t.Error("the Event given was changed")
+	}
+}
+
+func TestClassifyChangesNothing(t *testing.T) {
+	p := withTerminated(onePod("1", "a", "b"), "a", "A", 1)
+	e := &corev1.Event{Type: corev1.EventTypeWarning, Reason: "Failed", Message: "Error: ErrImagePull"}
+	e.InvolvedObject.FieldPath = "spec.containers{b}"
+	before, eventBefore := p.DeepCopy(), e.DeepCopy()
+	first := Classify(p, []*corev1.Event{e, nil})
+	second := Classify(p, []*corev1.Event{e, nil})
+	if d := cmp.Diff(first, second); d != "" {
+		t.Errorf("it remembers (-first +second)\n%s", d)
+	}
+	if d := cmp.Diff(before, p); d != "" {
+		t.Errorf("the pod was changed (-want +got)\n%s", d)
+	}
+	if d := cmp.Diff(eventBefore, e); d != "" {
+		t.Errorf("the Event was changed (-want +got)\n%s", d)
+	}
+	if fs := Classify(nil, nil); fs != nil {
+		t.Errorf("of nothing: %v", fs)
+	}
+}
+
+func TestMessagesAreOneLine(t *testing.T) {
+	f := &Failure{Class: ClassCreate, Slot: "a", Message: "first\n  second\tthird"}
+	if got := f.Error(); strings.ContainsAny(got, "\n\t") || !strings.Contains(got, "first second third") {
+		t.Errorf("%q", got)
+	}
+}

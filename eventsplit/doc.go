@@ -1,0 +1,100 @@
+// Package eventsplit tells, from the Pod and Event objects of one pod, what
+// happened to each of its containers, and why one will never run.
+//
+// # What it does
+//
+// A [Splitter] is fed with watch events by [Splitter.Handle] and keeps, for every
+// container (a slot, by its name) and for the pod (slot ""), a [State] and a
+// timeline of [Entry] values. [Splitter.State] answers from memory.
+// [Splitter.Wait] waits for any predicate over a State, [Started] and [Ended] among
+// them, and ends with a [*Failure] as soon as it can never hold.
+// [Splitter.Entries] replays and follows a timeline. [Splitter.Swap] starts a step
+// where a placeholder runs, by patching its image, and makes sure that the two are
+// never taken for each other. [Splitter.IsPlaceholder] and [Splitter.NextRun] make
+// it the logstream package's Runs. [Classify] and [ClassifyAPIError] are pure functions that
+// put trouble into words and classes.
+//
+// A run is one life of a slot. It is known by its containerID, never by the image
+// string and never by restartCount, which the kubelet recomputes.
+//
+// It is not for many pods at once (have one Splitter for each), and it does not
+// watch: package podwatch does, or an informer of yours.
+//
+// # Guarantees
+//
+//   - Whatever the order, repetition or loss of what is handled, a run is told to
+//     have started at most once and to have ended at most once, in this order. A run
+//     nobody saw running is told with a start that is marked Synthesised, and a Wait
+//     for it is answered. Runs that came and went unseen are counted in an Entry.
+//   - State never speaks of a placeholder, and the placeholder's exit code is never
+//     a step's. A swap whose new image was not started is a Failure. It names the
+//     Warning Event's words when that comes within 2 s of the status, and else says
+//     that Kubernetes gave no reason.
+//   - A Failure in a State is never taken back: Wait, State and NextRun agree for good.
+//     Ended holds only with a known Outcome; a run whose end nobody saw
+//     (ContainerStatusUnknown with exit code 137, a pod that vanished) has a Failure
+//     and no Outcome.
+//   - Nothing waits for ever for a container that cannot come: a pod that was
+//     deleted, evicted, refused by its node or left the watch's scope, an init
+//     container that failed, a slot that the pod does not have all end the wait.
+//   - Memory is bounded: Options.Buffer entries a slot, 1,024 runs a slot, 1,024
+//     Events to recognise repetitions by.
+//
+// # Non-guarantees
+//
+//   - Events explain, they never decide. The kubelet drops them beyond 25 for a pod
+//     and type, and their order to the status that they explain is undefined; a
+//     failed swap is told by the status alone.
+//   - States between two versions of a pod are not seen. What must have been is
+//     synthesised; how long it took is not known.
+//   - The image must be patched through Swap. A patch by someone else is
+//     recognised when the placeholder was seen running before it; a patch that came
+//     earlier cannot be told from a placeholder, and then the first run counts as one.
+//   - A Splitter made for a pod that has run for a while knows of a slot only what
+//     its status holds: the run before the current one is taken for the placeholder.
+//   - Final is Kubernetes' promise, not ours: a restartPolicy that would not restart a
+//     container.
+//
+// # Concurrency
+//
+// All methods may be called from any goroutine. Handle does not block. The
+// Splitter has no goroutine of its own, only one timer while a grace period runs,
+// which Close stops. Options' functions and Wait's predicates are called with no lock
+// held and may ask the Splitter. What States, Entries and Failures point to is shared
+// and read-only; objects given to Handle are kept and must not be changed.
+//
+// # Backpressure
+//
+// There is none: nobody who reads or waits slows Handle. A reader of Entries that is
+// slower than its ring is long gets an Entry with Dropped. A Wait sees every state,
+// however small the ring is, as long as its predicate does not block for a thousand of them.
+//
+// # Kubernetes caveats
+//
+// Seen on real kubelets, v1.34 to v1.36:
+//
+//   - With restartPolicy Never, a container patched to an image that cannot be
+//     pulled is published as Terminated, exit code 0, reason Completed, of the old
+//     image; when it was the last one, the pod's phase is Succeeded. In a good swap
+//     Terminated is never published of the placeholder.
+//   - Patched before the placeholder ran, a good and a bad image give the same
+//     statuses. So Swap holds the patch back until the placeholder runs, some 300 ms
+//     once a pod.
+//   - restartCount is 0 when the patch came before the first start, and an image that
+//     is another tag of the old one's shows the old one's name.
+//   - A patch that changes nothing makes no watch event.
+//   - The message of ImagePullBackOff has the registry's words from v1.31 on only; the
+//     ErrImagePull before it, or the Event, is remembered for its sake.
+//   - A container that the runtime cannot start (StartError, exit code 128) is a run
+//     with an ID of its own that ended and never started: it has an Outcome and a
+//     Failure.
+//   - Eviction can end in exit code 0, when the process obeys SIGTERM: a run that
+//     ended after the pod's disruption was announced has a Failure beside its Outcome.
+//   - Plain init containers are not restarted by a new image, and Swap refuses them.
+//
+// # Testing
+//
+// Nothing here needs a cluster: hand Handle the pods and Events that a test is
+// about. Time is the time package's, so testing/synctest makes grace periods pass at
+// once; Close the Splitter within the bubble.
+package eventsplit

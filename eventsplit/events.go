@@ -1,0 +1,251 @@
+package eventsplit
+
+import (
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const (
+	// maxEventUIDs bounds the memory of which Events were seen; maxEarly those
+	// kept until the pod, and so its UID, is known.
+	maxEventUIDs = 1024
+	maxEarly     = 256
+	// causeLapse is how long a pod's Warning explains that nothing starts: the
+	// kubelet repeats one that still holds at least every 2m2s (volumes).
+	causeLapse = 3 * time.Minute
+
+	aggregatedPrefix = "(combined from similar events): "
+)
+
+// explanation is the Warning Event that says best why something does not run.
+type explanation struct {
+	event   *corev1.Event
+	failure *Failure
+	rank    int
+	at      time.Time // when it, or its newest repetition, arrived
+}
+
+const (
+	rankNone  = iota
+	rankEcho  // "Error: ErrImagePull": says that, not why
+	rankWords // the registry's or the runtime's own words
+)
+
+func (e *explanation) current(now time.Time) bool {
+	return e.failure != nil && now.Sub(e.at) < causeLapse
+}
+
+// eventLog remembers which Events were seen, by UID and count.
+type eventLog struct {
+	counts map[types.UID]int32
+	fifo   []types.UID
+	early  []*corev1.Event // of the pod's name, before its UID was known
+}
+
+// fresh tells whether this repetition of an Event was not seen before.
+func (l *eventLog) fresh(e *corev1.Event) bool {
+	key := e.UID
+	if key == "" {
+		key = types.UID(e.Name)
+	}
+	n := eventCount(e)
+	old, seen := l.counts[key]
+	if seen && n <= old {
+		return false
+	}
+	if l.counts == nil {
+		l.counts = map[types.UID]int32{}
+	}
+	l.counts[key] = n
+	if !seen {
+		if l.fifo = append(l.fifo, key); len(l.fifo) > maxEventUIDs {
+			delete(l.counts, l.fifo[0])
+			l.fifo = l.fifo[1:]
+		}
+	}
+	return true
+}
+
+// takeEvent takes in one Event. The lock is held.
+func (s *Splitter) takeEvent(e *corev1.Event) {
+	ref := &e.InvolvedObject
+	if ref.Kind != "" && ref.Kind != "Pod" {
+		s.takeOwnerEvent(e)
+		return
+	}
+	if ref.Name != s.name || ref.Namespace != "" && ref.Namespace != s.namespace {
+		return
+	}
+	if s.pod == nil {
+		if s.events.early = append(s.events.early, e); len(s.events.early) > maxEarly {
+			s.events.early = s.events.early[1:]
+		}
+		return
+	}
+	if ref.UID != "" && s.uid != "" && ref.UID != s.uid || !s.events.fresh(e) {
+		return
+	}
+	e = normalise(e)
+	sl := s.routeEvent(e)
+	if sl == nil {
+		s.whole.append(Entry{Time: eventTime(e), Event: e})
+		if e.InvolvedObject.FieldPath == "" { // else it is a container's, and which is not known
+			s.explainPod(e)
+		}
+		return
+	}
+	sl.append(Entry{Time: eventTime(e), Event: e})
+	sl.explained(e)
+}
+
+// flushEvents takes in the Events that came before the pod.
+func (s *Splitter) flushEvents() {
+	early := s.events.early
+	s.events.early = nil
+	for _, e := range early {
+		s.takeEvent(e)
+	}
+}
+
+// takeOwnerEvent takes in an Event of what owns the pod, for instance a Job whose
+// pod is refused. Which owner that is, is the caller's to choose as long as no pod
+// exists; afterwards the pod says.
+func (s *Splitter) takeOwnerEvent(e *corev1.Event) {
+	if s.pod != nil {
+		owned := false
+		for i := range s.pod.OwnerReferences {
+			owned = owned || s.pod.OwnerReferences[i].UID == e.InvolvedObject.UID
+		}
+		if !owned {
+			return
+		}
+	}
+	if !s.events.fresh(e) {
+		return
+	}
+	e = normalise(e)
+	s.whole.append(Entry{Time: eventTime(e), Event: e})
+	if s.pod == nil && e.Reason == "FailedCreate" {
+		s.explainPod(e)
+	}
+}
+
+// explainPod keeps what a pod's Event says of why nothing starts, or of what
+// befalls it.
+func (s *Splitter) explainPod(e *corev1.Event) {
+	f, rank := classifyEvent(e)
+	switch {
+	case f == nil:
+	case isDisruption(f.Class):
+		s.whole.hint, s.whole.hintAt = f, time.Now()
+	case rank >= s.whole.event.rank || !s.whole.event.current(time.Now()):
+		s.whole.event.take(e, f, rank)
+	}
+}
+
+// take replaces the explanation; a repetition is the same one, newly confirmed.
+func (x *explanation) take(e *corev1.Event, f *Failure, rank int) {
+	x.at = time.Now()
+	if old := x.failure; old == nil || old.Class != f.Class || old.Reason != f.Reason || old.Message != f.Message {
+		x.event, x.failure, x.rank = e, f, rank
+	}
+}
+
+// explained keeps what an Event says of why the slot does not run.
+func (s *slot) explained(e *corev1.Event) {
+	if e.Type != corev1.EventTypeWarning {
+		switch e.Reason {
+		case "Pulling", "Pulled", "Created", "Started":
+			s.progress = e.Reason
+		}
+		return
+	}
+	f, rank := classifyEvent(e)
+	if f == nil || isDisruption(f.Class) || rank < s.explain.rank {
+		return
+	}
+	s.explain.take(e, f, rank)
+}
+
+// routeEvent finds the slot an Event speaks of; nil is the pod. An aggregated
+// Event carries the fieldPath of the first and the message of the last of the
+// Events in it, which may be of another container (client-go
+// tools/record/events_cache.go, v0.35): only an image in its message tells.
+func (s *Splitter) routeEvent(e *corev1.Event) *slot {
+	if strings.HasPrefix(e.Message, aggregatedPrefix) {
+		var found *slot
+		for _, sl := range s.order {
+			if strings.Contains(e.Message, `"`+sl.specImage()+`"`) {
+				if found != nil {
+					return nil
+				}
+				found = sl
+			}
+		}
+		return found
+	}
+	if sl := s.slots[slotOf(e.InvolvedObject.FieldPath)]; sl != nil && sl.spec != nil {
+		return sl
+	}
+	return nil
+}
+
+// slotOf reads the container's name from a fieldPath like spec.containers{name}.
+func slotOf(fieldPath string) string {
+	list, rest, ok := strings.Cut(fieldPath, "{")
+	name, closed := strings.CutSuffix(rest, "}")
+	if !ok || !closed {
+		return ""
+	}
+	switch list {
+	case "spec.containers", "spec.initContainers", "spec.ephemeralContainers":
+		return name
+	}
+	return ""
+}
+
+// normalise brings an Event recorded through events.k8s.io into the shape of
+// core/v1: that API leaves count, timestamps and source empty and has eventTime,
+// series and reportingController instead.
+func normalise(e *corev1.Event) *corev1.Event {
+	if e.Count > 0 && !e.LastTimestamp.IsZero() && e.Source.Component != "" {
+		return e
+	}
+	n := *e
+	n.Count = eventCount(e)
+	if n.LastTimestamp.IsZero() {
+		n.LastTimestamp.Time = eventTime(e)
+	}
+	if n.FirstTimestamp.IsZero() {
+		if n.FirstTimestamp.Time = e.EventTime.Time; n.FirstTimestamp.IsZero() {
+			n.FirstTimestamp.Time = n.LastTimestamp.Time
+		}
+	}
+	if n.Source.Component == "" {
+		n.Source.Component = e.ReportingController
+	}
+	return &n
+}
+
+func eventCount(e *corev1.Event) int32 {
+	n := max(e.Count, 1)
+	if e.Series != nil {
+		n = max(n, e.Series.Count)
+	}
+	return n
+}
+
+func eventTime(e *corev1.Event) time.Time {
+	if e.Series != nil && !e.Series.LastObservedTime.IsZero() {
+		return e.Series.LastObservedTime.Time
+	}
+	for _, t := range []time.Time{e.LastTimestamp.Time, e.EventTime.Time, e.FirstTimestamp.Time} {
+		if !t.IsZero() {
+			return t
+		}
+	}
+	return e.CreationTimestamp.Time
+}

@@ -1,0 +1,85 @@
+package eventsplit
+
+import "fmt"
+
+// swapFailure: the new container was not started, and what was there is dead.
+func swapFailure(sl *slot) *Failure {
+	f := Failure{Class: ClassNotStarted}
+	if sl.explain.failure != nil {
+		f = *sl.explain.failure
+	}
+	f.Slot, f.Image, f.MayRecover = sl.name, sl.specImage(), false
+	return &f
+}
+
+// placeholderFailure: the placeholder ended before anyone patched the image, and
+// an image patch starts nothing in a container that does not run.
+func placeholderFailure(sl *slot) *Failure {
+	f := &Failure{Class: ClassPlaceholder, Slot: sl.name, Image: sl.specImage()}
+	if r := sl.replaced(); r != nil && r.outcome != nil {
+		f.Reason = r.outcome.Reason
+		f.Message = fmt.Sprintf("it ended with exit code %d", r.outcome.ExitCode)
+		if r.outcome.Message != "" {
+			f.Message += ": " + r.outcome.Message
+		}
+	}
+	return f
+}
+
+func startFailure(sl *slot, r *run) *Failure {
+	return &Failure{
+		Class: ClassStart, Slot: sl.name, Image: sl.specImage(), Reason: r.outcome.Reason,
+		Message: cleanRuntime(r.outcome.Message),
+	}
+}
+
+// lostFailure: the run was there and is no more, and nobody knows how it ended.
+func (s *Splitter) lostFailure(sl *slot) *Failure {
+	if s.whole.cause != nil {
+		return s.podFailure(sl)
+	}
+	return &Failure{
+		Class: ClassLost, Slot: sl.name, Image: sl.specImage(), Reason: reasonStatusUnknown,
+	}
+}
+
+// podFailure is what befell the pod, said of one slot.
+func (s *Splitter) podFailure(sl *slot) *Failure {
+	if s.whole.cause == nil {
+		return &Failure{
+			Class: ClassPodEnded, Slot: sl.name, Image: sl.specImage(),
+			Reason: string(s.pod.Status.Phase), Message: s.firstFailed(),
+		}
+	}
+	f := *s.whole.cause
+	f.Slot, f.Image = sl.name, sl.specImage()
+	return &f
+}
+
+// firstFailed names the container whose end ended the pod, if one can be told.
+func (s *Splitter) firstFailed() string {
+	for _, sl := range s.order {
+		if r := sl.work(); r != nil && r.outcome != nil && r.outcome.ExitCode != 0 && sl.kind != KindSidecar {
+			what := "container"
+			if sl.kind == KindInit {
+				what = "init container"
+			}
+			return fmt.Sprintf("%s %q failed with exit code %d", what, sl.name, r.outcome.ExitCode)
+		}
+	}
+	return s.pod.Status.Message
+}
+
+func unknownSlot(name string) *Failure {
+	return &Failure{Class: ClassUnknownSlot, Slot: name}
+}
+
+// endedFailure: what was waited for cannot come any more.
+func endedFailure(st State) *Failure {
+	f := &Failure{Class: ClassEnded, Slot: st.Slot, Image: st.Image}
+	if st.Outcome != nil {
+		f.Reason = st.Outcome.Reason
+		f.Message = fmt.Sprintf("exit code %d", st.Outcome.ExitCode)
+	}
+	return f
+}

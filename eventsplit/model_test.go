@@ -1,0 +1,220 @@
+package eventsplit
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// truth is a container as it really lived.
+type truth struct {
+	name   string
+	runs   []truthRun
+	active bool
+}
+
+type truthRun struct {
+	id   string
+	code int32
+}
+
+// status is what a kubelet would publish of it.
+func (c *truth) status() corev1.ContainerStatus {
+	st := corev1.ContainerStatus{Name: c.name, RestartCount: int32(max(0, len(c.runs)-1))}
+	n := len(c.runs)
+	switch {
+	case n == 0:
+		st.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
+	case c.active:
+		st.ContainerID = c.runs[n-1].id
+		st.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.Now()}
+	default:
+		st.ContainerID = c.runs[n-1].id
+		st.State.Terminated = terminatedRun(c.runs[n-1])
+	}
+	if n > 1 {
+		st.LastTerminationState.Terminated = terminatedRun(c.runs[n-2])
+	}
+	return st
+}
+
+func terminatedRun(r truthRun) *corev1.ContainerStateTerminated {
+	return &corev1.ContainerStateTerminated{ContainerID: r.id, ExitCode: r.code, Reason: "Error", StartedAt: metav1.Now(), FinishedAt: metav1.Now()}
+}
+
+// reference is a Splitter so naive that it is plainly right: it keeps everything.
+type reference struct {
+	newest int
+	ids    []string
+	codes  map[string]int32
+	missed int
+}
+
+func (r *reference) take(version int, st corev1.ContainerStatus) {
+	if version <= r.newest {
+		return
+	}
+	r.newest = version
+	if t := st.LastTerminationState.Terminated; t != nil {
+		r.see(t.ContainerID)
+		r.codes[t.ContainerID] = t.ExitCode
+	}
+	if t := st.State.Terminated; t != nil {
+		r.see(t.ContainerID)
+		r.codes[t.ContainerID] = t.ExitCode
+	}
+	if st.State.Running != nil {
+		r.see(st.ContainerID)
+	}
+	if len(r.ids) > 0 {
+		r.missed = int(st.RestartCount) + 1 - len(r.ids)
+	}
+}
+
+func (r *reference) see(id string) {
+	for _, known := range r.ids {
+		if known == id {
+			return
+		}
+	}
+	r.ids = append(r.ids, id)
+}
+
+// A kubelet's containers start and end; versions of the pod are lost, repeated and
+// come late. What the Splitter tells must be what the naive reference tells.
+func TestRunsAreThoseOfTheNaiveReference(t *testing.T) {
+	for seed := range uint64(300) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			playModel(t, rand.New(rand.NewPCG(seed, 7)))
+		})
+	}
+}
+
+func playModel(t *testing.T, rnd *rand.Rand) {
+	names := []string{"a", "b", "c"}
+	s := New(testNS, testPod, Options{})
+	defer s.Close()
+	lives, refs := make([]*truth, len(names)), map[string]*reference{}
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: testNS, Name: testPod, UID: "u"},
+		Spec:       corev1.PodSpec{RestartPolicy: corev1.RestartPolicyAlways}, Status: corev1.PodStatus{Phase: corev1.PodRunning},
+	}
+	for i, name := range names {
+		lives[i], refs[name] = &truth{name: name}, &reference{codes: map[string]int32{}}
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: name, Image: "img"})
+	}
+	var late []*corev1.Pod
+	deliver := func(p *corev1.Pod) {
+		var version int
+		if _, err := fmt.Sscan(p.ResourceVersion, &version); err != nil {
+			t.Fatal(err)
+		}
+		for _, st := range p.Status.ContainerStatuses {
+			refs[st.Name].take(version, st)
+		}
+		s.Handle(watch.Event{Type: watch.Modified, Object: p})
+	}
+	for version := 1; version <= 60; version++ {
+		c := lives[rnd.IntN(len(lives))]
+		if c.active {
+			c.active = false
+		} else {
+			c.runs = append(c.runs, truthRun{id: fmt.Sprintf("%s%d", c.name, len(c.runs)), code: int32(rnd.IntN(3))})
+			c.active = true
+		}
+		p := pod.DeepCopy()
+		p.ResourceVersion = fmt.Sprint(version)
+		for _, c := range lives {
+			p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, c.status())
+		}
+		switch n := rnd.IntN(10); {
+		case n < 4 && version < 60: // nobody sees it
+		case n == 4:
+			late = append(late, p)
+		case n == 5:
+			deliver(p)
+			deliver(p)
+		default:
+			deliver(p)
+		}
+		if len(late) > 0 && rnd.IntN(3) == 0 {
+			deliver(late[0])
+			late = late[1:]
+		}
+	}
+	for _, c := range lives {
+		compareWithReference(t, s, c, refs[c.name])
+	}
+}
+
+func compareWithReference(t *testing.T, s *Splitter, c *truth, ref *reference) {
+	t.Helper()
+	var after string
+	for _, want := range ref.ids {
+		got, known, err := nextKnown(s, c.name, after)
+		if err != nil || !known || got != want {
+			t.Fatalf("%s: run after %q is %q (%v), want %q of %v", c.name, after, got, err, want, ref.ids)
+		}
+		after = got
+	}
+	if got, known, err := nextKnown(s, c.name, after); known && !errors.Is(err, io.EOF) {
+		t.Fatalf("%s: one run too many: %q", c.name, got)
+	}
+	started, ended, missed := map[string]int{}, map[string]int{}, 0
+	for e := range bufferedEntries(s, c.name) {
+		missed += e.Missed
+		if e.State == nil || e.State.ContainerID == "" {
+			continue
+		}
+		id := e.State.ContainerID
+		switch e.State.Phase {
+		case PhaseRunning:
+			started[id]++
+		case PhaseEnded:
+			ended[id]++
+			if code, ok := ref.codes[id]; e.State.Outcome != nil && (!ok || code != e.State.Outcome.ExitCode) {
+				t.Errorf("%s: %s ended with %d, want %d", c.name, id, e.State.Outcome.ExitCode, code)
+			}
+		}
+	}
+	for i, id := range ref.ids {
+		wantEnded := 1
+		if st := s.State(c.name); i == len(ref.ids)-1 && st.Phase == PhaseRunning {
+			wantEnded = 0
+		}
+		if started[id] != 1 || ended[id] != wantEnded {
+			t.Errorf("%s: %s started %d times and ended %d times, want 1 and %d", c.name, id, started[id], ended[id], wantEnded)
+		}
+	}
+	if missed != ref.missed {
+		t.Errorf("%s: %d runs missed, want %d", c.name, missed, ref.missed)
+	}
+}
+
+func nextKnown(s *Splitter, name, after string) (string, bool, error) {
+	sl := s.slot(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.nextRun(sl, after)
+}
+
+// bufferedEntries yields what is in the ring now.
+func bufferedEntries(s *Splitter, name string) func(yield func(Entry) bool) {
+	sl := s.slot(name)
+	s.mu.Lock()
+	entries, _ := sl.since(1)
+	s.mu.Unlock()
+	return func(yield func(Entry) bool) {
+		for _, e := range entries {
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}

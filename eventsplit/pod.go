@@ -1,0 +1,367 @@
+package eventsplit
+
+import (
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+)
+
+// whole is what is known of the pod itself.
+type whole struct {
+	timeline
+	cause     *Failure // sticky: what befell the pod, told by its earliest signal
+	hint      *Failure // an Event told of a disruption that the pod does not show yet
+	hintAt    time.Time
+	requested time.Time // when the deletion was asked for
+	gone      bool      // deleted, replaced, or out of scope: nothing more will be heard
+	ended     bool      // phase Succeeded or Failed
+
+	event    explanation // the Warning Event that says best why nothing starts
+	waiting  *Failure
+	patience patience
+	outcome  *Outcome
+	unclean  *Failure // it ended by itself, and that is no outcome
+}
+
+// hintLapse is how long an Event about a disruption explains a deletion: a node
+// that does not answer is given 5 minutes before its pods are deleted.
+const hintLapse = 10 * time.Minute
+
+// deletion is why a pod was deleted, as far as anything told.
+func (w *whole) deletion(plain *Failure) *Failure {
+	if w.hint == nil || time.Since(w.hintAt) > hintLapse {
+		return plain
+	}
+	f := *w.hint
+	f.MayRecover = false
+	return &f
+}
+
+const msgDeleted = "the pod was deleted"
+
+// over tells whether no container of the pod starts any more.
+func (s *Splitter) over() bool {
+	return s.whole.gone || s.whole.ended || s.whole.cause != nil
+}
+
+// takePod takes in a version of the pod and tells whether it was news.
+func (s *Splitter) takePod(pod *corev1.Pod, deleted bool) bool {
+	switch {
+	case s.whole.gone:
+		return false
+	case s.uid == "" && s.pod == nil:
+		s.uid = pod.UID
+		defer s.flushEvents()
+	case pod.UID != s.uid && deleted:
+		return false
+	case pod.UID != s.uid:
+		if compareVersions(pod.ResourceVersion, s.pod.ResourceVersion) < 0 {
+			return false // an older pod of that name
+		}
+		s.lose(&Failure{Class: ClassDeleted, Message: "another pod has taken its name"})
+		return true
+	}
+	older := 1
+	if s.pod != nil {
+		older = compareVersions(pod.ResourceVersion, s.pod.ResourceVersion)
+	}
+	if older < 0 || older == 0 && !deleted {
+		if !deleted {
+			return false
+		}
+	} else {
+		s.takeVersion(pod)
+	}
+	if deleted {
+		s.lose(&Failure{Class: ClassDeleted, Message: msgDeleted})
+	}
+	return true
+}
+
+// compareVersions is below 0 when a is older than b, 0 when they are the same,
+// and above 0 when a is newer or that cannot be told: then arrival decides.
+func compareVersions(a, b string) int {
+	if a == "" || b == "" {
+		return 1
+	}
+	if a == b {
+		return 0
+	}
+	if c, err := resourceversion.CompareResourceVersion(a, b); err == nil {
+		return c
+	}
+	return 1
+}
+
+func (s *Splitter) takeVersion(pod *corev1.Pod) {
+	w := &s.whole
+	given := s.pod == nil && w.cause != nil // up, before the pod came; that stays said
+	s.pod = pod
+	w.ended = w.ended || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+	if w.cause == nil {
+		if w.cause = podCause(pod); w.cause == nil && pod.DeletionTimestamp != nil {
+			w.cause = w.deletion(&Failure{Class: ClassDeleted, Message: msgDeleted, Since: pod.DeletionTimestamp.Time})
+		}
+	}
+	if d := pod.DeletionTimestamp; d != nil {
+		w.requested = d.Time
+		if g := pod.DeletionGracePeriodSeconds; g != nil {
+			w.requested = d.Add(-time.Duration(*g) * time.Second)
+		}
+	}
+	s.takeSpec(pod)
+	if given {
+		for _, sl := range s.order {
+			sl.failure = s.podFailure(sl)
+		}
+	}
+	s.takeStatuses(pod.Status.InitContainerStatuses)
+	s.takeStatuses(pod.Status.ContainerStatuses)
+	s.takeStatuses(pod.Status.EphemeralContainerStatuses)
+}
+
+func (s *Splitter) takeSpec(pod *corev1.Pod) {
+	grown := len(s.order) != len(pod.Spec.InitContainers)+len(pod.Spec.Containers)+len(pod.Spec.EphemeralContainers)
+	if grown {
+		s.order = s.order[:0]
+	}
+	take := func(c *corev1.Container, kind Kind) {
+		sl := s.slots[c.Name]
+		if sl == nil {
+			return // two pods handled at once: the next version has it
+		}
+		sl.kind = kind
+		sl.respec(c)
+		if grown {
+			s.order = append(s.order, sl)
+		}
+	}
+	for i := range pod.Spec.InitContainers {
+		c := &pod.Spec.InitContainers[i]
+		take(c, initKind(c))
+	}
+	for i := range pod.Spec.Containers {
+		take(&pod.Spec.Containers[i], KindRegular)
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		take((*corev1.Container)(&pod.Spec.EphemeralContainers[i].EphemeralContainerCommon), KindEphemeral)
+	}
+}
+
+func initKind(c *corev1.Container) Kind {
+	if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+		return KindSidecar
+	}
+	return KindInit
+}
+
+func (s *Splitter) takeStatuses(statuses []corev1.ContainerStatus) {
+	for i := range statuses {
+		if sl := s.slots[statuses[i].Name]; sl != nil && sl.spec != nil {
+			sl.observe(&statuses[i])
+		}
+	}
+}
+
+// lose: the pod is gone from view, and with it what its containers still do.
+func (s *Splitter) lose(why *Failure) {
+	w := &s.whole
+	if w.gone {
+		return
+	}
+	w.gone = true
+	if w.cause == nil && !w.ended {
+		if w.cause = why; why.Class == ClassDeleted {
+			w.cause = w.deletion(why)
+		}
+	}
+}
+
+// podCause reads from a pod what befell it, nil when nothing did. Containers that
+// ended by themselves are no cause.
+func podCause(pod *corev1.Pod) *Failure {
+	disruption := disruptionOf(pod)
+	if pod.Status.Phase == corev1.PodFailed {
+		if f := failedPod(pod); f != nil {
+			return f
+		}
+		if disruption != nil {
+			disruption.MayRecover = false
+			return disruption
+		}
+	}
+	if pod.DeletionTimestamp != nil && disruption != nil {
+		disruption.MayRecover = false
+		return disruption
+	}
+	return nil
+}
+
+// disruptionOf reads the DisruptionTarget condition, the earliest signal there
+// is. The disruption may still be called off, so alone it is no verdict.
+func disruptionOf(pod *corev1.Pod) *Failure {
+	c := condition(pod, corev1.DisruptionTarget)
+	if c == nil || c.Status != corev1.ConditionTrue {
+		return nil
+	}
+	class, ok := disruptionClasses[c.Reason]
+	if !ok {
+		class = ClassEvicted
+	}
+	return &Failure{Class: class, Reason: c.Reason, Message: c.Message, MayRecover: true, Since: c.LastTransitionTime.Time}
+}
+
+// failedPod reads status.reason of a failed pod.
+func failedPod(pod *corev1.Pod) *Failure {
+	reason := pod.Status.Reason
+	if reason == "" {
+		return nil
+	}
+	class, ok := podReasons[reason]
+	if !ok {
+		// The kubelet rejects with a reason of its own for each check, and then
+		// no container was ever seen (pkg/kubelet/lifecycle/predicate.go, v1.36).
+		if len(pod.Status.ContainerStatuses)+len(pod.Status.InitContainerStatuses) > 0 {
+			class = ClassOther
+		} else {
+			class = ClassRejected
+		}
+	}
+	return &Failure{Class: class, Reason: reason, Message: pod.Status.Message}
+}
+
+func condition(pod *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
+	for i := range pod.Status.Conditions {
+		if pod.Status.Conditions[i].Type == t {
+			return &pod.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// podWaiting reads from a pod why nothing in it starts; nil when nothing says so.
+func podWaiting(pod *corev1.Pod) *Failure {
+	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		return nil
+	}
+	if d := disruptionOf(pod); d != nil {
+		return d
+	}
+	if c := condition(pod, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse {
+		return &Failure{
+			Class: ClassUnschedulable, Reason: c.Reason, Message: c.Message, MayRecover: true,
+			Since: c.LastTransitionTime.Time,
+		}
+	}
+	if pod.Status.Phase == corev1.PodUnknown || pod.Status.Reason == "NodeLost" {
+		return &Failure{
+			Class: ClassNodeLost, Reason: "Unknown", Message: pod.Status.Message, MayRecover: true,
+		}
+	}
+	return nil
+}
+
+// rewaitPod rebuilds why the pod waits, if that changed.
+func (s *Splitter) rewaitPod(now time.Time) {
+	w := &s.whole
+	var next *Failure
+	if w.cause == nil && !w.gone {
+		switch {
+		case s.pod != nil:
+			next = podWaiting(s.pod)
+			if next == nil && w.event.current(now) && !s.pastSandbox() {
+				next = w.event.failure
+			}
+		case w.event.failure != nil:
+			next = w.event.failure
+		}
+	}
+	if next == nil || w.waiting == nil || *next != *w.waiting {
+		w.waiting = next
+	}
+	w.patience.wait(w.waiting, now)
+}
+
+// pastSandbox tells whether volumes and sandbox are there, so that older
+// Warnings about them say nothing any more.
+func (s *Splitter) pastSandbox() bool {
+	if c := condition(s.pod, corev1.PodReadyToStartContainers); c != nil && c.Status == corev1.ConditionTrue {
+		return true
+	}
+	for _, sl := range s.order {
+		if len(sl.runs) > 0 || sl.progress != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// podState is what State says of slot "".
+func (s *Splitter) podState() State {
+	w := &s.whole
+	st := State{Kind: KindPod, Phase: PhaseNotRun, Stale: s.stale, Failure: w.cause, Waiting: w.waiting}
+	if s.pod != nil {
+		st.Phase = PhaseWaiting
+		if s.pod.Status.Phase == corev1.PodRunning || s.pod.Status.Phase == corev1.PodUnknown {
+			st.Phase = PhaseRunning
+		}
+		c := condition(s.pod, corev1.PodReady)
+		st.Ready = c != nil && c.Status == corev1.ConditionTrue && !s.over()
+	}
+	if w.ended || w.gone {
+		st.Phase, st.Final, st.Waiting = PhaseEnded, true, nil
+	}
+	if w.ended && w.cause == nil {
+		s.concludePod(&st)
+	}
+	return st
+}
+
+// concludePod says how a pod ended by itself. Kubernetes calls it Succeeded, too,
+// when the placeholder of a failed swap was the last container to end, and Failed
+// when nobody knows how its containers ended.
+func (s *Splitter) concludePod(st *State) {
+	w := &s.whole
+	if w.outcome == nil && w.unclean == nil {
+		for _, sl := range s.order {
+			if !w.gone && (!sl.verdict.IsZero() || !sl.lostAt.IsZero()) {
+				st.Final = false // one of its containers is not decided yet
+				return
+			}
+			if f := sl.failure; f != nil && w.unclean == nil && (f.Class == ClassLost || sl.swapped() && sl.work() == nil) {
+				w.unclean = f
+			}
+		}
+		if o := s.podOutcome(); w.unclean == nil && (o.ExitCode != 0 || s.pod.Status.Phase == corev1.PodSucceeded) {
+			w.outcome = o
+		} else if w.unclean == nil {
+			w.unclean = &Failure{Class: ClassOther, Reason: string(corev1.PodFailed), Message: s.pod.Status.Message}
+		}
+	}
+	st.Outcome, st.Failure = w.outcome, w.unclean
+}
+
+func (s *Splitter) podOutcome() *Outcome {
+	o := &Outcome{Reason: string(s.pod.Status.Phase), Message: s.pod.Status.Message}
+	if t := s.pod.Status.StartTime; t != nil {
+		o.Started = t.Time
+	}
+	for _, sl := range s.order {
+		r := sl.current()
+		if r == nil || r.outcome == nil {
+			continue
+		}
+		if r.outcome.Finished.After(o.Finished) {
+			o.Finished = r.outcome.Finished
+		}
+		if s.pod.Status.Phase == corev1.PodFailed && o.ExitCode == 0 && sl.kind != KindSidecar {
+			o.ExitCode, o.Signal, o.OOM = r.outcome.ExitCode, r.outcome.Signal, r.outcome.OOM
+			if o.ExitCode != 0 && o.Message == "" {
+				o.Message = "container " + strconv.Quote(sl.name) + " failed"
+			}
+		}
+	}
+	return o
+}

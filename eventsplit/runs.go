@@ -1,0 +1,78 @@
+package eventsplit
+
+import (
+	"context"
+	"io"
+)
+
+// IsPlaceholder tells whether a run of a slot, by its containerID, is a
+// placeholder's. It answers from memory, and the same before and after Handle took
+// in the pod that first shows the run: of a slot that Options.Placeholder declares
+// and of which no run is known, the first one asked about is the placeholder.
+func (s *Splitter) IsPlaceholder(slot, containerID string) bool {
+	sl := s.slot(slot)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := sl.find(containerID); i >= 0 {
+		return sl.runs[i].placeholder
+	}
+	if !sl.declared || containerID == "" {
+		return false
+	}
+	rep := sl.replaced()
+	switch {
+	case len(sl.runs) == 0:
+		if sl.presumed == "" {
+			sl.presumed = containerID
+		}
+		return sl.presumed == containerID
+	case rep == nil || !rep.placeholder || sl.swapped():
+		return false
+	}
+	// Not swapped: either it was restarted, or someone else patched the image.
+	return sl.spec != nil && mayRestart(s.pod, sl.spec, sl.kind)
+}
+
+// NextRun returns the containerID of the run of a slot that follows the run after
+// ("": of its first one), placeholders left out. It blocks until there is one, and
+// returns runs of the past too, so that one reader after another can walk through
+// them. It ends with io.EOF when none will follow or the Splitter is closed, with
+// a *Failure when the slot will not run at all, and with the cause of ctx.
+func (s *Splitter) NextRun(ctx context.Context, slot, after string) (id string, err error) {
+	sl := s.slot(slot)
+	for {
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		s.mu.Lock()
+		id, known, err := s.nextRun(sl, after)
+		changed := sl.changed()
+		s.mu.Unlock()
+		if known {
+			return id, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// nextRun tells whether the next run, or that there is none, is known.
+func (s *Splitter) nextRun(sl *slot, after string) (id string, known bool, err error) {
+	i := sl.find(after)
+	if i >= 0 || after == "" || len(sl.runs) >= maxRuns {
+		for _, r := range sl.runs[i+1:] {
+			if !r.placeholder {
+				return r.id, true, nil
+			}
+		}
+	}
+	if f := s.impossible(sl); f != nil && sl.work() == nil {
+		return "", true, f
+	}
+	if s.closed || sl.cur.Final || s.impossible(sl) != nil {
+		return "", true, io.EOF
+	}
+	return "", false, nil
+}

@@ -1,0 +1,208 @@
+package eventsplit
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// swapRecord is a swap whose patch was called, and not refused.
+type swapRecord struct {
+	from    *run // what it replaces
+	unknown bool // whether the patch was applied is not known
+}
+
+// Swap makes a pod run a step's image where a placeholder runs, or another image
+// where a step runs. It holds patch back until a run of every slot is known by its
+// containerID and running, records these, calls patch once, and learns from the
+// pod that it returns. It returns when patch did: the step has not started then.
+//
+// Without holding back, a swap that failed could not be told from one that went
+// well: the kubelet shows the same statuses for both.
+//
+// An answer that refuses the patch (4xx) undoes the record, and the slot is as it
+// was. Any other error leaves the result unknown: the record stays and is right in
+// either case. Both are returned as a *Failure that unwraps to the error. A pod
+// returned with an image unchanged is a *Failure of ClassUnchanged, for no restart
+// will come. A slot that cannot be swapped (it has failed, ended, is a plain init
+// container, or the pod goes away) is a *Failure too, and patch is not called.
+//
+// Swap blocks until then, or until ctx ends, and returns its cause. Several slots
+// may be swapped in one patch; two swaps of one slot wait for each other. The pod
+// that patch returns is kept and must not be changed; nil is allowed, and then the
+// watch must tell.
+func (s *Splitter) Swap(ctx context.Context, patch func(context.Context) (*corev1.Pod, error), slots ...string) (err error) {
+	names := slots
+	if len(slots) == 0 {
+		return &Failure{Class: ClassInvalid, Message: "a swap needs at least one container"}
+	}
+	swapped := make([]*slot, 0, len(slots))
+	for i, name := range slots {
+		for _, other := range slots[:i] {
+			if name == other {
+				return &Failure{Class: ClassInvalid, Slot: name, Message: "it is named twice in one swap"}
+			}
+		}
+		swapped = append(swapped, s.slot(name))
+	}
+	undo, err := s.beginSwap(ctx, swapped)
+	if err != nil {
+		return err
+	}
+	answer := swapUnknown // so it is if patch panics
+	var pod *corev1.Pod
+	defer func() {
+		if e := s.endSwap(swapped, undo, answer, pod); err == nil {
+			err = e
+		}
+	}()
+	pod, err = patch(ctx)
+	if answer = answerOf(err); err != nil {
+		f := ClassifyAPIError(err)
+		if len(names) == 1 && f.Slot == "" {
+			f.Slot = names[0]
+		}
+		pod, err = nil, f
+	}
+	return err
+}
+
+// swapAnswer is what a patch came to.
+type swapAnswer int
+
+const (
+	swapUnknown swapAnswer = iota // it may or may not be applied
+	swapApplied
+	swapRefused
+)
+
+// beginSwap waits until all slots can be swapped and records what is replaced. It
+// returns what the slots had recorded before.
+func (s *Splitter) beginSwap(ctx context.Context, slots []*slot) (undo []*swapRecord, err error) {
+	for {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		s.mu.Lock()
+		blocker, err := s.swappable(slots)
+		switch {
+		case err != nil:
+			s.mu.Unlock()
+			return nil, err
+		case blocker == nil:
+			undo = s.recordSwap(slots)
+			s.mu.Unlock()
+			return undo, nil
+		}
+		changed := blocker.changed()
+		s.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (s *Splitter) recordSwap(slots []*slot) []*swapRecord {
+	undo := make([]*swapRecord, len(slots))
+	for i, sl := range slots {
+		undo[i] = sl.swap
+		sl.swap, sl.swapping = &swapRecord{from: sl.current()}, true
+		// What was said of the placeholder, or of the run before, is not of
+		// the one to come.
+		sl.explain, sl.progress, sl.pulling = explanation{}, "", ""
+	}
+	return undo
+}
+
+// endSwap takes in what a patch came to. The record of a patch that was refused,
+// or that left an image as it was, is undone; the latter is returned as an error.
+func (s *Splitter) endSwap(slots []*slot, undo []*swapRecord, answer swapAnswer, pod *corev1.Pod) error {
+	var unchanged []error
+	s.update(func() {
+		if pod != nil && pod.Name == s.name && pod.Namespace == s.namespace {
+			for i, sl := range slots {
+				if image, ok := imageOf(pod, sl.name); ok && sl.swap.from.specImage == image {
+					if before := undo[i]; before == nil || !before.unknown || before.from == sl.swap.from {
+						unchanged = append(unchanged, &Failure{Class: ClassUnchanged, Slot: sl.name, Image: image})
+					} // else the try before, whose answer was lost, was applied
+					sl.swap, sl.verdict = undo[i], time.Time{}
+				}
+			}
+			s.takePod(pod, false)
+		}
+		for i, sl := range slots {
+			sl.swapping = false
+			switch {
+			case answer == swapUnknown && sl.swap != nil:
+				sl.swap.unknown = true
+			case answer == swapRefused && !sl.patched():
+				sl.swap, sl.verdict = undo[i], time.Time{}
+			}
+			sl.broadcast()
+		}
+	})
+	if len(unchanged) == 1 {
+		return unchanged[0]
+	}
+	return errors.Join(unchanged...)
+}
+
+// patched tells whether the spec shows that the image differs from the one that
+// the swap is to replace.
+func (s *slot) patched() bool {
+	return s.spec != nil && s.swap != nil && s.spec.Image != s.swap.from.specImage
+}
+
+// swappable returns the first slot that cannot be swapped yet, or why one never
+// can. The lock is held.
+func (s *Splitter) swappable(slots []*slot) (blocker *slot, err error) {
+	for _, sl := range slots {
+		if f := s.neverSwappable(sl); f != nil {
+			return nil, f
+		}
+		if r := sl.current(); blocker == nil && (sl.swapping || r == nil || r.ended || sl.status != statusRunning) {
+			blocker = sl
+		}
+	}
+	if s.closed {
+		return nil, ErrClosed
+	}
+	return blocker, nil
+}
+
+func (s *Splitter) neverSwappable(sl *slot) error {
+	if f := s.impossible(sl); f != nil {
+		return f
+	}
+	switch {
+	case s.over():
+		return s.podFailure(sl)
+	case sl.kind == KindInit:
+		// kuberuntime_manager.go computePodActions, v1.36: only sidecars among
+		// the init containers are restarted when their image changes.
+		return &Failure{Class: ClassInvalid, Slot: sl.name, Image: sl.specImage(), Message: "a new image does not restart an init container"}
+	case sl.kind == KindEphemeral:
+		return &Failure{Class: ClassInvalid, Slot: sl.name, Image: sl.specImage(), Message: "the image of an ephemeral container cannot be changed"}
+	}
+	if r := sl.current(); r != nil && r.ended && sl.status == statusTerminated && !s.wouldRestart(sl, r) {
+		return endedFailure(*sl.cur)
+	}
+	return nil
+}
+
+func imageOf(pod *corev1.Pod, slot string) (string, bool) {
+	for i := range pod.Spec.Containers {
+		if pod.Spec.Containers[i].Name == slot {
+			return pod.Spec.Containers[i].Image, true
+		}
+	}
+	for i := range pod.Spec.InitContainers {
+		if pod.Spec.InitContainers[i].Name == slot {
+			return pod.Spec.InitContainers[i].Image, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,193 @@
+package eventsplit
+
+import (
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// waitSource says where the reason of a waiting slot comes from.
+type waitSource int
+
+const (
+	waitsNot       waitSource = iota
+	waitsForItself            // its own status names a trouble; Policy is asked
+	waitsForSwap              // a swap is under way
+	waitsForPod               // the pod, or an init container, holds it up
+	waitsForStart             // nothing is wrong
+)
+
+// waitingKey is everything slot.waiting is made of.
+type waitingKey struct {
+	source          waitSource
+	reason, message string
+	event           *corev1.Event
+	other           *Failure
+}
+
+// rewait rebuilds why a slot waits, if that changed.
+func (s *Splitter) rewait(sl *slot, now time.Time) {
+	if sl.waitReason == reasonErrImagePull && sl.waitMessage != "" {
+		sl.pulling = sl.waitMessage
+	}
+	key := s.waitingKey(sl)
+	if key != sl.waitingKey {
+		sl.waitingKey = key
+		sl.waiting = sl.makeWaiting(key)
+	}
+	if key.source == waitsForItself {
+		sl.patience.wait(sl.waiting, now)
+	} else {
+		sl.patience.wait(nil, now)
+	}
+}
+
+func (s *Splitter) waitingKey(sl *slot) waitingKey {
+	r, rep := sl.work(), sl.replaced()
+	switch {
+	case r != nil && (!r.ended || sl.status != statusWaiting || s.over()):
+		return waitingKey{}
+	case sl.status == statusWaiting && !isProgress(sl.waitReason):
+		return waitingKey{
+			source: waitsForItself, reason: sl.waitReason, message: sl.waitMessage,
+			event: sl.explain.event,
+		}
+	case rep != nil && sl.swapped():
+		return waitingKey{source: waitsForSwap, reason: sl.progress, event: sl.explain.event}
+	case rep != nil && sl.status == statusRunning:
+		return waitingKey{} // nobody asks it to run
+	}
+	if f := s.held(sl); f != nil {
+		return waitingKey{source: waitsForPod, other: f}
+	}
+	reason := sl.progress
+	if reason == "" {
+		reason = sl.waitReason
+	}
+	if reason == "" {
+		reason = string(corev1.PodPending)
+	}
+	return waitingKey{source: waitsForStart, reason: reason}
+}
+
+// held returns what of the pod, or of an init container before it, holds a slot
+// up.
+func (s *Splitter) held(sl *slot) *Failure {
+	if s.whole.waiting != nil {
+		return s.whole.waiting
+	}
+	if sl.kind == KindEphemeral {
+		return nil
+	}
+	for _, before := range s.order {
+		if before == sl || before.kind != KindInit && before.kind != KindSidecar {
+			return nil
+		}
+		if before.waitingKey.source == waitsForItself && before.waiting != nil {
+			return before.waiting
+		}
+	}
+	return nil
+}
+
+func (s *slot) makeWaiting(k waitingKey) *Failure {
+	switch k.source {
+	case waitsForItself:
+		return s.troubled(k)
+	case waitsForSwap:
+		if s.explain.failure != nil {
+			f := *s.explain.failure
+			f.Slot, f.Image = s.name, s.specImage()
+			return &f
+		}
+		if k.reason == "" {
+			k.reason = "Swapping"
+		}
+		return &Failure{Class: ClassProgress, Slot: s.name, Image: s.specImage(), Reason: k.reason, MayRecover: true}
+	case waitsForPod:
+		f := *k.other
+		if f.Slot == "" {
+			f.Slot, f.Image = s.name, s.specImage()
+		}
+		return &f
+	case waitsForStart:
+		return &Failure{Class: ClassProgress, Slot: s.name, Image: s.specImage(), Reason: k.reason, MayRecover: true}
+	}
+	return nil
+}
+
+// troubled makes a Failure of a waiting reason, with the best words there are:
+// the message of ImagePullBackOff says nothing up to v1.30, that of the
+// ErrImagePull before it, or of the Event, does.
+func (s *slot) troubled(k waitingKey) *Failure {
+	f := classifyWaiting(k.reason, k.message)
+	if f.Class == ClassImagePull && (k.reason == reasonImagePullBackOff || f.Message == "") {
+		words := pullWords(k.message)
+		if words == "" && s.pulling != "" {
+			words = pullWords(s.pulling)
+		}
+		if words == "" && s.explain.rank >= rankWords && s.explain.failure.Class == ClassImagePull {
+			words = s.explain.failure.Message
+		}
+		if words != "" {
+			f.Message = words
+			f.Cause, f.MayRecover = classifyPull(words)
+		}
+	}
+	if e := s.explain; e.failure != nil && e.failure.Class == f.Class {
+		f.Event, f.Since = e.event, e.failure.Since
+		if f.Message == "" {
+			f.Message = e.failure.Message
+		}
+	}
+	f.Slot, f.Image = s.name, s.specImage()
+	return f
+}
+
+// isProgress tells whether a waiting reason says that nothing is wrong.
+func isProgress(reason string) bool {
+	switch reason {
+	case "", "ContainerCreating", "PodInitializing", "RestartingAllContainers":
+		return true
+	}
+	return false
+}
+
+// pullWords strips from a pull message what Kubernetes wrapped around the words
+// of the registry; it is "" when nothing else is there.
+func pullWords(message string) string {
+	m := strings.TrimSpace(message)
+	if rest, ok := strings.CutPrefix(m, "Error: "); ok {
+		m = rest
+	}
+	switch m {
+	case reasonErrImagePull, reasonImagePullBackOff:
+		return ""
+	}
+	for _, prefix := range []string{"Back-off pulling image ", "Failed to pull image ", "Failed to inspect image "} {
+		if rest, ok := strings.CutPrefix(m, prefix); ok {
+			if m = afterQuoted(rest); m == "" {
+				return ""
+			}
+			break
+		}
+	}
+	m = strings.TrimPrefix(m, "ErrImagePull: ")
+	if rest, ok := strings.CutPrefix(m, "rpc error: code = "); ok {
+		if _, desc, ok := strings.Cut(rest, " desc = "); ok {
+			m = desc
+		}
+	}
+	return strings.TrimSpace(m)
+}
+
+// afterQuoted returns what follows a quoted image name and a colon.
+func afterQuoted(s string) string {
+	if strings.HasPrefix(s, `"`) {
+		if end := strings.IndexByte(s[1:], '"'); end >= 0 {
+			return strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(s[end+2:]), ":"))
+		}
+	}
+	return ""
+}

@@ -1,0 +1,124 @@
+package testutil
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+// Options of a Cluster. The zero value is a cluster with one node, one
+// namespace ("default") and one image ("pause").
+type Options struct {
+	// Namespaces exist beside "default". A pod created in any other one is
+	// refused: namespaces "x" not found.
+	Namespaces []string
+}
+
+// Cluster is a simulated Kubernetes cluster: an API server and, while Run runs,
+// a scheduler and one node's kubelet and container runtime. Its methods may be
+// called from many goroutines.
+type Cluster struct {
+	options   Options
+	store     *store
+	api       *server
+	transport *transport
+
+	mu       sync.Mutex
+	rand     *rand.Rand
+	requests []Request
+	fault    func(*http.Request) Fault
+	running  bool
+}
+
+// New makes a cluster. Its API server answers at once, without any goroutine of
+// its own; pods run once Run does.
+func New(o Options) *Cluster {
+	c := &Cluster{options: o, store: newStore(), rand: rand.New(rand.NewPCG(1, 2))}
+	c.api = &server{store: c.store, id: c.id, pages: map[string]page{}}
+	c.transport = &transport{handler: c.api, before: c.saw, calls: map[*call]bool{}}
+	for _, name := range append([]string{"default"}, o.Namespaces...) {
+		n := namespaces.new()
+		n.SetName(name)
+		if _, err := c.api.store.create(namespaces, n, c.id()); err != nil {
+			panic(fmt.Sprintf("testutil: namespace %q: %v", name, err))
+		}
+	}
+	return c
+}
+
+// Run runs the cluster until ctx ends, then stops it: every request ends, new
+// ones are refused, and every goroutine of the cluster is joined. It returns the
+// cause of ctx. A cluster runs once.
+func (c *Cluster) Run(ctx context.Context) error {
+	c.mu.Lock()
+	again := c.running
+	c.running = true
+	c.mu.Unlock()
+	if again {
+		return errors.New("testutil: the cluster runs, or ran, already")
+	}
+	defer c.transport.close()
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// Config is for clients of the cluster: real client-go, over a transport that
+// needs no network, without a rate limit.
+func (c *Cluster) Config() *rest.Config {
+	return &rest.Config{Host: "http://cluster.simulated", Transport: c.transport, QPS: -1}
+}
+
+// Client is a clientset for the cluster.
+func (c *Cluster) Client() kubernetes.Interface {
+	return kubernetes.NewForConfigOrDie(c.Config())
+}
+
+// Request is a request that the API server was sent, faults included.
+type Request struct {
+	Time      time.Time
+	Method    string // GET
+	Verb      string // get, list, watch, create, update, patch, delete, deletecollection or log
+	Resource  string // pods
+	Namespace string
+	Name      string
+	Path      string
+	Query     url.Values
+}
+
+// Requests returns every request so far, in the order they came in.
+func (c *Cluster) Requests() []Request {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]Request(nil), c.requests...)
+}
+
+// saw notes a request and asks for its fault.
+func (c *Cluster) saw(r *http.Request) Fault {
+	t := parse(r)
+	c.mu.Lock()
+	c.requests = append(c.requests, Request{
+		Time: time.Now(), Method: r.Method, Verb: t.verb, Resource: t.resource,
+		Namespace: t.namespace, Name: t.name, Path: r.URL.Path, Query: r.URL.Query(),
+	})
+	fault := c.fault
+	c.mu.Unlock()
+	if fault == nil {
+		return Fault{}
+	}
+	return fault(r)
+}
+
+// id makes up 64 hexadecimal digits, the same ones in every run of a test.
+func (c *Cluster) id() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return fmt.Sprintf("%016x%016x%016x%016x", c.rand.Uint64(), c.rand.Uint64(), c.rand.Uint64(), c.rand.Uint64())
+}

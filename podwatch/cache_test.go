@@ -1,0 +1,181 @@
+package podwatch_test
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/go-vela/podlife/podwatch"
+)
+
+// ciPod is a pod as CI executors make them: n containers with 61 variables each,
+// and the managedFields that come of it.
+func ciPod(name string, n int) *corev1.Pod {
+	p := pod(name)
+	p.UID, p.ResourceVersion, p.Generation = types.UID("uid-"+name), "4711", 3
+	p.Annotations = map[string]string{"last-applied": strings.Repeat("x", 4096)}
+	p.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "ci", FieldsV1: &metav1.FieldsV1{Raw: []byte(strings.Repeat("f", 44<<10))}}}
+	always := corev1.ContainerRestartPolicyAlways
+	p.Spec.NodeName = "node-1"
+	p.Spec.InitContainers = []corev1.Container{{Name: "side", Image: "side:1", RestartPolicy: &always}}
+	p.Spec.EphemeralContainers = []corev1.EphemeralContainer{{
+		TargetContainerName:      "step",
+		EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "debug", Image: "debug:1"},
+	}}
+	p.Spec.Containers = nil
+	for i := range n {
+		c := corev1.Container{
+			Name: fmt.Sprintf("step-%d", i), Image: fmt.Sprintf("registry.example/image:%d", i),
+			RestartPolicyRules: []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestart}},
+		}
+		for v := range 61 {
+			c.Env = append(c.Env, corev1.EnvVar{Name: fmt.Sprintf("VARIABLE_%d_%d", i, v), Value: strings.Repeat("v", 40)})
+		}
+		p.Spec.Containers = append(p.Spec.Containers, c)
+		p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{
+			Name: c.Name, Image: c.Image, ImageID: c.Image + "@sha256:" + strings.Repeat("0", 64),
+			ContainerID: "containerd://" + strings.Repeat("1", 64),
+			State:       corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+		})
+	}
+	return p
+}
+
+func TestTrimKeepsWhatItDocumentsAndLeavesItsArgumentAlone(t *testing.T) {
+	p := ciPod("a", 2)
+	now := metav1.Now()
+	p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &now, new(int64)
+	before := p.DeepCopy()
+	got := podwatch.Trim(p)
+	if d := cmp.Diff(before, p); d != "" {
+		t.Errorf("the argument changed (-before +after):\n%s", d)
+	}
+	want := p.DeepCopy()
+	want.Annotations, want.ManagedFields = nil, nil
+	for i := range want.Spec.Containers {
+		want.Spec.Containers[i].Env = nil
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("Trim (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff(got, podwatch.Trim(got)); d != "" {
+		t.Errorf("Trim is not idempotent (-once +twice):\n%s", d)
+	}
+	if podwatch.Trim(nil) != nil {
+		t.Error("Trim(nil) is not nil")
+	}
+}
+
+func TestATrimmedCIPodIsATenthOfItself(t *testing.T) {
+	whole := perPod(func(p *corev1.Pod) *corev1.Pod { return p.DeepCopy() })
+	trimmed := perPod(func(p *corev1.Pod) *corev1.Pod { return podwatch.Trim(p.DeepCopy()) })
+	t.Logf("a pod with 10 containers of 61 variables: %d bytes whole, %d trimmed", whole, trimmed)
+	if trimmed > whole/8 || trimmed > 16<<10 {
+		t.Errorf("%d bytes trimmed of %d", trimmed, whole)
+	}
+}
+
+func perPod(make func(*corev1.Pod) *corev1.Pod) uint64 {
+	const n = 100
+	p := ciPod("a", 10)
+	kept := [n]*corev1.Pod{}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range kept {
+		kept[i] = make(p)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	runtime.KeepAlive(kept)
+	return (after.HeapAlloc - before.HeapAlloc) / n
+}
+
+func TestPodIsTrimmedWhetherCreateOrTheWatchBroughtIt(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{})
+		tr := b.track(w, "a")
+		made := b.hurry("a")
+		tr.Created(made)
+		if tr.Pod().Spec.Containers[0].Env != nil {
+			t.Error("Created's pod is not trimmed")
+		}
+		if made.Spec.Containers[0].Env == nil {
+			t.Error("Created changed its argument")
+		}
+		kept := tr.Pod()
+		was := kept.DeepCopy()
+		b.label("a", "1")
+		if now := tr.Pod(); now.Labels["v"] != "1" || now.Spec.Containers[0].Env != nil {
+			t.Errorf("Pod is %v", now)
+		}
+		if d := cmp.Diff(was, kept); d != "" {
+			t.Errorf("a pod kept by the host changed (-was +is):\n%s", d)
+		}
+	})
+}
+
+func TestAHostsKeepCannotTakeAwayWhatTheWatcherLivesOn(t *testing.T) {
+	for name, keep := range map[string]func(*corev1.Pod) *corev1.Pod{
+		"nothing left": func(*corev1.Pod) *corev1.Pod { return &corev1.Pod{} },
+		"nil":          func(*corev1.Pod) *corev1.Pod { return nil },
+		"in place": func(p *corev1.Pod) *corev1.Pod {
+			p.ObjectMeta = metav1.ObjectMeta{}
+			return p
+		},
+		"the whole pod": func(p *corev1.Pod) *corev1.Pod { return p },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bench) {
+				w, _ := b.start(podwatch.Options{LabelSelector: "app=ci", Keep: keep})
+				var r recorder
+				tr := b.track(w, "a", &r)
+				tr.Created(b.create("a"))
+				b.label("a", "1")
+				b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
+				b.patch("a", `{"metadata":{"labels":{"app":"ci"}}}`)
+				b.delete("a")
+				r.want(t, "ADDED pod", "MODIFIED pod 1", "ERROR OutOfScope", "MODIFIED pod 1", "DELETED pod 1")
+				if n := b.requests("get", "pods"); n != 1 {
+					t.Errorf("%d live GETs, want one", n)
+				}
+			})
+		})
+	}
+}
+
+func TestTheScopeReachesTheAPIServer(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{Namespace: ns, Name: "a", LabelSelector: "app=ci"})
+		var r recorder
+		tr := b.track(w, "a", &r)
+		p, other := b.create("a"), b.create("b")
+		tr.Created(p)
+		b.event(p, "e1", "Mine")
+		b.event(other, "e2", "Others")
+		settle(time.Second)
+		r.want(t, "ADDED pod", "ADDED event Mine x1")
+		if s := w.Stats(); s.Pods != 1 || s.Events != 1 || s.PodUpdates != 1 || s.EventUpdates != 1 || s.Delivered != 2 || s.Tracked != 1 {
+			t.Errorf("%+v: want one pod and one Event", s)
+		}
+		for _, q := range b.cluster.Requests() {
+			if q.Verb != "list" && q.Verb != "watch" {
+				continue
+			}
+			want := "app=ci metadata.name=a"
+			if q.Resource == "events" {
+				want = " involvedObject.kind=Pod,involvedObject.name=a"
+			}
+			if got := q.Query.Get("labelSelector") + " " + q.Query.Get("fieldSelector"); got != want || q.Namespace != ns {
+				t.Errorf("%s %s in %q asks for %q, want %q", q.Verb, q.Resource, q.Namespace, got, want)
+			}
+		}
+	})
+}

@@ -1,0 +1,327 @@
+package podwatch_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/go-vela/podlife/internal/testutil"
+	"github.com/go-vela/podlife/podwatch"
+)
+
+const ns = "default"
+
+var errTestEnds = errors.New("the test ends")
+
+// bench is a simulated API server (no kubelet: pods are what the test makes of
+// them) and a client, inside a synctest bubble.
+type bench struct {
+	t       testing.TB
+	cluster *testutil.Cluster
+	client  kubernetes.Interface
+	notices *notices
+	fault   func(*http.Request) testutil.Fault
+}
+
+func inBubble(t *testing.T, f func(t *testing.T, b *bench)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		c := testutil.New(testutil.Options{Namespaces: []string{"other"}})
+		f(t, &bench{t: t, cluster: c, client: c.Client(), notices: &notices{}})
+	})
+}
+
+func (b *bench) watcher(o podwatch.Options) *podwatch.Watcher {
+	b.t.Helper()
+	o.Notify = b.notices.take
+	w, err := podwatch.New(b.client, o)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return w
+}
+
+// run runs w until stop is called (the end of the test calls it too), and checks
+// that Run returns what ended it.
+func (b *bench) run(w *podwatch.Watcher) (stop func()) {
+	// The test's own context ends before its cleanups run.
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(b.t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel(errTestEnds)
+		if err := <-ended; !errors.Is(err, errTestEnds) {
+			b.t.Errorf("Run returned %v, want the cause of its context", err)
+		}
+	})
+	b.t.Cleanup(stop)
+	return stop
+}
+
+// start makes a watcher, runs it and waits for its first list.
+func (b *bench) start(o podwatch.Options) (w *podwatch.Watcher, stop func()) {
+	b.t.Helper()
+	w = b.watcher(o)
+	stop = b.run(w)
+	b.sync(w)
+	return w, stop
+}
+
+func (b *bench) sync(w *podwatch.Watcher) {
+	b.t.Helper()
+	if err := w.WaitForSync(b.t.Context()); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) track(w *podwatch.Watcher, name string, hs ...podwatch.Handler) *podwatch.Tracking {
+	b.t.Helper()
+	tr, err := w.Track(ns, name, hs...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return tr
+}
+
+func pod(name string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: ns, Labels: map[string]string{"app": "ci"}},
+		Spec: corev1.PodSpec{
+			RestartPolicy: corev1.RestartPolicyNever,
+			Containers:    []corev1.Container{{Name: "step", Image: "pause:1", Env: []corev1.EnvVar{{Name: "A", Value: "b"}}}},
+		},
+	}
+}
+
+// create makes a pod and waits until the watch has shown it, as patch and delete
+// do; hurry does not wait.
+func (b *bench) create(name string) *corev1.Pod {
+	b.t.Helper()
+	p := b.hurry(name)
+	synctest.Wait()
+	return p
+}
+
+func (b *bench) hurry(name string) *corev1.Pod {
+	b.t.Helper()
+	p, err := b.client.CoreV1().Pods(ns).Create(b.t.Context(), pod(name), metav1.CreateOptions{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return p
+}
+
+func (b *bench) patch(name, patch string) *corev1.Pod {
+	b.t.Helper()
+	p := b.patchOnly(name, patch)
+	synctest.Wait()
+	return p
+}
+
+func (b *bench) patchOnly(name, patch string) *corev1.Pod {
+	b.t.Helper()
+	p, err := b.client.CoreV1().Pods(ns).Patch(b.t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return p
+}
+
+// label sets the label "v", which is how a test makes a version of its own.
+func (b *bench) label(name, v string) *corev1.Pod {
+	b.t.Helper()
+	return b.patch(name, fmt.Sprintf(`{"metadata":{"labels":{"v":%q}}}`, v))
+}
+
+func (b *bench) delete(name string) {
+	b.t.Helper()
+	err := b.client.CoreV1().Pods(ns).Delete(b.t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	synctest.Wait()
+}
+
+func (b *bench) event(p *corev1.Pod, name, reason string) *corev1.Event {
+	b.t.Helper()
+	e, err := b.client.CoreV1().Events(ns).Create(b.t.Context(), &corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Name: name, Namespace: ns},
+		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: ns, Name: p.Name, UID: p.UID},
+		Reason:         reason, Count: 1, Type: corev1.EventTypeNormal,
+	}, metav1.CreateOptions{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return e
+}
+
+// requests counts the requests so far that match: "list pods", "get pods".
+func (b *bench) requests(verb, resource string) (n int) {
+	for _, r := range b.cluster.Requests() {
+		if r.Verb == verb && r.Resource == resource {
+			n++
+		}
+	}
+	return n
+}
+
+// whileDown breaks the watches, refuses new ones for a minute while f runs, and
+// waits until the watcher has come back.
+func (b *bench) whileDown(f func()) {
+	b.answer(isListOrWatch, testutil.Fault{Err: &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}})
+	b.cluster.DropWatches(io.ErrUnexpectedEOF)
+	settle(time.Second)
+	f()
+	settle(time.Minute)
+	b.answer(isListOrWatch, testutil.Fault{})
+	settle(time.Minute)
+}
+
+func isListOrWatch(r *http.Request) bool {
+	return r.Method == http.MethodGet && (strings.HasSuffix(r.URL.Path, "/pods") || strings.HasSuffix(r.URL.Path, "/events"))
+}
+
+// answer has requests that match fail in that way from now on; what answer said
+// of other requests before still holds.
+func (b *bench) answer(match func(*http.Request) bool, f testutil.Fault) {
+	before := b.fault
+	b.fault = func(r *http.Request) testutil.Fault {
+		switch {
+		case match(r):
+			return f
+		case before != nil:
+			return before(r)
+		}
+		return testutil.Fault{}
+	}
+	b.cluster.Fault(b.fault)
+}
+
+// relist makes the watches expire.
+func (b *bench) relist() {
+	b.event(&corev1.Pod{}, fmt.Sprintf("e%d", time.Now().UnixNano()), "Unrelated") // history moves on
+	synctest.Wait()
+	b.event(&corev1.Pod{}, fmt.Sprintf("f%d", time.Now().UnixNano()), "Unrelated")
+	b.cluster.Compact()
+	b.cluster.DropWatches(nil)
+	settle(time.Minute)
+}
+
+// settle lets d go by, and then everything that is under way come to rest.
+func settle(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// recorder is a Handler that writes down what it hears, one line a call:
+// "ADDED pod v=1", "ADDED event Pulled x1", "ERROR Stale".
+type recorder struct {
+	mu     sync.Mutex
+	lines  []string
+	events []watch.Event
+	inside int
+	before func(watch.Event) // called first, without a lock
+}
+
+func (r *recorder) Handle(ev watch.Event) {
+	r.mu.Lock()
+	r.inside++
+	if r.inside > 1 {
+		r.lines = append(r.lines, "TWO CALLS AT A TIME")
+	}
+	before := r.before
+	r.mu.Unlock()
+	if before != nil {
+		before(ev)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.inside--
+	r.lines = append(r.lines, line(ev))
+	r.events = append(r.events, ev)
+}
+
+func line(ev watch.Event) string {
+	switch o := ev.Object.(type) {
+	case *corev1.Pod:
+		return strings.TrimSpace(fmt.Sprintf("%s pod %s", ev.Type, o.Labels["v"]))
+	case *corev1.Event:
+		return fmt.Sprintf("%s event %s x%d", ev.Type, o.Reason, o.Count)
+	case *metav1.Status:
+		return fmt.Sprintf("%s %s", ev.Type, o.Reason)
+	}
+	return fmt.Sprintf("%s %T", ev.Type, ev.Object)
+}
+
+// heard returns the lines since the last call.
+func (r *recorder) heard() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.lines
+	r.lines = nil
+	return l
+}
+
+func (r *recorder) want(t testing.TB, lines ...string) {
+	t.Helper()
+	synctest.Wait()
+	if d := cmp.Diff(lines, r.heard()); d != "" {
+		t.Errorf("the handler heard (-want +got):\n%s", d)
+	}
+}
+
+func (r *recorder) last() watch.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.events[len(r.events)-1]
+}
+
+// notices collects what Notify says: "relist pods", "coalesced pods default/a".
+type notices struct {
+	mu   sync.Mutex
+	all  []podwatch.Notice
+	text []string
+}
+
+func (n *notices) take(x podwatch.Notice) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := fmt.Sprintf("%s %s", x.Kind, x.Resource)
+	if x.Name != "" {
+		s += " " + x.Namespace + "/" + x.Name
+	}
+	n.all, n.text = append(n.all, x), append(n.text, s)
+}
+
+func (n *notices) want(t testing.TB, lines ...string) {
+	t.Helper()
+	synctest.Wait()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if d := cmp.Diff(lines, n.text); d != "" {
+		t.Errorf("notices (-want +got):\n%s", d)
+	}
+	n.text = nil
+}
+
+func (n *notices) lastError() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.all[len(n.all)-1].Err
+}

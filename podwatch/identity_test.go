@@ -1,0 +1,343 @@
+package podwatch_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/go-vela/podlife/internal/testutil"
+	"github.com/go-vela/podlife/podwatch"
+)
+
+// isGet tells a live GET of a pod from lists and watches.
+func isGet(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/pods/")
+}
+
+func TestCreatedEndsTheStalePodOfTheNameAndHearsNoMoreOfIt(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.create("a")
+		b.label("a", "stale")
+		w, _ := b.start(podwatch.Options{})
+		var r recorder
+		tr := b.track(w, "a", &r)
+		r.want(t, "ADDED pod stale")
+		b.whileDown(func() {
+			b.delete("a")
+			tr.Created(b.create("a"))
+			r.want(t, "ERROR Stale", "DELETED pod stale", "ADDED pod")
+			b.label("a", "mine")
+		})
+		r.want(t, "MODIFIED pod mine", "ERROR Fresh")
+	})
+}
+
+func TestAStalePodInTheCacheAnswersNothingOnceThePodIsCreated(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		stale := b.create("a")
+		w, _ := b.start(podwatch.Options{})
+		b.whileDown(func() {
+			b.delete("a")
+			p := b.create("a")
+			var r recorder
+			tr := b.track(w, "a")
+			tr.Created(p)
+			tr.Close()
+			tr = b.track(w, "a", &r)
+			r.want(t, "ERROR Stale", "ADDED pod")
+			tr.Created(p)
+			r.want(t, "DELETED pod", "ADDED pod")
+			if tr.Pod().UID != p.UID || tr.Pod().UID == stale.UID {
+				t.Error("Pod speaks of the stale pod")
+			}
+		})
+	})
+}
+
+func TestAVersionIsNotDeliveredTwiceWhicheverOfCreateAndWatchIsFaster(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{})
+		var fast, slow recorder
+		first := b.track(w, "fast", &fast)
+		p := b.hurry("fast")
+		first.Created(p) // the watch has not been read yet
+		fast.want(t, "ADDED pod")
+		second := b.track(w, "slow", &slow)
+		p = b.create("slow")
+		b.label("slow", "1")
+		slow.want(t, "ADDED pod", "MODIFIED pod 1")
+		second.Created(p) // older than what the watch has shown
+		slow.want(t)
+		b.relist() // brings every version again
+		for _, r := range []*recorder{&fast, &slow} {
+			for _, l := range r.heard() {
+				if strings.Contains(l, "pod") {
+					t.Errorf("a relist delivered %q again", l)
+				}
+			}
+		}
+		if w.Stats().Repeats == 0 {
+			t.Error("no repetition was counted: the relist did not happen")
+		}
+	})
+}
+
+func TestAPodThatCameAndWentWhileTheWatchWasDownIsFoundGone(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+		var r recorder
+		tr := b.track(w, "a", &r)
+		b.whileDown(func() {
+			tr.Created(b.create("a"))
+			b.delete("a")
+			b.cluster.Compact()
+		})
+		r.want(t, "ERROR Stale", "ADDED pod", "DELETED pod", "ERROR Fresh")
+		if n := b.requests("get", "pods"); n != 1 {
+			t.Errorf("%d live GETs, want one", n)
+		}
+		settle(time.Hour)
+		r.want(t)
+		if n := b.requests("get", "pods"); n != 1 {
+			t.Errorf("%d live GETs an hour later, want one", n)
+		}
+	})
+}
+
+func TestAReplacementIsNotFollowedOnceThePodIsPinned(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{})
+		var pinned, named recorder
+		tr := b.track(w, "a", &pinned)
+		b.track(w, "a", &named)
+		tr.Created(b.create("a"))
+		named.want(t, "ADDED pod")
+		b.delete("a")
+		named.want(t, "DELETED pod")
+		b.create("a")
+		b.label("a", "another")
+		pinned.want(t, "ADDED pod", "DELETED pod")
+		named.want(t, "ADDED pod", "MODIFIED pod another")
+	})
+}
+
+func TestAPodReplacedBeforeItWasEverSeenIsFoundGone(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{})
+		var r recorder
+		tr := b.track(w, "a", &r)
+		b.whileDown(func() {
+			tr.Created(b.create("a"))
+			b.delete("a")
+			b.create("a")
+			b.cluster.Compact()
+		})
+		r.want(t, "ERROR Stale", "ADDED pod", "DELETED pod", "ERROR Fresh")
+	})
+}
+
+func TestAPodMadeAnewUnderTheNameIsFollowedAfterASecondCreated(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{})
+		var r recorder
+		tr := b.track(w, "a", &r)
+		tr.Created(b.create("a"))
+		b.delete("a")
+		r.want(t, "ADDED pod", "DELETED pod")
+		tr.Created(b.create("a"))
+		b.label("a", "second")
+		r.want(t, "ADDED pod", "MODIFIED pod second")
+	})
+}
+
+func TestADeletionCarriesTheLastStateAndNeedsNoLiveGet(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+		var r recorder
+		b.track(w, "a", &r)
+		p := b.create("a")
+		r.want(t, "ADDED pod")
+		b.delete("a")
+		r.want(t, "DELETED pod")
+		if got := r.last().Object.(*corev1.Pod); got.UID != p.UID || got.DeletionTimestamp == nil {
+			t.Errorf("Deleted carries %v", got.ObjectMeta)
+		}
+		if n := b.requests("get", "pods"); n != 0 {
+			t.Errorf("%d live GETs, want none", n)
+		}
+	})
+}
+
+func TestLeavingTheSelectorIsNotADeletion(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+		var r recorder
+		tr := b.track(w, "a", &r)
+		p := b.create("a")
+		r.want(t, "ADDED pod")
+		b.patch("a", `{"metadata":{"labels":{"app":"other"}}}`)
+		r.want(t, "ERROR OutOfScope")
+		s := r.last().Object.(*metav1.Status)
+		if s.Details == nil || s.Details.UID != p.UID || s.Details.Name != "a" {
+			t.Errorf("the status does not name the pod: %+v", s)
+		}
+		b.notices.want(t, "out-of-scope pods default/a")
+		if n := b.requests("get", "pods"); n != 1 {
+			t.Errorf("%d live GETs, want one", n)
+		}
+		b.patch("a", `{"metadata":{"labels":{"app":"ci","v":"back"}}}`)
+		r.want(t, "MODIFIED pod back")
+		b.delete("a")
+		r.want(t, "DELETED pod back")
+		if life, err := tr.Confirm(t.Context()); life != podwatch.Gone || err != nil {
+			t.Errorf("Confirm says %v, %v", life, err)
+		}
+	})
+}
+
+func TestAPodCreatedOutsideTheSelectorIsSaidToBeOutOfScopeAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{LabelSelector: "worker=me"})
+		var r recorder
+		tr := b.track(w, "a", &r)
+		tr.Created(b.create("a"))
+		r.want(t, "ADDED pod", "ERROR OutOfScope")
+	})
+}
+
+// A pod that is missing from a relist may have been deleted or may have left
+// the selector; only the API server knows.
+func TestAPodMissingFromARelistIsAskedAboutOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		meanwhile func(b *bench)
+		want      string
+	}{
+		"deleted":          {func(b *bench) { b.delete("a") }, "DELETED pod 1"},
+		"replaced outside": {func(b *bench) { b.delete("a"); b.createOutside("a") }, "DELETED pod 1"},
+		"left":             {func(b *bench) { b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`) }, "ERROR OutOfScope"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bench) {
+				w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+				var r recorder
+				b.track(w, "a", &r)
+				b.create("a")
+				b.label("a", "1")
+				r.want(t, "ADDED pod", "MODIFIED pod 1")
+				b.whileDown(func() {
+					c.meanwhile(b)
+					b.cluster.Compact()
+				})
+				r.want(t, "ERROR Stale", c.want, "ERROR Fresh")
+				if n := b.requests("get", "pods"); n != 1 {
+					t.Errorf("%d live GETs, want one", n)
+				}
+			})
+		})
+	}
+}
+
+func (b *bench) createOutside(name string) {
+	b.t.Helper()
+	p := pod(name)
+	p.Labels = nil
+	if _, err := b.client.CoreV1().Pods(ns).Create(b.t.Context(), p, metav1.CreateOptions{}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func TestALiveGetIsRepeatedUntilItIsAnswered(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+		var r recorder
+		b.track(w, "a", &r)
+		b.create("a")
+		r.want(t, "ADDED pod")
+		b.answer(isGet, testutil.Fault{Status: http.StatusInternalServerError, Reason: metav1.StatusReasonInternalError})
+		b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
+		settle(time.Hour)
+		r.want(t)
+		b.notices.want(t, "unconfirmed pods default/a")
+		if n := b.requests("get", "pods"); n < 60 || n > 150 {
+			t.Errorf("%d live GETs in an hour, want one in 30 s", n)
+		}
+		b.cluster.Fault(nil)
+		settle(time.Minute)
+		r.want(t, "ERROR OutOfScope")
+	})
+}
+
+func TestWithoutThePermissionToGetTheWatchIsBelieved(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+		var left, missed recorder
+		b.track(w, "left", &left)
+		b.track(w, "missed", &missed)
+		b.create("left")
+		b.create("missed")
+		b.answer(isGet, testutil.Fault{Status: http.StatusForbidden, Reason: metav1.StatusReasonForbidden})
+		b.patch("left", `{"metadata":{"labels":{"app":"x"}}}`)
+		left.want(t, "ADDED pod", "ERROR OutOfScope")
+		b.notices.want(t, "forbidden pods default/left", "out-of-scope pods default/left")
+		b.whileDown(func() {
+			b.patch("missed", `{"metadata":{"labels":{"app":"x"}}}`)
+			b.cluster.Compact()
+		})
+		missed.want(t, "ADDED pod", "ERROR Stale", "DELETED pod", "ERROR Fresh")
+		b.patch("missed", `{"metadata":{"labels":{"app":"ci"}}}`)
+		missed.want(t) // its end was said, and stays so
+	})
+}
+
+func TestConfirmIsOneLiveGetAndComparesTheUID(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, stop := b.start(podwatch.Options{})
+		var r recorder
+		tr := b.track(w, "a", &r)
+		confirm := func(want podwatch.Life) {
+			t.Helper()
+			if life, err := tr.Confirm(t.Context()); life != want || err != nil {
+				t.Errorf("Confirm says %v, %v; want %v", life, err, want)
+			}
+		}
+		confirm(podwatch.Gone)
+		tr.Created(b.create("a"))
+		confirm(podwatch.Alive)
+		b.delete("a")
+		confirm(podwatch.Gone)
+		b.create("a")
+		confirm(podwatch.Replaced)
+		b.cluster.Fault(func(*http.Request) testutil.Fault {
+			return testutil.Fault{Status: http.StatusForbidden, Reason: metav1.StatusReasonForbidden}
+		})
+		if life, err := tr.Confirm(t.Context()); life != podwatch.Unknown || !apierrors.IsForbidden(err) {
+			t.Errorf("Confirm says %v, %v; want the API server's error", life, err)
+		}
+		if n := b.requests("get", "pods"); n != 5 {
+			t.Errorf("%d live GETs, want 5", n)
+		}
+		b.cluster.Fault(nil)
+		stop()
+		confirm(podwatch.Replaced) // also after Run
+	})
+}
+
+func TestCreatedWithAPodOfAnotherNameIsReportedAndIgnored(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{})
+		var r recorder
+		tr := b.track(w, "a", &r)
+		tr.Created(b.create("b"))
+		tr.Created(nil)
+		r.want(t)
+		b.notices.want(t, "mismatch pods default/a")
+		if tr.Pod() != nil {
+			t.Error("Pod speaks of a pod of another name")
+		}
+	})
+}

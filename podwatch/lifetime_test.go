@@ -1,0 +1,399 @@
+package podwatch_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/informers"
+
+	"github.com/go-vela/podlife/internal/testutil"
+	"github.com/go-vela/podlife/podwatch"
+)
+
+func TestNothingIsDeliveredBeforeRunAndNothingIsLost(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w := b.watcher(podwatch.Options{})
+		var r recorder
+		tr := b.track(w, "a", &r)
+		tr.Created(b.create("a"))
+		r.want(t)
+		if n := len(b.cluster.Requests()); n != 1 {
+			t.Errorf("%d requests before Run, want the Create alone", n)
+		}
+		b.run(w)
+		b.sync(w)
+		r.want(t, "ADDED pod")
+	})
+}
+
+func TestClosedIsTheLastCallAndCloseWaitsForIt(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{})
+		r := recorder{before: func(watch.Event) { time.Sleep(time.Minute) }}
+		tr := b.track(w, "a", &r)
+		b.create("a")
+		settle(time.Second)
+		b.label("a", "1")
+		settle(time.Second)
+		tr.Close()
+		r.want(t, "ADDED pod", "MODIFIED pod 1", "ERROR Closed")
+		tr.Close()
+		b.label("a", "2")
+		b.delete("a")
+		settle(time.Hour)
+		r.want(t)
+		if n := w.Stats().Tracked; n != 0 {
+			t.Errorf("%d pods are tracked after Close", n)
+		}
+	})
+}
+
+func TestCloseBeforeRunDeliversClosed(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w := b.watcher(podwatch.Options{})
+		var r recorder
+		tr := b.track(w, "a", &r)
+		tr.Created(b.create("a"))
+		tr.Close()
+		r.want(t, "ADDED pod", "ERROR Closed")
+		b.run(w)
+		b.sync(w)
+		r.want(t)
+	})
+}
+
+func TestCloseWithinAHandlerDoesNotDeadlock(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{})
+		var self, other, busy recorder
+		var mine, others, busys *podwatch.Tracking
+		busy.before = func(watch.Event) { time.Sleep(time.Minute) }
+		self.before = func(ev watch.Event) {
+			if ev.Type == watch.Added {
+				mine.Close()
+				others.Close()
+				busys.Close()
+			}
+		}
+		mine, others, busys = b.track(w, "a", &self), b.track(w, "b", &other), b.track(w, "c", &busy)
+		b.create("c")
+		settle(time.Second)
+		b.create("a")
+		settle(time.Second)
+		self.want(t, "ADDED pod", "ERROR Closed")
+		other.want(t, "ERROR Closed")
+		busy.want(t)
+		mine.Close() // waits, and is long over
+		settle(3 * time.Minute)
+		busy.want(t, "ADDED pod", "ERROR Closed")
+	})
+}
+
+func TestTwoTrackingsThatCloseEachOtherDoNotDeadlock(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{})
+		var x, y recorder
+		var tx, ty *podwatch.Tracking
+		meet := func(peer **podwatch.Tracking) func(watch.Event) {
+			return func(ev watch.Event) {
+				if ev.Type == watch.Added {
+					time.Sleep(time.Second) // both are inside now
+					(*peer).Close()
+				}
+			}
+		}
+		x.before, y.before = meet(&ty), meet(&tx)
+		tx, ty = b.track(w, "a", &x), b.track(w, "a", &y)
+		b.create("a")
+		settle(time.Minute)
+		x.want(t, "ADDED pod", "ERROR Closed")
+		y.want(t, "ADDED pod", "ERROR Closed")
+	})
+}
+
+func TestHandlersAreCalledInTheOrderGiven(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{})
+		var mu sync.Mutex
+		var order []int
+		hs := make([]podwatch.Handler, 4)
+		for i := range hs {
+			hs[i] = &recorder{before: func(watch.Event) {
+				mu.Lock()
+				defer mu.Unlock()
+				order = append(order, i)
+			}}
+		}
+		b.track(w, "a", hs...)
+		b.create("a")
+		settle(time.Second)
+		b.label("a", "1")
+		settle(time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		if len(order) != 8 {
+			t.Fatalf("%d calls, want 8", len(order))
+		}
+		for i, n := range order {
+			if n != i%4 {
+				t.Fatalf("called in the order %v", order)
+			}
+		}
+	})
+}
+
+func TestRunEndsEveryTrackingAndRefusesNewOnes(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, stop := b.start(podwatch.Options{})
+		var x, y recorder
+		tr := b.track(w, "a", &x)
+		b.track(w, "b", &y)
+		b.create("a")
+		x.want(t, "ADDED pod")
+		stop()
+		x.want(t, "ERROR Closed")
+		y.want(t, "ERROR Closed")
+		tr.Close()
+		tr.Created(b.create("c"))
+		if _, err := w.Track(ns, "a"); !errors.Is(err, podwatch.ErrStopped) {
+			t.Errorf("Track returns %v, want ErrStopped", err)
+		}
+		if err := w.WaitForSync(t.Context()); !errors.Is(err, podwatch.ErrStopped) {
+			t.Errorf("WaitForSync returns %v, want ErrStopped", err)
+		}
+		if err := w.Run(t.Context()); !errors.Is(err, podwatch.ErrStopped) {
+			t.Errorf("Run returns %v, want ErrStopped", err)
+		}
+		settle(time.Hour)
+		x.want(t)
+	})
+}
+
+func TestASecondRunIsRefusedAndHarmsNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{})
+		if err := w.Run(t.Context()); err == nil || errors.Is(err, podwatch.ErrStopped) {
+			t.Errorf("Run returns %v, want an error of its own", err)
+		}
+		var r recorder
+		b.track(w, "a", &r)
+		b.create("a")
+		r.want(t, "ADDED pod")
+	})
+}
+
+func TestRunWaitsForAHandlerThatStillRuns(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, stop := b.start(podwatch.Options{})
+		r := recorder{before: func(watch.Event) { time.Sleep(10 * time.Second) }}
+		b.track(w, "a", &r)
+		b.create("a")
+		settle(time.Second)
+		stop()
+		r.want(t, "ADDED pod", "ERROR Closed")
+	})
+}
+
+func TestTrackAndCloseFromManyGoroutinesWhileTheListComesIn(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		for i := range 40 {
+			b.create(podName(i))
+		}
+		w := b.watcher(podwatch.Options{})
+		b.run(w)
+		rs := make([]recorder, 400)
+		var wg sync.WaitGroup
+		for i := range rs {
+			wg.Go(func() {
+				tr, err := w.Track(ns, podName(i%40), &rs[i])
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if i%2 == 0 {
+					tr.Close()
+				}
+			})
+		}
+		b.sync(w)
+		wg.Wait()
+		settle(time.Second)
+		for i := range rs {
+			lines := rs[i].heard()
+			if i%2 == 1 {
+				if len(lines) != 1 || lines[0] != "ADDED pod" {
+					t.Fatalf("tracking %d heard %q", i, lines)
+				}
+			} else if len(lines) == 0 || lines[len(lines)-1] != "ERROR Closed" {
+				t.Fatalf("closed tracking %d heard %q", i, lines)
+			}
+		}
+	})
+}
+
+func TestWaitForSyncEndsWithTheCauseOfItsContext(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.cluster.Fault(func(*http.Request) testutil.Fault { return testutil.Fault{Stall: true} })
+		w := b.watcher(podwatch.Options{})
+		b.run(w)
+		why := errors.New("tired of waiting")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, why)
+		defer cancel()
+		if err := w.WaitForSync(ctx); !errors.Is(err, why) {
+			t.Errorf("WaitForSync returns %v, want the cause", err)
+		}
+		b.cluster.Fault(nil)
+		b.sync(w)
+		if err := w.WaitForSync(ctx); !errors.Is(err, why) {
+			t.Errorf("WaitForSync returns %v though its context has ended", err)
+		}
+	})
+}
+
+func TestWaitForSyncFailsAtOnceWhereTheListIsRefused(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		b.cluster.Fault(func(*http.Request) testutil.Fault {
+			return testutil.Fault{Status: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: "pods is forbidden"}
+		})
+		w := b.watcher(podwatch.Options{})
+		b.run(w)
+		if err := w.WaitForSync(t.Context()); !apierrors.IsForbidden(err) {
+			t.Errorf("WaitForSync returns %v, want the API server's refusal", err)
+		}
+		b.cluster.Fault(nil) // somebody grants it
+		settle(2 * time.Minute)
+		b.sync(w)
+	})
+}
+
+// Hosts that own informers get the same, at the floor too, where client-go
+// removes a handler without waiting for its calls.
+func TestOverAHostsInformersTheLifetimesAreTheSame(t *testing.T) {
+	for name, started := range map[string]bool{"started before": true, "started after": false} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bench) {
+				ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+				f := informers.NewSharedInformerFactory(b.client, 0)
+				pods, events := f.Core().V1().Pods().Informer(), f.Core().V1().Events().Informer()
+				defer f.Shutdown()
+				defer cancel()
+				b.create("a")
+				start := func() {
+					f.Start(ctx.Done())
+					settle(time.Second)
+				}
+				if started {
+					start()
+				}
+				w, err := podwatch.FromInformers(b.client, pods, events, podwatch.Options{Notify: b.notices.take})
+				if err != nil {
+					t.Fatal(err)
+				}
+				var r recorder
+				b.track(w, "a", &r)
+				stop := b.run(w)
+				if !started {
+					settle(time.Minute)
+					r.want(t)
+					start()
+				}
+				b.sync(w)
+				r.want(t, "ADDED pod")
+				b.label("a", "1")
+				b.event(b.label("a", "2"), "e1", "Pulled")
+				r.want(t, "MODIFIED pod 1", "MODIFIED pod 2", "ADDED event Pulled x1")
+				stop()
+				r.want(t, "ERROR Closed")
+				b.label("a", "3")
+				settle(time.Minute)
+				r.want(t)
+			})
+		})
+	}
+}
+
+func TestOverAHostsInformersADeletionUnseenAndALeftSelectorAreToldApart(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+		f := informers.NewSharedInformerFactoryWithOptions(b.client, 0,
+			informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = "app=ci" }))
+		pods := f.Core().V1().Pods().Informer()
+		defer f.Shutdown()
+		defer cancel()
+		w, err := podwatch.FromInformers(b.client, pods, nil, podwatch.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Start(ctx.Done())
+		b.run(w)
+		b.sync(w)
+		var left, outside recorder
+		b.track(w, "a", &left)
+		b.create("a")
+		left.want(t, "ADDED pod")
+		b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
+		left.want(t, "ERROR OutOfScope")
+
+		p := pod("b")
+		p.Labels = nil
+		p, err = b.client.CoreV1().Pods(ns).Create(t.Context(), p, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.track(w, "b", &outside).Created(p)
+		outside.want(t, "ADDED pod")
+		settle(5 * time.Minute) // a bookmark carries the cache past the pod's version
+		outside.want(t, "ERROR OutOfScope")
+	})
+}
+
+func TestOptionsThatMakeNoSenseAreRefusedInPlainWords(t *testing.T) {
+	c := testutil.New(testutil.Options{}).Client()
+	f := informers.NewSharedInformerFactory(c, 0)
+	pods := f.Core().V1().Pods().Informer()
+	from := func(o podwatch.Options) error {
+		_, err := podwatch.FromInformers(c, pods, nil, o)
+		return err
+	}
+	made := func(o podwatch.Options) error {
+		_, err := podwatch.New(c, o)
+		return err
+	}
+	_, noClient := podwatch.New(nil, podwatch.Options{})
+	_, noPods := podwatch.FromInformers(c, nil, nil, podwatch.Options{})
+	w, err := podwatch.New(c, podwatch.Options{Namespace: "a", Name: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	track := func(namespace, name string, hs ...podwatch.Handler) error {
+		_, err := w.Track(namespace, name, hs...)
+		return err
+	}
+	for name, err := range map[string]error{
+		"no client":                  noClient,
+		"no informer":                noPods,
+		"a name without a namespace": made(podwatch.Options{Name: "a"}),
+		"a broken selector":          made(podwatch.Options{LabelSelector: "a in"}),
+		"an unknown mode":            made(podwatch.Options{Events: 7}),
+		"a namespace for informers":  from(podwatch.Options{Namespace: "a"}),
+		"a selector for informers":   from(podwatch.Options{LabelSelector: "a=b"}),
+		"Keep for informers":         from(podwatch.Options{Keep: podwatch.Trim}),
+		"required without informer":  from(podwatch.Options{Events: podwatch.EventsRequired}),
+		"no name":                    track("a", ""),
+		"no namespace":               track("", "b"),
+		"another namespace":          track("x", "b"),
+		"another pod":                track("a", "x"),
+		"a nil handler":              track("a", "b", nil),
+	} {
+		if err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}

@@ -1,0 +1,204 @@
+package podwatch_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/go-vela/podlife/podwatch"
+)
+
+// blocked is a handler whose first call takes a minute.
+func blocked() *recorder {
+	first := true
+	return &recorder{before: func(watch.Event) {
+		if first {
+			first = false
+			time.Sleep(time.Minute)
+		}
+	}}
+}
+
+func TestASlowHandlerGetsTheNewestVersionAndEveryEnd(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{})
+		r := blocked()
+		b.track(w, "a", r)
+		b.create("a")
+		settle(time.Second)
+		for i := range 5 {
+			b.label("a", fmt.Sprint(i))
+			settle(time.Second)
+		}
+		b.delete("a")
+		settle(time.Second)
+		b.create("a")
+		settle(time.Second)
+		b.label("a", "second")
+		settle(time.Second)
+		b.delete("a")
+		settle(time.Second)
+		b.create("a")
+		settle(time.Second)
+		r.want(t)
+		settle(time.Minute)
+		r.want(t, "ADDED pod", "MODIFIED pod 4", "DELETED pod 4", "ADDED pod second", "DELETED pod second", "ADDED pod")
+		b.notices.want(t, "coalesced pods default/a")
+		if n := w.Stats().Coalesced; n != 5 {
+			t.Errorf("%d versions coalesced, want 5", n)
+		}
+	})
+}
+
+func TestASlowHandlerDelaysNobodyElse(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{})
+		slow := blocked()
+		var sibling, other recorder
+		b.track(w, "a", slow)
+		b.track(w, "a", &sibling)
+		b.track(w, "b", &other)
+		p := b.create("a")
+		settle(time.Second)
+		b.label("a", "1")
+		b.event(p, "e1", "Pulled")
+		b.create("b")
+		settle(time.Second)
+		slow.want(t)
+		other.want(t, "ADDED pod")
+		if got := sibling.heard(); len(got) != 3 {
+			t.Errorf("the sibling heard %q", got)
+		}
+		settle(time.Minute)
+		if got := slow.heard(); len(got) != 3 {
+			t.Errorf("the slow one heard %q", got)
+		}
+	})
+}
+
+func TestTheEventsThatWaitAreBoundedAndTheOldestGoFirst(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{})
+		r := blocked()
+		b.track(w, "a", r)
+		p := b.create("a")
+		settle(time.Second)
+		for i := range 300 {
+			b.event(p, fmt.Sprintf("e%d", i), fmt.Sprintf("R%d", i))
+		}
+		settle(2 * time.Minute)
+		lines := r.heard()
+		if len(lines) != 257 || lines[1] != "ADDED event R44 x1" || lines[256] != "ADDED event R299 x1" {
+			t.Errorf("%d calls: %q ... %q", len(lines), lines[:2], lines[len(lines)-1])
+		}
+		if s := w.Stats(); s.Dropped != 44 || s.Events != 256 {
+			t.Errorf("%d dropped, %d remembered; want 44 and 256", s.Dropped, s.Events)
+		}
+		b.notices.want(t, "dropped pods default/a")
+	})
+}
+
+func TestAPodThatLeftAndCameBackBeforeAnyoneWasToldNeverLeft(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+		r := blocked()
+		b.track(w, "a", r)
+		b.create("a")
+		settle(time.Second)
+		for i := range 20 {
+			b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
+			settle(100 * time.Millisecond)
+			b.patch("a", fmt.Sprintf(`{"metadata":{"labels":{"app":"ci","v":"%d"}}}`, i))
+			settle(100 * time.Millisecond)
+		}
+		settle(2 * time.Minute)
+		r.want(t, "ADDED pod", "MODIFIED pod 19")
+	})
+}
+
+func TestAnOutageThatEndedBeforeAnyoneWasToldIsNotMentioned(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{})
+		r := &recorder{before: func(watch.Event) { time.Sleep(time.Hour) }}
+		b.track(w, "a", r)
+		b.create("a")
+		settle(time.Second)
+		for range 10 {
+			b.whileDown(func() {})
+		}
+		settle(3 * time.Hour)
+		r.want(t, "ADDED pod")
+	})
+}
+
+type panicking struct{}
+
+func (panicking) Handle(watch.Event) { panic("a handler's mistake") }
+
+func TestAPanicInAHandlerEndsTheProcess(t *testing.T) {
+	if os.Getenv("PODWATCH_PANIC") != "" {
+		inBubble(t, func(t *testing.T, b *bench) {
+			w, _ := b.start(podwatch.Options{})
+			b.track(w, "a", panicking{})
+			b.create("a")
+			settle(time.Second)
+		})
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), "PODWATCH_PANIC=1")
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "a handler's mistake") {
+		t.Errorf("the process ended with %v and said:\n%s", err, out)
+	}
+}
+
+func TestOnPodHearsOfPodsThatNobodyNamed(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		var asked []string
+		heard := map[string]*recorder{}
+		b.create("there-before")
+		w := b.watcher(podwatch.Options{LabelSelector: "app=ci", OnPod: func(p *corev1.Pod) []podwatch.Handler {
+			asked = append(asked, p.Name)
+			if strings.HasPrefix(p.Name, "ignored") {
+				return nil
+			}
+			r := &recorder{}
+			heard[fmt.Sprint(p.Name, len(asked))] = r
+			return []podwatch.Handler{r, nil}
+		}})
+		var named recorder
+		b.track(w, "named", &named)
+		b.run(w)
+		b.sync(w)
+		b.create("named")
+		b.create("ignored")
+		settle(time.Second)
+		b.label("ignored", "1")
+		b.label("there-before", "1")
+		settle(time.Second)
+		named.want(t, "ADDED pod")
+		heard["there-before1"].want(t, "ADDED pod", "MODIFIED pod 1")
+		b.delete("there-before")
+		settle(time.Second)
+		b.create("there-before")
+		settle(time.Second)
+		heard["there-before1"].want(t, "DELETED pod 1", "ERROR Closed")
+		heard["there-before3"].want(t, "ADDED pod")
+		b.patch("there-before", `{"metadata":{"labels":{"app":"x"}}}`)
+		settle(time.Second)
+		heard["there-before3"].want(t, "ERROR OutOfScope", "ERROR Closed")
+		if got := strings.Join(asked, " "); got != "there-before ignored there-before" {
+			t.Errorf("OnPod was asked about %s", got)
+		}
+		if n := w.Stats().Tracked; n != 1 {
+			t.Errorf("%d pods tracked, want the named one", n)
+		}
+	})
+}

@@ -1,0 +1,163 @@
+package podwatch
+
+import (
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// Handler hears of one pod, oldest first, one call at a time.
+//
+// Added, Modified and Deleted carry a *corev1.Pod; Added and Modified also a
+// *corev1.Event. Error carries a *metav1.Status whose Reason is [OutOfScope],
+// [Stale], [Fresh] or [Closed]; Closed is the last call. A pod is Added once,
+// at its first version, and Deleted once, with its last known state.
+//
+// The objects are shared with the cache and with other handlers: read them,
+// never change them. Handle should return soon: while it blocks, newer versions
+// of the pod replace the one that waits, for this tracking alone. A panic in
+// Handle is not recovered: it ends the process.
+type Handler interface{ Handle(watch.Event) }
+
+// Reasons of the *metav1.Status that a watch.Error event carries.
+const (
+	// OutOfScope: the pod left the label selector (or was never in it) and lives
+	// on unseen. When it comes back it is Modified again.
+	OutOfScope metav1.StatusReason = "OutOfScope"
+	// Stale: the watch has lost contact with the API server; what was said may
+	// be old.
+	Stale metav1.StatusReason = "Stale"
+	// Fresh: contact is there again. After a new list it comes behind what the
+	// list brought for this pod; when the watch could resume, a second later.
+	Fresh metav1.StatusReason = "Fresh"
+	// Closed: the tracking has ended; no call follows.
+	Closed metav1.StatusReason = "Closed"
+)
+
+// EventMode says what Kubernetes Events are worth to the host.
+type EventMode int
+
+const (
+	// EventsOptional watches Events, and goes on without them where the API
+	// server refuses them. [Watcher.WaitForSync] does not wait for them.
+	EventsOptional EventMode = iota
+	// EventsRequired makes [Watcher.WaitForSync] wait for the Events and fail
+	// where the API server refuses them.
+	EventsRequired
+	// EventsOff asks for no Events.
+	EventsOff
+)
+
+// Options configure a Watcher. The zero value watches all pods and Events of
+// all namespaces.
+type Options struct {
+	// Namespace to watch; empty: all namespaces.
+	Namespace string
+	// LabelSelector limits the pods, in kubectl's syntax; empty: all pods.
+	// Select by labels that do not change while a pod lives. Events have no
+	// labels of their pods: of them, those of all the namespace's pods are read.
+	LabelSelector string
+	// Name, with Namespace, limits the watch to a single pod and its Events.
+	Name string
+	// Events says whether Events are optional (the zero value), required or off.
+	Events EventMode
+	// Keep returns what is cached and handed on of a pod; nil: [Trim]. It must be
+	// pure and idempotent (client-go may apply it twice), and may return its
+	// argument. Namespace, name, UID, resourceVersion, labels and
+	// deletionTimestamp are kept whatever it does.
+	Keep func(*corev1.Pod) *corev1.Pod
+	// OnPod is asked once for every pod that nobody tracks, those that exist at
+	// the start included. The handlers it returns hear of that very pod until
+	// it is gone or has left the scope, then of Closed. No handlers: the pod is
+	// ignored. It is called on the watch's goroutine and must not block.
+	OnPod func(*corev1.Pod) []Handler
+	// Notify is told what a person may want to know of the watch's health. It is
+	// called from several goroutines, with no lock held, and must not block.
+	Notify func(Notice)
+}
+
+// NoticeKind tells notices apart.
+type NoticeKind string
+
+const (
+	// NoticeRelist: a full list was needed again; Err says why, where known.
+	// States that pods went through meanwhile may have been missed.
+	NoticeRelist NoticeKind = "relist"
+	// NoticeExpired: the API server no longer has the history to resume from
+	// (410). A relist follows.
+	NoticeExpired NoticeKind = "expired"
+	// NoticeForbidden: the API server refuses a request (401, 403): the list or
+	// watch of Resource, or the live GET of a pod. Said once until it succeeds.
+	NoticeForbidden NoticeKind = "forbidden"
+	// NoticeStale: the list or watch of Resource has lost contact; Err says why.
+	NoticeStale NoticeKind = "stale"
+	// NoticeFresh: the list or watch of Resource has contact again.
+	NoticeFresh NoticeKind = "fresh"
+	// NoticeCoalesced: a handler of the pod is slow, versions were replaced by
+	// newer ones before it took them. Said once until it has caught up.
+	NoticeCoalesced NoticeKind = "coalesced"
+	// NoticeDropped: a handler of the pod is so slow that its oldest Events were
+	// dropped. Said once until it has caught up.
+	NoticeDropped NoticeKind = "dropped"
+	// NoticeOutOfScope: a tracked pod left the selector, or was never in it.
+	NoticeOutOfScope NoticeKind = "out-of-scope"
+	// NoticeUnconfirmed: a live GET failed; it is tried again. Err says why.
+	NoticeUnconfirmed NoticeKind = "unconfirmed"
+	// NoticeMismatch: Created was given a pod of another name; it was ignored.
+	NoticeMismatch NoticeKind = "mismatch"
+)
+
+// Notice is something about the watch that a person may want to know.
+type Notice struct {
+	Kind NoticeKind
+	// Resource is "pods" or "events".
+	Resource string
+	// Namespace and Name are those of the pod that it is about; empty when it is
+	// about the watch as a whole.
+	Namespace, Name string
+	// Err is the error behind it, where there is one. API errors are reachable
+	// with errors.As.
+	Err error
+}
+
+// Stats is a snapshot of a Watcher's counters, all since it was made.
+type Stats struct {
+	Tracked int // trackings that are not closed
+	Pods    int // pods in the cache
+	Events  int // Events in the cache
+	Stale   bool
+
+	PodUpdates   uint64 // versions and deletions of pods that the watch brought
+	EventUpdates uint64 // versions of Events that the watch brought
+	Repeats      uint64 // versions already known, which a relist or resync brings again
+	Delivered    uint64 // handler calls
+	Coalesced    uint64 // pod versions replaced by newer ones before a handler took them
+	Dropped      uint64 // Events dropped because a handler was slow
+
+	Lists   uint64 // list requests for pods and Events, further pages included
+	Watches uint64 // watch requests for pods and Events
+	Gets    uint64 // live GETs, those of Confirm included
+	Relists uint64 // full lists after the first one
+	Expired uint64 // answers that the history is gone (410)
+}
+
+// ErrStopped is returned when a Watcher is used after its Run has ended.
+var ErrStopped = errors.New("podwatch: the watcher has stopped")
+
+func (o *Options) validate() (labels.Selector, error) {
+	if o.Name != "" && o.Namespace == "" {
+		return nil, errors.New("podwatch: Options.Name needs a Namespace")
+	}
+	if o.Events < EventsOptional || o.Events > EventsOff {
+		return nil, fmt.Errorf("podwatch: Options.Events: unknown mode %d", o.Events)
+	}
+	sel, err := labels.Parse(o.LabelSelector)
+	if err != nil {
+		return nil, fmt.Errorf("podwatch: Options.LabelSelector: %w", err)
+	}
+	return sel, nil
+}

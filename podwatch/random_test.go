@@ -1,0 +1,228 @@
+package podwatch_test
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/go-vela/podlife/internal/testutil"
+	"github.com/go-vela/podlife/podwatch"
+)
+
+// auditor is a Handler that checks what every handler is promised.
+type auditor struct {
+	t     *testing.T
+	pause func() time.Duration
+
+	mu       sync.Mutex
+	current  types.UID // Added and not Deleted
+	version  string
+	v        string // label of the newest version
+	ended    map[types.UID]bool
+	versions map[string]bool
+	stale    bool
+	closed   bool
+}
+
+func (a *auditor) Handle(ev watch.Event) {
+	time.Sleep(a.pause())
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		a.t.Errorf("%s after Closed", line(ev))
+	}
+	switch o := ev.Object.(type) {
+	case *metav1.Status:
+		switch o.Reason {
+		case podwatch.Closed:
+			a.closed = true
+		case podwatch.Stale, podwatch.Fresh:
+			if a.stale == (o.Reason == podwatch.Stale) {
+				a.t.Errorf("%s twice", o.Reason)
+			}
+			a.stale = !a.stale
+		default:
+			a.t.Errorf("unexpected %s", line(ev))
+		}
+	case *corev1.Pod:
+		a.pod(ev.Type, o)
+	}
+}
+
+func (a *auditor) pod(typ watch.EventType, p *corev1.Pod) {
+	switch {
+	case typ == watch.Deleted && p.UID != a.current:
+		a.t.Errorf("Deleted %s while %s is the pod", p.UID, a.current)
+	case typ == watch.Deleted:
+		a.ended[p.UID], a.current = true, ""
+		return
+	case a.ended[p.UID]:
+		a.t.Errorf("%s of a pod that had ended", typ)
+	case typ == watch.Added && a.current != "":
+		a.t.Errorf("Added %s before the end of %s", p.UID, a.current)
+	case typ == watch.Modified && p.UID != a.current:
+		a.t.Errorf("Modified %s before Added", p.UID)
+	case a.versions[p.ResourceVersion]:
+		a.t.Errorf("version %s twice", p.ResourceVersion)
+	}
+	a.current, a.v = p.UID, p.Labels["v"]
+	a.versions[p.ResourceVersion] = true
+}
+
+// chaos makes, changes, deletes and replaces pods at random while watches break,
+// expire and are refused, and handlers are slow.
+func chaos(t *testing.T, b *bench, rnd *rand.Rand, w *podwatch.Watcher, names []string, trackings map[string]*podwatch.Tracking) {
+	living := map[string]bool{}
+	for step := range 400 {
+		name := names[rnd.IntN(len(names))]
+		switch n := rnd.IntN(20); {
+		case n < 4 && living[name]:
+			if err := b.client.CoreV1().Pods(ns).Delete(t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
+				t.Fatal(err)
+			}
+			living[name] = false
+		case n < 14 && living[name]:
+			b.patchOnly(name, fmt.Sprintf(`{"metadata":{"labels":{"v":"%d"}}}`, step))
+		case n < 14:
+			p := b.hurry(name)
+			if rnd.IntN(2) == 0 {
+				trackings[name].Created(p)
+			}
+			living[name] = true
+		case n < 16:
+			b.cluster.DropWatches(io.ErrUnexpectedEOF)
+		case n < 17:
+			b.cluster.Compact()
+			b.cluster.DropWatches(nil)
+		case n < 18:
+			down := time.Now().Add(time.Duration(rnd.Int64N(int64(20 * time.Second))))
+			b.cluster.Fault(func(r *http.Request) testutil.Fault {
+				if r.Method == http.MethodGet && time.Now().Before(down) {
+					return testutil.Fault{Err: io.ErrUnexpectedEOF}
+				}
+				return testutil.Fault{}
+			})
+			b.cluster.DropWatches(io.ErrUnexpectedEOF)
+		default:
+			time.Sleep(time.Duration(rnd.Int64N(int64(3 * time.Second))))
+		}
+	}
+	b.cluster.Fault(nil)
+}
+
+func TestWhateverHappensEveryHandlerHearsOfEveryPodsLastStateAndOneEnd(t *testing.T) {
+	for i := range 6 {
+		seed := uint64(i)
+		if i == 5 {
+			seed = rand.Uint64()
+		}
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bench) {
+				rnd := rand.New(rand.NewPCG(seed, 0))
+				w, stop := b.start(podwatch.Options{LabelSelector: "app=ci"})
+				names := []string{"a", "b", "c", "d", "e"}
+				auditors, trackings := map[string]*auditor{}, map[string]*podwatch.Tracking{}
+				for i, n := range names {
+					slow := time.Duration(i) * 400 * time.Millisecond
+					auditors[n] = &auditor{
+						t: t, ended: map[types.UID]bool{}, versions: map[string]bool{},
+						pause: func() time.Duration { return slow },
+					}
+					trackings[n] = b.track(w, n, auditors[n])
+				}
+				chaos(t, b, rnd, w, names, trackings)
+				settle(10 * time.Minute)
+				truth, err := b.client.CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, n := range names {
+					a := auditors[n]
+					a.mu.Lock()
+					i := slices.IndexFunc(truth.Items, func(p corev1.Pod) bool { return p.Name == n })
+					pinnedToAnother := i >= 0 && a.current == "" && a.ended[trackings[n].Pod().UID]
+					switch {
+					case i < 0 && a.current != "":
+						t.Errorf("%s is gone, its handler has not heard", n)
+					case i >= 0 && !pinnedToAnother && (a.current != truth.Items[i].UID || a.v != truth.Items[i].Labels["v"]):
+						t.Errorf("%s is at v=%s, its handler heard of v=%s", n, truth.Items[i].Labels["v"], a.v)
+					case a.stale:
+						t.Errorf("%s is still stale", n)
+					}
+					a.mu.Unlock()
+				}
+				stop()
+				for _, n := range names {
+					if !auditors[n].closed {
+						t.Errorf("%s has not heard Closed", n)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestTwoHundredPodsInAMinuteEachHaveOneEndWithTheLastState(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+		rs := make([]recorder, 200)
+		var wg sync.WaitGroup
+		for i := range rs {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * 300 * time.Millisecond)
+				name := fmt.Sprintf("p%d", i)
+				tr, err := w.Track(ns, name, &rs[i])
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				tr.Created(b.hurry(name))
+				time.Sleep(time.Second)
+				b.patchOnly(name, `{"metadata":{"labels":{"v":"last"}}}`)
+				time.Sleep(time.Second)
+				if err := b.client.CoreV1().Pods(ns).Delete(t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		synctest.Wait()
+		for i := range rs {
+			rs[i].want(t, "ADDED pod", "MODIFIED pod last", "DELETED pod last")
+		}
+		if n := b.requests("get", "pods") + b.requests("list", "pods") + b.requests("watch", "pods"); n != 2 {
+			t.Errorf("%d requests for pods, want one list and one watch", n)
+		}
+		if s := w.Stats(); s.Pods != 0 {
+			t.Errorf("%d pods remain in the cache", s.Pods)
+		}
+	})
+}
+
+// Hosts test with client-go's fake clientset: no UIDs, no resourceVersions.
+func TestOverTheFakeClientsetIdentityGoesByName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{t: t, client: fake.NewClientset(), notices: &notices{}}
+		w, stop := b.start(podwatch.Options{Namespace: ns})
+		var r recorder
+		tr := b.track(w, "a", &r)
+		tr.Created(b.create("a"))
+		b.patch("a", `{"metadata":{"labels":{"v":"1"}}}`)
+		b.delete("a")
+		tr.Created(b.create("a"))
+		r.want(t, "ADDED pod", "MODIFIED pod 1", "DELETED pod 1", "ADDED pod")
+		stop()
+	})
+}

@@ -1,0 +1,206 @@
+package podwatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
+)
+
+// syncPoll is how often an unsynced handler is asked whether it is synced.
+// client-go v0.35 has no channel to wait on (HasSyncedChecker came with 0.36).
+const syncPoll = 25 * time.Millisecond
+
+// Run watches until ctx ends and returns its cause. It blocks; when it returns
+// all goroutines are joined, every tracking is closed (its handlers have had
+// Closed), and the Watcher is done for good: it cannot run again.
+//
+// Handlers run only while Run does: what comes before waits. Run returns no
+// earlier than the last running handler.
+//
+// client-go logs a few lines through the logger in ctx (klog.NewContext); the
+// watcher itself logs nothing.
+func (w *Watcher) Run(ctx context.Context) error {
+	if err := w.begin(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	detach, err := w.attach(ctx)
+	if err == nil {
+		<-ctx.Done()
+		err = context.Cause(ctx)
+	}
+	cancel()
+	detach()
+	w.finish()
+	w.wg.Wait()
+	return err
+}
+
+func (w *Watcher) begin() error {
+	w.mu.Lock()
+	defer w.unlock()
+	switch w.phase {
+	case running:
+		return errors.New("podwatch: Run called while the watcher runs")
+	case stopped:
+		return ErrStopped
+	}
+	w.phase = running
+	for _, ts := range w.tracks {
+		for _, t := range ts {
+			w.deliver(t, t.box.unlatch())
+		}
+	}
+	return nil
+}
+
+// attach adds the handlers, runs the informers that are the watcher's own, the
+// resolver, and the wait for the first sync. detach undoes what must be undone.
+func (w *Watcher) attach(ctx context.Context) (detach func(), err error) {
+	var undo []func()
+	detach = func() {
+		for _, f := range undo {
+			f()
+		}
+	}
+	add := func(inf cache.SharedIndexInformer, h cache.ResourceEventHandler) (func() bool, error) {
+		reg, err := inf.AddEventHandler(h)
+		if err != nil {
+			return nil, fmt.Errorf("podwatch: %w", err)
+		}
+		// At the floor removal does not wait for calls under way (client-go v0.35
+		// shared_informer.go:RemoveEventHandler): calls after finish do nothing.
+		undo = append(undo, func() { _ = inf.RemoveEventHandler(reg) })
+		return reg.HasSynced, nil
+	}
+
+	podsSynced, err := add(w.pods, podHandler{w})
+	if err != nil {
+		return detach, err
+	}
+	needed := []func() bool{podsSynced}
+	if w.events != nil {
+		eventsSynced, err := add(w.events, eventHandler{w})
+		if err != nil {
+			return detach, err
+		}
+		if w.opts.Events == EventsRequired {
+			needed = append(needed, eventsSynced)
+		}
+	}
+	if w.owned {
+		w.wg.Go(func() { w.pods.RunWithContext(ctx) })
+		if w.events != nil {
+			w.wg.Go(func() { w.events.RunWithContext(ctx) })
+		}
+	}
+	w.wg.Go(func() { w.resolve(ctx) })
+	w.wg.Go(func() { w.awaitSync(ctx, needed) })
+	return detach, nil
+}
+
+func (w *Watcher) awaitSync(ctx context.Context, needed []func() bool) {
+	tick := time.NewTicker(syncPoll)
+	defer tick.Stop()
+	for _, synced := range needed {
+		for !synced() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	}
+	w.mu.Lock()
+	defer w.unlock()
+	w.synced = true
+	w.broadcast()
+}
+
+// finish closes every tracking and refuses new work. Only then may Run wait:
+// the wait group grows no more.
+func (w *Watcher) finish() {
+	w.mu.Lock()
+	defer w.unlock()
+	var open []*Tracking
+	for _, ts := range w.tracks {
+		open = append(open, ts...)
+	}
+	for _, t := range open {
+		start := t.shut("the watcher has stopped")
+		w.deliver(t, start)
+	}
+	w.phase = stopped
+	clear(w.known)
+	clear(w.logs)
+	w.broadcast()
+}
+
+// deliver starts a goroutine for t's mailbox if there is need of one; it needs
+// mu held and the watcher running.
+func (w *Watcher) deliver(t *Tracking, start bool) {
+	if start {
+		w.wg.Go(t.deliver)
+	}
+}
+
+// enter counts a call as work that Run waits for, unless Run has ended.
+func (w *Watcher) enter() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.phase != running {
+		return false
+	}
+	w.wg.Add(1)
+	return true
+}
+
+// WaitForSync blocks until the first list of pods (with EventsRequired also that
+// of Events) has been handed on: from then on a tracking of a pod that exists
+// begins with that pod. It may be called before Run and any number of times.
+//
+// It returns an error as soon as the API server refuses a list that is needed
+// (401, 403: reachable with errors.As), [ErrStopped] once Run has ended, and
+// the cause of ctx, which wins ties, when that ends first.
+func (w *Watcher) WaitForSync(ctx context.Context) error {
+	for {
+		w.mu.Lock()
+		changed, synced, ended, denied := w.changed, w.synced, w.phase == stopped, w.refusal()
+		w.mu.Unlock()
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("podwatch: waiting for the first list: %w", context.Cause(ctx))
+		case ended:
+			return ErrStopped
+		case synced:
+			return nil
+		case denied != nil:
+			return fmt.Errorf("podwatch: the first list is refused: %w", denied)
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		}
+	}
+}
+
+// refusal is why the first sync cannot come about, or nil; it needs mu held.
+func (w *Watcher) refusal() error {
+	if err := w.denied[podResource]; err != nil {
+		return err
+	}
+	if w.opts.Events == EventsRequired {
+		return w.denied[eventResource]
+	}
+	return nil
+}
+
+// status makes the object of a watch.Error event.
+func status(reason metav1.StatusReason, message string) *metav1.Status {
+	return &metav1.Status{Status: metav1.StatusFailure, Reason: reason, Message: message}
+}
