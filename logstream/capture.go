@@ -322,7 +322,7 @@ func (c *Capture) Close() error {
 	c.changedLocked()
 	c.mu.Unlock()
 	for _, r := range readers {
-		r.cancel(ErrClosed)
+		r.cancel(c.closeCause(r.slot))
 	}
 	for _, r := range runs {
 		r.close()
@@ -333,6 +333,17 @@ func (c *Capture) Close() error {
 	}
 	c.s.counts.captures.Add(-1)
 	return nil
+}
+
+// closeCause is what Close ends a reader of slot with: the log of a slot that
+// never ran is empty, and that reader misses nothing.
+func (c *Capture) closeCause(slot string) error {
+	for _, r := range c.order {
+		if r.slot == slot {
+			return ErrClosed
+		}
+	}
+	return io.EOF
 }
 
 // nextRun is Runs.NextRun, or what stands in for a nil one: the runs in the order

@@ -298,19 +298,20 @@ func TestCloseEndsReadersAndStreamsAndFreesAll(t *testing.T) {
 		b.n.start("a", "a1")
 		b.c.Handle(b.p.running("a", "a1"))
 		b.n.print("a", "one")
-		errs := make(chan error, 2)
-		for _, slot := range []string{"a", "b"} {
+		ran, never := make(chan error, 1), make(chan error, 1)
+		for slot, end := range map[string]chan error{"a": ran, "b": never} {
 			go func() {
 				_, err := b.readAll(slot, ReadOptions{})
-				errs <- err
+				end <- err
 			}()
 		}
 		synctest.Wait()
 		b.c.Close()
-		for range 2 {
-			if err := <-errs; !errors.Is(err, ErrClosed) {
-				t.Errorf("a reader ends in %v", err)
-			}
+		if err := <-ran; !errors.Is(err, ErrClosed) {
+			t.Errorf("the reader of a run that goes on ends in %v", err)
+		}
+		if err := <-never; err != nil { // nothing ran, nothing is missing
+			t.Errorf("the reader of a slot that never ran ends in %v, want io.EOF", err)
 		}
 	})
 }

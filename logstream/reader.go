@@ -32,7 +32,8 @@ type ReadOptions struct {
 //     is Incomplete (the first such);
 //   - the error of [Runs].NextRun, when the slot cannot run: at once, before any
 //     output. After output it is returned too, unless Gap is set;
-//   - context.Cause of its ctx; [ErrClosed] after Close, or Close of the Capture.
+//   - context.Cause of its ctx; [ErrClosed] after Close, or Close of the Capture,
+//     which ends the reader of a slot that never ran in io.EOF.
 //
 // A Reader is for one goroutine at a time; Close may be called from any.
 type Reader struct {

@@ -83,11 +83,14 @@ func TestErrorsAreTheOnesAServerGives(t *testing.T) {
 			is   func(error) bool
 			text string
 		}{
-			"get":       {func() error { _, err := ps.Get(ctx, "nope", metav1.GetOptions{}); return err }, apierrors.IsNotFound, `pods "nope" not found`},
-			"again":     {func() error { _, err := ps.Create(ctx, pod("x", "a"), metav1.CreateOptions{}); return err }, apierrors.IsAlreadyExists, `pods "x" already exists`},
-			"namespace": {func() error { _, err := k.CoreV1().Pods("y").Create(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "x"}}, metav1.CreateOptions{}); return err }, apierrors.IsNotFound, `namespaces "y" not found`},
-			"empty":     {func() error { _, err := ps.Create(ctx, pod("e"), metav1.CreateOptions{}); return err }, apierrors.IsInvalid, `Pod "e" is invalid: spec.containers: Required value`},
-			"twice":     {func() error { _, err := ps.Create(ctx, pod("e", "a", "a"), metav1.CreateOptions{}); return err }, apierrors.IsInvalid, `Duplicate value: "a"`},
+			"get":   {func() error { _, err := ps.Get(ctx, "nope", metav1.GetOptions{}); return err }, apierrors.IsNotFound, `pods "nope" not found`},
+			"again": {func() error { _, err := ps.Create(ctx, pod("x", "a"), metav1.CreateOptions{}); return err }, apierrors.IsAlreadyExists, `pods "x" already exists`},
+			"namespace": {func() error {
+				_, err := k.CoreV1().Pods("y").Create(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "x"}}, metav1.CreateOptions{})
+				return err
+			}, apierrors.IsNotFound, `namespaces "y" not found`},
+			"empty": {func() error { _, err := ps.Create(ctx, pod("e"), metav1.CreateOptions{}); return err }, apierrors.IsInvalid, `Pod "e" is invalid: spec.containers: Required value`},
+			"twice": {func() error { _, err := ps.Create(ctx, pod("e", "a", "a"), metav1.CreateOptions{}); return err }, apierrors.IsInvalid, `Duplicate value: "a"`},
 			"uid": {func() error {
 				return ps.Delete(ctx, "x", *metav1.NewPreconditionDeleteOptions("other"))
 			}, apierrors.IsConflict, `the UID in the precondition (other) does not match`},

@@ -20,6 +20,14 @@ type Options struct {
 	// Namespaces exist beside "default". A pod created in any other one is
 	// refused: namespaces "x" not found.
 	Namespaces []string
+	// Images are what the node can pull, and what containers of them do; nil
+	// means just "pause", which is [Pause]. The program of an image may be nil:
+	// then there is nothing to execute in it, and the container ends with
+	// StartError. Any other image cannot be pulled.
+	Images map[string]Program
+	// PullTime is how long the first pull of an image takes; 0 means that the
+	// node has them all.
+	PullTime time.Duration
 }
 
 // Cluster is a simulated Kubernetes cluster: an API server and, while Run runs,
@@ -29,6 +37,7 @@ type Cluster struct {
 	options   Options
 	store     *store
 	api       *server
+	kubelet   *kubelet
 	transport *transport
 
 	mu       sync.Mutex
@@ -44,6 +53,8 @@ func New(o Options) *Cluster {
 	c := &Cluster{options: o, store: newStore(), rand: rand.New(rand.NewPCG(1, 2))}
 	c.api = &server{store: c.store, id: c.id, pages: map[string]page{}}
 	c.transport = &transport{handler: c.api, before: c.saw, calls: map[*call]bool{}}
+	c.kubelet = newKubelet(c, o)
+	c.api.logs = c.kubelet.serveLogs
 	for _, name := range append([]string{"default"}, o.Namespaces...) {
 		n := namespaces.new()
 		n.SetName(name)
@@ -66,7 +77,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 		return errors.New("testutil: the cluster runs, or ran, already")
 	}
 	defer c.transport.close()
-	<-ctx.Done()
+	c.kubelet.run(ctx)
 	return context.Cause(ctx)
 }
 

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/go-vela/podlife/eventsplit"
+	"github.com/go-vela/podlife/logstream"
+	"github.com/go-vela/podlife/podwatch"
+)
+
+// cleanUp bounds what happens after the last step: drain, delete, and the wait
+// until the pod is gone.
+const cleanUp = 30 * time.Second
+
+// build is one run of a pipeline: one pod, and what the library knows of it.
+type build struct {
+	pipeline *Pipeline
+	pod      *corev1.Pod
+	pods     corev1client.PodInterface
+	out      *printer
+
+	watch *podwatch.Watcher
+	track *podwatch.Tracking
+	split *eventsplit.Splitter
+	logs  *logstream.Capture
+
+	progress progress
+}
+
+// newBuild wires the three packages for one pod. An executor of many builds
+// makes the watcher and the streamer once and the rest for each pod.
+func newBuild(cfg *rest.Config, pod *corev1.Pod, p *Pipeline, out *printer) (*build, *logstream.Streamer, error) {
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	opener, err := logstream.FromConfig(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	b := &build{pipeline: p, pod: pod, pods: client.CoreV1().Pods(pod.Namespace), out: out}
+	b.watch, err = podwatch.New(client, podwatch.Options{Namespace: pod.Namespace, Name: pod.Name, Notify: b.notice})
+	if err != nil {
+		return nil, nil, err
+	}
+	streams := logstream.New(opener, logstream.Options{})
+	b.split = eventsplit.New(pod.Namespace, pod.Name, eventsplit.Options{Placeholder: func(string) bool { return true }})
+	b.logs = streams.Pod(pod.Namespace, pod.Name, b.split)
+	b.track, err = b.watch.Track(pod.Namespace, pod.Name, b.logs, b.split)
+	return b, streams, err
+}
+
+// execute runs the pipeline and returns how each step ended. The error says, in
+// one sentence, why not every step succeeded. When ctx ends, the step that runs
+// is given up, and the pod is drained and deleted all the same.
+func execute(ctx context.Context, cfg *rest.Config, pod *corev1.Pod, p *Pipeline, out *printer) ([]StepResult, error) {
+	b, streams, err := newBuild(cfg, pod, p, out)
+	if err != nil {
+		return nil, err
+	}
+	// The watch and the streams outlive ctx: draining needs them.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var work errgroup.Group
+	work.Go(func() error { return b.watch.Run(background) })
+	work.Go(func() error { return streams.Run(background) })
+	work.Go(func() error { b.printEvents(background); return nil })
+
+	results, err := b.run(ctx)
+	err = errors.Join(err, b.finish(background, results))
+	stop()
+	_ = work.Wait() // the cause is our own stop
+	return results, err
+}
+
+func (b *build) run(ctx context.Context) ([]StepResult, error) {
+	results := make([]StepResult, len(b.pipeline.Steps))
+	for i, s := range b.pipeline.Steps {
+		results[i] = StepResult{Name: s.Name, Image: s.Image, Outcome: "skipped", Log: "none"}
+	}
+	created, err := b.pods.Create(ctx, b.pod, metav1.CreateOptions{})
+	if err != nil {
+		err = refused(ctx, err)
+		results[0].fail(err)
+		return results, fmt.Errorf("the pod of pipeline %q could not be created: %w", b.pipeline.Name, err)
+	}
+	b.track.Created(created)
+
+	for i, s := range b.pipeline.Steps {
+		state, err := b.step(ctx, s)
+		switch r := &results[i]; {
+		case err != nil:
+			r.fail(err)
+			return results, fmt.Errorf("step %q (image %s) %s: %w", s.Name, s.Image, verb(err), err)
+		case state.Outcome.ExitCode != 0:
+			r.Outcome, r.ExitCode = "failed", &state.Outcome.ExitCode
+			return results, fmt.Errorf("step %q (image %s) failed: exit code %d (%s)",
+				s.Name, s.Image, state.Outcome.ExitCode, state.Outcome.Reason)
+		default:
+			r.Outcome, r.ExitCode = "succeeded", &state.Outcome.ExitCode
+		}
+	}
+	return results, nil
+}
+
+// verb tells a step that Kubernetes could not run from one that we gave up.
+func verb(err error) string {
+	if f := (*eventsplit.Failure)(nil); errors.As(err, &f) {
+		return "could not run"
+	}
+	return "was given up"
+}
+
+// step swaps the step's image in, prints its log as it comes and waits for its
+// end. The reader is opened before the swap, and misses nothing.
+func (b *build) step(ctx context.Context, s Step) (state eventsplit.State, err error) {
+	readCtx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	var printing errgroup.Group
+	printing.Go(func() error { return b.printLog(readCtx, s.Name) })
+	printing.Go(func() error { b.showProgress(readCtx, s); return nil })
+
+	if err = b.split.Swap(ctx, func(ctx context.Context) (*corev1.Pod, error) {
+		return b.pods.Patch(ctx, b.pod.Name, types.StrategicMergePatchType,
+			fmt.Appendf(nil, `{"spec":{"containers":[{"name":%q,"image":%q}]}}`, s.Name, s.Image), metav1.PatchOptions{})
+	}, s.Name); err == nil {
+		state, err = b.split.Wait(ctx, s.Name, eventsplit.Ended)
+	}
+	if err != nil && b.split.State(s.Name).ContainerID == "" {
+		giveUp() // nothing ran, nothing to read
+	}
+	late := time.AfterFunc(cleanUp, giveUp)
+	defer late.Stop()
+	_ = printing.Wait() // what a log lacks is in its certificate
+	return state, err
+}
+
+// finish drains the logs, deletes the pod and waits until it is gone.
+func (b *build) finish(ctx context.Context, results []StepResult) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, cleanUp, errors.New("clean-up took too long"))
+	defer cancel()
+	certificates, derr := b.logs.Drain(ctx, b.track.Pod())
+	for _, c := range certificates {
+		for i := range results {
+			if results[i].Name == c.Slot {
+				results[i].logged(c)
+			}
+		}
+	}
+	err := b.remove(ctx)
+	b.track.Close()
+	b.split.Close()
+	return errors.Join(derr, err, b.logs.Close())
+}
+
+// remove deletes the pod, first with its own grace, then without any.
+func (b *build) remove(ctx context.Context) error {
+	// Create may have made the pod although its answer was lost, so try whatever was heard.
+	err := b.pods.Delete(ctx, b.pod.Name, metav1.DeleteOptions{})
+	if err != nil {
+		return ignoreGone(err)
+	}
+	err = wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, 2*terminationGrace*time.Second, true, func(ctx context.Context) (bool, error) {
+		_, err := b.pods.Get(ctx, b.pod.Name, metav1.GetOptions{})
+		return apierrors.IsNotFound(err), nil
+	})
+	if err != nil {
+		err = ignoreGone(b.pods.Delete(ctx, b.pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}))
+	}
+	return err
+}
+
+// ignoreGone: a pod, or its namespace, that is not there needs no deleting.
+func ignoreGone(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// refused says why the pod could not be created.
+func refused(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return eventsplit.ClassifyAPIError(err)
+}
+
+// terminationGrace is what a container that ignores SIGTERM costs, in seconds:
+// at every swap, if the placeholder does.
+const terminationGrace = 5
+
+// PodOptions are the choices that the command line leaves to the user.
+type PodOptions struct {
+	Namespace, NodeName string
+	HostNetwork         bool
+}
+
+// newPod is a container a step, all of them waiting on the placeholder.
+func newPod(p *Pipeline, o PodOptions) *corev1.Pod {
+	grace, off := int64(terminationGrace), false
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: p.Name + "-" + rand.String(5)},
+		Spec: corev1.PodSpec{
+			RestartPolicy:                 corev1.RestartPolicyNever,
+			NodeName:                      o.NodeName,
+			HostNetwork:                   o.HostNetwork,
+			TerminationGracePeriodSeconds: &grace,
+			AutomountServiceAccountToken:  &off,
+			EnableServiceLinks:            &off,
+		},
+	}
+	for _, s := range p.Steps {
+		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{
+			Name: s.Name, Image: p.Placeholder, Args: s.Commands, ImagePullPolicy: corev1.PullIfNotPresent,
+		})
+	}
+	return pod
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// printer writes what the pipeline does, as text or as one JSON object a line.
+// It is safe for concurrent use.
+type printer struct {
+	mu       sync.Mutex
+	out, err io.Writer
+	json     bool
+	terminal bool // err is a terminal: show a progress line
+	shown    bool // a progress line stands there
+}
+
+type logLine struct {
+	Type string `json:"type"`
+	Step string `json:"step"`
+	Line string `json:"line"`
+}
+
+type eventLine struct {
+	Type    string `json:"type"`
+	Step    string `json:"step"`
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+}
+
+type resultLine struct {
+	Type  string       `json:"type"`
+	Steps []StepResult `json:"steps"`
+}
+
+// StepResult is how one step ended.
+type StepResult struct {
+	Name     string   `json:"name"`
+	Image    string   `json:"image"`
+	Outcome  string   `json:"outcome"`  // succeeded, failed, error or skipped
+	ExitCode *int32   `json:"exitCode"` // null: unknown
+	Failure  *Problem `json:"failure"`
+	Lines    uint64   `json:"lines"`
+	Log      string   `json:"log"` // verified, unverified, incomplete or none
+}
+
+// Problem is why a step could not run.
+type Problem struct {
+	Class   string `json:"class"`
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+}
+
+func (p *printer) log(step, line string) {
+	if p.json {
+		p.object(logLine{"log", step, line})
+		return
+	}
+	p.text(p.out, "[%s] %s\n", step, line)
+}
+
+// event prints every Event as JSON; a person reads the Warnings only.
+func (p *printer) event(step, reason, message string, warning bool) {
+	switch {
+	case p.json:
+		p.object(eventLine{"event", step, reason, message})
+	case warning && step == "":
+		p.text(p.err, "pod: %s: %s\n", reason, message)
+	case warning:
+		p.text(p.err, "[%s] %s: %s\n", step, reason, message)
+	}
+}
+
+func (p *printer) result(steps []StepResult) {
+	if p.json {
+		p.object(resultLine{"result", steps})
+		return
+	}
+	for _, s := range steps {
+		code := "-"
+		if s.ExitCode != nil {
+			code = fmt.Sprint(*s.ExitCode)
+		}
+		p.text(p.out, "%-20s %-9s exit %-3s %6d lines, log %s\n", s.Name, s.Outcome, code, s.Lines, s.Log)
+	}
+}
+
+// say prints a sentence for people, never mixed into the output.
+func (p *printer) say(format string, args ...any) { p.text(p.err, format+"\n", args...) }
+
+// progress replaces the progress line; "" removes it.
+func (p *printer) progress(step, what string, since time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.terminal {
+		return
+	}
+	p.clear()
+	if what != "" {
+		fmt.Fprintf(p.err, "[%s] %s, %d s …", step, what, int(since.Seconds()))
+		p.shown = true
+	}
+}
+
+func (p *printer) clear() {
+	if p.shown {
+		fmt.Fprint(p.err, "\r\x1b[K")
+		p.shown = false
+	}
+}
+
+func (p *printer) text(w io.Writer, format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+	fmt.Fprintf(w, format, args...)
+}
+
+func (p *printer) object(v any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+	enc := json.NewEncoder(p.out)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(v) // a closed stdout must not stop the pipeline from cleaning up
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/go-vela/podlife/eventsplit"
+	"github.com/go-vela/podlife/logstream"
+	"github.com/go-vela/podlife/podwatch"
+)
+
+// fail records that the step could not run, or was given up.
+func (r *StepResult) fail(err error) {
+	r.Outcome = "error"
+	r.Failure = &Problem{Class: "Interrupted", Reason: "Interrupted", Message: err.Error()}
+	var f *eventsplit.Failure
+	switch {
+	case errors.As(err, &f):
+		r.Failure = &Problem{Class: string(f.Class), Reason: f.Reason, Message: f.Message}
+	case errors.Is(err, errTimeout):
+		r.Failure.Class, r.Failure.Reason = "Timeout", "Timeout"
+	}
+}
+
+// logged records what the step's log is worth.
+func (r *StepResult) logged(c logstream.Certificate) {
+	r.Lines += c.Lines
+	switch c.Proof {
+	case logstream.Verified:
+		r.Log = "verified"
+	case logstream.Unverified:
+		r.Log = "unverified"
+	default: // Incomplete, or Live: the step was given up while it ran
+		r.Log = "incomplete"
+	}
+}
+
+// printLog prints the step's log, from its first line to its end.
+func (b *build) printLog(ctx context.Context, step string) error {
+	r := b.logs.Reader(ctx, step, logstream.ReadOptions{
+		Gap: func(g logstream.Gap) string { return "[log gap: " + g.Why + "]\n" },
+	})
+	defer r.Close()
+	for line, err := range r.Lines() {
+		if err != nil {
+			return err
+		}
+		b.progress.started(step)
+		b.out.log(step, string(line.Text))
+	}
+	return nil
+}
+
+// printEvents prints the Events of the pod and of each step until ctx ends.
+func (b *build) printEvents(ctx context.Context) {
+	var g errgroup.Group
+	follow := func(slot string) {
+		g.Go(func() error {
+			for e, err := range b.split.Entries(ctx, slot) {
+				if err != nil {
+					return err
+				}
+				if e.Event != nil {
+					b.progress.heard(slot, e.Event)
+					b.out.event(slot, e.Event.Reason, e.Event.Message, e.Event.Type == corev1.EventTypeWarning)
+				}
+			}
+			return nil
+		})
+	}
+	follow("") // the pod's own
+	for _, s := range b.pipeline.Steps {
+		follow(s.Name)
+	}
+	_ = g.Wait() // ctx ended, or the splitter was closed
+}
+
+// notice tells a person what troubles the watch.
+func (b *build) notice(n podwatch.Notice) {
+	switch n.Kind {
+	case podwatch.NoticeForbidden, podwatch.NoticeStale, podwatch.NoticeFresh:
+		b.out.say("watch: %s: %v", n.Kind, n.Err)
+	}
+}
+
+// progress is what a waiting step last heard of.
+type progress struct {
+	mu     sync.Mutex
+	events map[string]*corev1.Event
+	begun  map[string]bool
+}
+
+func (p *progress) heard(step string, e *corev1.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.events == nil {
+		p.events = map[string]*corev1.Event{}
+	}
+	p.events[step] = e
+}
+
+func (p *progress) started(step string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.begun == nil {
+		p.begun = map[string]bool{}
+	}
+	p.begun[step] = true
+}
+
+// waitsFor says what the step waits for; "" once it runs.
+func (p *progress) waitsFor(s Step, state eventsplit.State) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.events[s.Name]
+	switch {
+	case p.begun[s.Name] || eventsplit.Started(state):
+		return ""
+	case e != nil && e.Reason == "Pulling":
+		return "pulling " + s.Image
+	case state.Waiting != nil:
+		return fmt.Sprintf("waiting: %s", state.Waiting.Reason)
+	default:
+		return "starting"
+	}
+}
+
+// showProgress says every second what the step waits for, on a terminal.
+func (b *build) showProgress(ctx context.Context, s Step) {
+	if !b.out.terminal {
+		return
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for begin := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		what := b.progress.waitsFor(s, b.split.State(s.Name))
+		b.out.progress(s.Name, what, time.Since(begin))
+		if what == "" {
+			return
+		}
+	}
+}
