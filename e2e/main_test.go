@@ -21,7 +21,6 @@ import (
 var (
 	nodeName     = flag.String("node-name", cluster.NodeName, "node that runs the tests' pods")
 	pauseImage   = flag.String("pause-image", cluster.PauseImage, "image that waits for SIGTERM, whatever its arguments")
-	retagged     = flag.String("pause-image-retagged", cluster.PauseImageRetagged, "the same image by another name")
 	busyboxImage = flag.String("busybox-image", cluster.BusyboxImage, "image with a shell and no entrypoint")
 )
 

@@ -113,7 +113,7 @@ func processesOf(id string) []int {
 	var all []int
 	for _, dir := range cgroups(id) {
 		text, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-		for _, field := range strings.Fields(string(text)) {
+		for field := range strings.FieldsSeq(string(text)) {
 			// 0 is a process of a PID namespace that cannot be seen from here.
 			if pid, err := strconv.Atoi(field); err == nil && pid > 0 && !slices.Contains(all, pid) {
 				all = append(all, pid)

@@ -68,7 +68,7 @@ func busybox(ctx context.Context) (image, error) {
 		{Typeflag: tar.TypeDir, Name: "tmp/", Mode: 0o1777},
 		{Typeflag: tar.TypeReg, Name: "bin/busybox", Mode: 0o755},
 	}
-	for _, tool := range strings.Fields(string(tools)) {
+	for tool := range strings.FieldsSeq(string(tools)) {
 		if tool != "busybox" {
 			files = append(files, tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + tool, Linkname: "busybox", Mode: 0o777})
 		}

@@ -83,7 +83,7 @@ func checkStatic(path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	for _, part := range f.Progs {
 		if part.Type == elf.PT_INTERP {
 			return fmt.Errorf("cluster: %s is not statically linked", path)

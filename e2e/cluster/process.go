@@ -30,7 +30,7 @@ func start(log string, argv ...string) (process, error) {
 	if err != nil {
 		return process{}, err
 	}
-	defer out.Close()
+	defer func() { _ = out.Close() }()
 	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // It outlives every context of this process.
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Env = append(os.Environ(), "PATH="+searchPath)

@@ -64,7 +64,7 @@ func run(ctx context.Context, args []string) error {
 	command, ok := commands[args[0]]
 	switch {
 	case args[0] == "-h" || args[0] == "-help" || args[0] == "--help" || args[0] == "help":
-		fmt.Print(usage)
+		fmt.Fprint(os.Stdout, usage)
 		return nil
 	case !ok:
 		fmt.Fprintf(os.Stderr, "cluster: no command %q\n%s", args[0], usage)
@@ -114,9 +114,9 @@ func up(ctx context.Context, fs *flag.FlagSet, state *string, args []string) err
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "up after %s\n", time.Since(begin).Round(100*time.Millisecond))
-	fmt.Printf("pods need nodeName: %s, hostNetwork: true and one of the images %s, %s\n", cluster.NodeName, cluster.PauseImage, cluster.BusyboxImage)
-	fmt.Printf("use it with -kubeconfig, or with: export KUBECONFIG=%s\n", c.Kubeconfig())
-	fmt.Println(c.Kubeconfig())
+	fmt.Fprintf(os.Stdout, "pods need nodeName: %s, hostNetwork: true and one of the images %s, %s\n", cluster.NodeName, cluster.PauseImage, cluster.BusyboxImage)
+	fmt.Fprintf(os.Stdout, "use it with -kubeconfig, or with: export KUBECONFIG=%s\n", c.Kubeconfig())
+	fmt.Fprintln(os.Stdout, c.Kubeconfig())
 	return nil
 }
 
