@@ -3,8 +3,8 @@
 // bring one up for themselves, which takes root and Linux, and end it when they
 // end, whichever way.
 //
-//	go test ./...         # brings a cluster up and down
-//	go test -short ./...  # skips what needs one
+//	go test -timeout 30m ./...  # brings a cluster up and down; the first time it builds it
+//	go test -short ./...        # skips what needs one
 //
 // See package cluster for the cluster, and cmd/cluster to keep one for a while.
 // On another cluster the flags -node-name, -pause-image and -busybox-image say

@@ -234,7 +234,7 @@ func (b *build) checkFailedPull(t *testing.T) {
 	log := <-reader
 	for name, err := range map[string]error{"Wait": err, "State": b.split.State("bad").Failure, "the log's reader": log.err} {
 		var failure *eventsplit.Failure
-		if !errors.As(err, &failure) {
+		if !errors.As(err, &failure) || failure == nil {
 			t.Errorf("%s: got %v, want a Failure", name, err)
 			continue
 		}

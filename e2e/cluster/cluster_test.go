@@ -18,9 +18,7 @@ import (
 // bringUp brings a cluster up and takes it down with the test.
 func bringUp(t *testing.T, progress *lines) *Cluster {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("-short: brings clusters up")
-	}
+	skipUnlessWanted(t)
 	dir, err := os.MkdirTemp("", "podlife-e2e-") // t.TempDir's path is too long for sockets.
 	if err != nil {
 		t.Fatal(err)
@@ -37,6 +35,13 @@ func bringUp(t *testing.T, progress *lines) *Cluster {
 		t.Fatal(err)
 	}
 	return c
+}
+
+func skipUnlessWanted(t *testing.T) {
+	t.Helper()
+	if testing.Short() || os.Getenv("KUBECONFIG") != "" {
+		t.Skip("-short, or a cluster is given by KUBECONFIG: brings up none of its own")
+	}
 }
 
 // lines collects progress.
@@ -121,9 +126,7 @@ func restart(t *testing.T, c *Cluster, name string, kill bool) {
 }
 
 func TestUpThatIsInterruptedLeavesNothing(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short: brings a cluster up")
-	}
+	skipUnlessWanted(t)
 	dir, err := os.MkdirTemp("", "podlife-e2e-")
 	if err != nil {
 		t.Fatal(err)
