@@ -249,15 +249,6 @@ func (l *runLog) find(line []byte, from int64, ns int64) int64 {
 	return -1
 }
 
-// findTail says whether the unterminated line at off has this timestamp: off, or -1.
-func (l *runLog) findTail(stamp []byte, off int64) int64 {
-	_, end := l.bounds()
-	if bytes.Equal(l.peek(make([]byte, len(stamp)), off, end), stamp) {
-		return off
-	}
-	return -1
-}
-
 // skipTo is the offset of the first chunk that may hold a line of time ns, when
 // the chunk at off ends more than a second before it.
 func (l *runLog) skipTo(off, ns int64) int64 {

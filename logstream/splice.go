@@ -18,6 +18,8 @@ type splicer struct {
 	id      string
 	foreign func(line []byte, ns int64) bool // the log of another run?
 
+	filterFrom int64 // bytes from which a resumed stream is asked for by time
+
 	// The run's.
 	clock     clock
 	newest    int64  // newest timestamp appended
@@ -166,13 +168,16 @@ func (s *splicer) place() (answer, bool) {
 func (s *splicer) placeRotated(line []byte, ns int64, n int) (answer, bool) {
 	whole := line[len(line)-1] == '\n' || len(line) >= lineLen
 	if n > 0 {
-		off := s.l.findTail(line[:n], s.lineAt)
-		if off < 0 && (ns <= s.newest || s.stepped) {
+		off := int64(-1)
+		if ns <= s.newest || s.stepped {
 			key := line
 			if !whole {
 				key = line[:n] // what follows may be the kubelet's words
 			}
 			off = s.l.find(key, s.fileStart, ns)
+		}
+		if off < 0 && s.startsAtTail(line) {
+			off = s.lineAt
 		}
 		if off >= 0 {
 			s.placeAt(off, line, ns)
@@ -272,6 +277,13 @@ func (s *splicer) startsAt(off int64, line []byte) bool {
 	}
 	n := min(len(known), len(line))
 	return n > 0 && bytes.Equal(known[:n], line[:n])
+}
+
+// startsAtTail says whether line is the unterminated one that the capture ends in.
+func (s *splicer) startsAtTail(line []byte) bool {
+	_, end := s.l.bounds()
+	tail := s.l.peek(make([]byte, len(line)), s.lineAt, end)
+	return len(tail) >= stampUTC && bytes.HasPrefix(line, tail)
 }
 
 // skippedEndsAt says whether the captured line before off ends with the one line
@@ -445,8 +457,13 @@ func (s *splicer) retarget() bool {
 // diverge gives up comparing: the capture is no prefix of the node's file.
 func (s *splicer) diverge() {
 	if !s.diverged {
-		ns, before := s.timesAt(s.line)
-		s.gap("a later read of the log differs from what was captured here", before, max(ns, s.newest), s.line, false)
+		_, before := s.timesAt(s.line)
+		ns, n := s.clock.parse(s.hold)
+		missing := n > 0 && s.l.find(s.hold, s.line, ns) < 0
+		if n == 0 {
+			ns = before
+		}
+		s.gap("a later read of the log differs from what was captured here", min(ns, before), max(ns, s.newest), s.line, missing)
 		s.diverged = true
 	}
 	committed, _ := s.l.bounds()
@@ -473,12 +490,14 @@ func (s *splicer) seek(p []byte) []byte {
 	return rest
 }
 
-// cut finds the latest place in the capture where a sinceTime filter cuts cleanly:
-// every line before it is older than the second it begins with, none after it is.
+// cut finds a place in the capture's last part where a sinceTime filter cuts
+// cleanly: every line before it is older than the second it begins with, none after
+// it is. The earliest such place is taken: should the node's clock go back, the
+// filter hides what is printed until it has caught up again.
 func (s *splicer) cut() (off int64, since time.Time, ok bool) {
 	const window = 256 << 10
 	committed, _ := s.l.bounds()
-	if committed < longLine || s.stepped || s.diverged || s.plain {
+	if committed < s.filterFrom || s.stepped || s.diverged || s.plain {
 		return 0, since, false
 	}
 	from := max(committed-window, s.fileStart)
@@ -499,12 +518,17 @@ func (s *splicer) cut() (off int64, since time.Time, ok bool) {
 		newest = max(newest, ns)
 		w, from = w[j+1:], from+int64(j)+1
 	}
-	oldest := s.newest
+	oldest, best := s.newest, place{}
 	for i := len(lines) - 1; i > 0; i-- {
 		oldest = min(oldest, lines[i].ns)
-		if floor := oldest - oldest%int64(time.Second); floor > lines[i].before {
-			return lines[i].off, time.Unix(0, floor), true
+		floor := oldest - oldest%int64(time.Second)
+		// A second of margin: what comes next may be a little older than the newest.
+		if floor > lines[i].before && floor+int64(time.Second) <= s.newest {
+			best = place{off: lines[i].off, ns: floor}
 		}
+	}
+	if best.ns > 0 {
+		return best.off, time.Unix(0, best.ns), true
 	}
 	return 0, since, false
 }
