@@ -33,7 +33,8 @@ func ClassifyAPIError(err error) *Failure {
 		return f
 	}
 	st := status.Status()
-	f := &Failure{Reason: string(st.Reason), Message: st.Message, Err: err}
+	message, _, _ := strings.Cut(st.Message, "\n@@") // a diff of Go structs follows
+	f := &Failure{Reason: string(st.Reason), Message: message, Err: err}
 	f.Class, f.Cause, f.MayRecover = classifyStatus(&st)
 	return f
 }

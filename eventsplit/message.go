@@ -104,7 +104,7 @@ var classTexts = map[Class]string{
 	ClassUnknownSlot:   "the pod has no such container",
 	ClassDenied:        "an admission check denied it",
 	ClassPodSecurity:   "the namespace's Pod Security level forbids it",
-	ClassQuota:         "the namespace's quota is used up",
+	ClassQuota:         "the namespace's quota does not allow it",
 	ClassForbidden:     "the API server forbids it",
 	ClassUnauthorized:  "the API server does not accept the credentials",
 	ClassInvalid:       "the request is not valid",

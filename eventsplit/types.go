@@ -75,7 +75,7 @@ type Failure struct {
 	Slot  string // "" is the pod
 	Image string // the image concerned, as the pod's spec names it; may be ""
 
-	Reason  string // Kubernetes' own word, e.g. ErrImagePull; may be ""
+	Reason  string // Kubernetes' own word, e.g. ErrImagePull; Swapping while a swap is under way; may be ""
 	Message string // the words of the registry, the webhook or the runtime; may be ""
 
 	MayRecover bool          // Kubernetes may still get over it by itself
@@ -132,7 +132,7 @@ const (
 const (
 	ClassDenied       Class = "Denied"       // by an admission webhook or policy
 	ClassPodSecurity  Class = "PodSecurity"  // by the namespace's Pod Security level
-	ClassQuota        Class = "Quota"        // a ResourceQuota is used up
+	ClassQuota        Class = "Quota"        // a ResourceQuota is used up, or wants requests and limits
 	ClassForbidden    Class = "Forbidden"    // by RBAC or another admission plugin
 	ClassUnauthorized Class = "Unauthorized" // the API server does not know who asks
 	ClassInvalid      Class = "Invalid"      // the request itself is wrong

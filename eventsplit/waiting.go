@@ -61,7 +61,10 @@ func (s *Splitter) waitingKey(sl *slot) waitingKey {
 	if f := s.held(sl); f != nil {
 		return waitingKey{source: waitsForPod, other: f}
 	}
-	reason := sl.progress
+	var reason string
+	if !sl.declared { // else the Events are the placeholder's
+		reason = sl.progress
+	}
 	if reason == "" {
 		reason = sl.waitReason
 	}
@@ -165,7 +168,7 @@ func pullWords(message string) string {
 	case reasonErrImagePull, reasonImagePullBackOff:
 		return ""
 	}
-	for _, prefix := range []string{"Back-off pulling image ", "Failed to pull image ", "Failed to inspect image "} {
+	for _, prefix := range []string{"Back-off pulling image ", "Failed to pull image ", "Failed to inspect image ", "Failed to apply default image tag "} {
 		if rest, ok := strings.CutPrefix(m, prefix); ok {
 			if m = afterQuoted(rest); m == "" {
 				return ""

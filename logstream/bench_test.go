@@ -4,48 +4,37 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
 )
 
-// flood serves one log body over HTTP, as fast as it is taken.
-func flood(b *testing.B, lineLen int) (url string, size int) {
+// flood serves one log body as an apiserver does, HTTP/2 over TLS, as fast as it
+// is taken.
+func flood(b *testing.B, lineLen int) (o Opener, size int) {
 	line := body(strings.Repeat("x", lineLen-1))
 	var text strings.Builder
 	for ns := 0; text.Len() < 32<<20; ns++ {
 		fmt.Fprintf(&text, "2026-11-22T10:%02d:%02d.%09dZ %s", ns/60e6%60, ns/1e6%60, ns%1e6*1000, line[stampUTC:])
 	}
 	data := text.String()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.Copy(w, strings.NewReader(data))
+	}))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	b.Cleanup(srv.Close)
+	o, err := FromConfig(&rest.Config{Host: srv.URL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}})
 	if err != nil {
 		b.Fatal(err)
 	}
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.Copy(w, strings.NewReader(data))
-	})}
-	go srv.Serve(l)
-	b.Cleanup(func() { srv.Close() })
-	return "http://" + l.Addr().String(), len(data)
-}
-
-type httpOpener struct{ url string }
-
-func (o httpOpener) OpenLog(ctx context.Context, _, _ string, _ *corev1.PodLogOptions) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, o.url, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	return resp.Body, nil
+	return o, len(data)
 }
 
 var lineLens = []int{20, 100, 1000}
@@ -54,10 +43,10 @@ var lineLens = []int{20, 100, 1000}
 func BenchmarkCopy(b *testing.B) {
 	for _, n := range lineLens {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			url, size := flood(b, n)
+			o, size := flood(b, n)
 			b.SetBytes(int64(size))
 			for b.Loop() {
-				body, err := httpOpener{url}.OpenLog(b.Context(), "", "", nil)
+				body, err := o.OpenLog(b.Context(), "n", "p", &corev1.PodLogOptions{})
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -75,13 +64,13 @@ func BenchmarkCopy(b *testing.B) {
 func BenchmarkCapture(b *testing.B) {
 	for _, n := range lineLens {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			url, size := flood(b, n)
+			o, size := flood(b, n)
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
 			lines := size / (n + stampUTC)
 			ctx, cancel := context.WithCancel(b.Context())
 			defer cancel()
-			s := New(httpOpener{url}, Options{Memory: 256 << 20})
+			s := New(o, Options{Memory: 256 << 20})
 			done := make(chan struct{})
 			go func() { defer close(done); _ = s.Run(ctx) }()
 			for b.Loop() {

@@ -20,7 +20,7 @@ func (n *node) bulk(slot string, lines int) {
 	b := n.cur[slot]
 	for range lines {
 		i := len(b.truth)
-		l := fmt.Sprintf("%s %06d %s\n", b.now().UTC().Add(time.Duration(i)).Format("2006-01-02T15:04:05.000000000Z07:00"), i, strings.Repeat("x", 960))
+		l := fmt.Sprintf("%s %06d %s\n", b.stamp(time.Now(), i).UTC().Format("2006-01-02T15:04:05.000000000Z07:00"), i, strings.Repeat("x", 960))
 		b.truth = append(b.truth, l)
 		b.file.data = append(b.file.data, l...)
 	}

@@ -44,9 +44,12 @@ type box struct {
 	file    *file
 	running bool
 	changed chan struct{}
-	now     func() time.Time
+	stamp   func(now time.Time, i int) time.Time
 	truth   []string // every line written, with its timestamp
 }
+
+// inOrder makes every line's time a nanosecond later than the one's before.
+func inOrder(now time.Time, i int) time.Time { return now.Add(time.Duration(i)) }
 
 type file struct{ data []byte }
 
@@ -63,7 +66,7 @@ func (n *node) start(slot, id string) {
 		b.running = false
 		b.wake()
 	}
-	n.cur[slot] = &box{id: id, file: &file{}, running: true, changed: make(chan struct{}), now: time.Now}
+	n.cur[slot] = &box{id: id, file: &file{}, running: true, changed: make(chan struct{}), stamp: inOrder}
 }
 
 func (b *box) wake() {
@@ -82,7 +85,7 @@ func (n *node) raw(slot, text string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	b := n.cur[slot]
-	line := b.now().UTC().Add(time.Duration(len(b.truth))).Format("2006-01-02T15:04:05.000000000Z07:00") + " " + text
+	line := b.stamp(time.Now(), len(b.truth)).UTC().Format("2006-01-02T15:04:05.000000000Z07:00") + " " + text
 	b.truth = append(b.truth, line)
 	b.file.data = append(b.file.data, line...)
 	b.wake()
@@ -314,5 +317,5 @@ func (n *node) late(slot, text string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	b := n.cur[slot]
-	b.truth = append(b.truth, b.now().UTC().Add(time.Duration(len(b.truth))).Format("2006-01-02T15:04:05.000000000Z07:00")+" "+text)
+	b.truth = append(b.truth, b.stamp(time.Now(), len(b.truth)).UTC().Format("2006-01-02T15:04:05.000000000Z07:00")+" "+text)
 }

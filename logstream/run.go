@@ -81,7 +81,7 @@ func newRun(c *Capture, slot, id string) *run {
 	r := &run{s: c.s, c: c, slot: slot, id: id, done: make(chan struct{}), poke: make(chan struct{}, 1)}
 	r.log.st = c.s.store
 	r.log.proof = Live
-	r.sp = splicer{l: &r.log, id: id, foreign: r.isForeign}
+	r.sp = splicer{l: &r.log, id: id, foreign: r.isForeign, filterFrom: c.s.filterFrom}
 	return r
 }
 

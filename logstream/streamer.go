@@ -49,6 +49,8 @@ type Streamer struct {
 	store  *store
 	opens  chan struct{}
 
+	filterFrom int64 // see splicer; tests lower it
+
 	mu     sync.Mutex
 	ctx    context.Context // Run's; nil before
 	ended  bool
@@ -98,7 +100,7 @@ func New(o Opener, opt Options) *Streamer {
 	}
 	return &Streamer{
 		opener: o, opt: opt, store: newStore(opt.Memory, opt.Disk), opens: make(chan struct{}, opt.Opens),
-		live: map[*run]struct{}{}, wake: make(chan struct{}, 1),
+		filterFrom: longLine, live: map[*run]struct{}{}, wake: make(chan struct{}, 1),
 	}
 }
 

@@ -1,0 +1,74 @@
+package logstream
+
+import (
+	"context"
+	"io"
+)
+
+// nextRun is Runs.NextRun, or what stands in for a nil one: the runs in the order
+// in which they were found.
+func (c *Capture) nextRun(ctx context.Context, slot, after string) (string, error) {
+	if c.runs != nil {
+		return c.runs.NextRun(ctx, slot, after)
+	}
+	for {
+		c.mu.Lock()
+		wake := c.wake
+		id, final := c.firstAfter(slot, after)
+		c.mu.Unlock()
+		switch {
+		case ctx.Err() != nil:
+			return "", context.Cause(ctx)
+		case id != "":
+			return id, nil
+		case final:
+			return "", io.EOF
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (c *Capture) firstAfter(name, after string) (id string, final bool) {
+	seen, final := after == "", c.over
+	for _, r := range c.order {
+		if r.slot != name {
+			continue
+		}
+		if seen {
+			return r.id, false
+		}
+		seen = r.id == after
+	}
+	if sl := c.slots[name]; sl != nil {
+		final = final || sl.final
+	}
+	return "", final
+}
+
+// find waits until the run is known; nil when it never will be.
+func (c *Capture) find(ctx context.Context, name, id string) (*run, error) {
+	for {
+		c.mu.Lock()
+		wake, over := c.wake, c.over
+		for _, r := range c.order {
+			if r.slot == name && r.id == id {
+				c.mu.Unlock()
+				return r, nil
+			}
+		}
+		c.mu.Unlock()
+		switch {
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case over:
+			return nil, nil
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+		}
+	}
+}

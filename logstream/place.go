@@ -1,0 +1,245 @@
+package logstream
+
+import (
+	"bytes"
+	"time"
+)
+
+// place decides where the response's first line, in hold, belongs.
+func (s *splicer) place() (answer, bool) {
+	line := s.hold
+	ns, n := s.clock.parse(line)
+	_, end := s.l.bounds()
+	if s.filtered && n == 0 && !s.plain && !s.torn {
+		// The filter is per raw record: it may cut a line in two, and the rest has
+		// no timestamp of its own (k8s.io/cri-client v0.36.3 pkg/logs/logs.go:239,408).
+		s.torn, s.hold = true, s.hold[:0]
+		return 0, true
+	}
+	switch {
+	case end == 0:
+		if s.foreign != nil && !s.acceptNew && s.foreign(line, ns) {
+			return answerForeign, false
+		}
+		s.startFile(0, line, ns)
+		s.mode = modeAppend
+		return s.refeed()
+	case len(s.skipped) == 0 && s.startsAt(s.expect, line):
+		if s.expect == s.fileStart && len(line) > len(s.head) && len(s.head) < headLen {
+			s.startFile(s.fileStart, line, ns) // its first line was cut before
+		}
+		s.startCompare(s.expect)
+		return s.refeed()
+	case s.filtered:
+		return answerAstray, false
+	}
+	return s.placeRotated(line, ns, n)
+}
+
+// placeRotated places the head of a file that was not the current one before.
+func (s *splicer) placeRotated(line []byte, ns int64, n int) (answer, bool) {
+	whole := line[len(line)-1] == '\n' || len(line) >= lineLen
+	if n > 0 {
+		off := int64(-1)
+		if ns <= s.newest || s.stepped {
+			key := line
+			if !whole {
+				key = line[:n] // what follows may be the kubelet's words
+			}
+			off = s.l.find(key, s.fileStart, ns)
+		}
+		if off < 0 && s.startsAtTail(line) {
+			off = s.lineAt
+		}
+		if off >= 0 {
+			s.placeAt(off, line, ns)
+			return s.refeed()
+		}
+	}
+	if n > 0 && (ns <= s.newest || s.stepped) {
+		// A file may begin with the rest of a line whose start is in the file
+		// before: it has a timestamp of its own then. The next line is known.
+		if bytes.Count(s.skipped, newline) < maxSkip && len(s.skipped) < longLine && whole {
+			s.skipped = append(s.skipped, line...)
+			s.hold = s.hold[:0]
+			return 0, true
+		}
+		if !whole {
+			s.hold = s.hold[:0]
+			return 0, true // a cut line, and not even its time is known
+		}
+	}
+	return s.placeNew()
+}
+
+// placeAt continues at the captured line at off, with which a file begins.
+func (s *splicer) placeAt(off int64, line []byte, ns int64) {
+	if off != s.fileStart {
+		why, certain := "the node rotated the log here, and lines written at that moment may be missing", false
+		if len(s.skipped) > 0 && !s.skippedEndsAt(off) {
+			why, certain = "lines are in the node's file that were not captured", true
+		}
+		s.gap(why, s.headNS, ns, off, certain)
+		s.rotated = true
+	}
+	s.startFile(off, line, ns)
+	s.startCompare(off)
+}
+
+// placeNew takes a response that shares nothing with the capture for what follows it.
+func (s *splicer) placeNew() (answer, bool) {
+	if !s.acceptNew {
+		return answerForeign, false
+	}
+	committed, end := s.l.bounds()
+	first := append(append([]byte(nil), s.skipped...), s.hold...)
+	s.skipped = s.skipped[:0]
+	ns, _ := s.clock.parse(first)
+	torn := end > committed || committed > s.lineAt
+	s.l.truncate(committed)
+	// The stretch since the file before began is unproved: the stream may have
+	// passed over other rotations in it.
+	s.gap("the node rotated the log while it was not being read", s.headNS, ns, committed, torn)
+	s.rotated, s.grew, s.joined = true, true, true
+	s.startFile(committed, first, ns)
+	s.mode, s.hold = modeAppend, first
+	s.startLine(committed)
+	return s.refeed()
+}
+
+// refeed passes on what was held.
+func (s *splicer) refeed() (answer, bool) {
+	held := s.hold
+	s.hold = nil
+	a, ok := s.feed(held)
+	if s.hold == nil {
+		s.hold = held[:0]
+	}
+	return a, ok
+}
+
+func (s *splicer) startFile(off int64, line []byte, ns int64) {
+	s.fileStart, s.headNS = off, ns
+	s.head = append(s.head[:0], line[:min(len(line), headLen)]...)
+	s.l.mu.Lock()
+	if off == 0 {
+		s.l.head = append([]byte(nil), s.head...)
+	}
+	s.l.fileHead, s.l.fileStart = append(s.l.fileHead[:0], s.head...), off
+	s.l.mu.Unlock()
+}
+
+func (s *splicer) startCompare(off int64) {
+	s.mode, s.off, s.from, s.line = modeCompare, off, off, off
+}
+
+// startsAt says whether the captured line at off is line, as far as both go.
+func (s *splicer) startsAt(off int64, line []byte) bool {
+	_, end := s.l.bounds()
+	known := s.head
+	if n := len(known); n < headLen && n > 0 && known[n-1] != '\n' {
+		// It was cut, perhaps with the kubelet's words glued to it: the timestamp
+		// has to do.
+		if known = known[:stampPrefix(known)]; len(known) == 0 {
+			return off >= s.lineAt // nothing is known but that there was something
+		}
+	}
+	if off != s.fileStart {
+		known = s.l.peek(make([]byte, len(line)), off, end)
+	}
+	n := min(len(known), len(line))
+	return n > 0 && bytes.Equal(known[:n], line[:n])
+}
+
+// startsAtTail says whether line is the unterminated one that the capture ends in.
+func (s *splicer) startsAtTail(line []byte) bool {
+	_, end := s.l.bounds()
+	tail := s.l.peek(make([]byte, len(line)), s.lineAt, end)
+	return len(tail) >= stampUTC && bytes.HasPrefix(line, tail)
+}
+
+// skippedEndsAt says whether the captured line before off ends with the one line
+// that was skipped.
+func (s *splicer) skippedEndsAt(off int64) bool {
+	n := stampLen(s.skipped)
+	text := s.skipped[n:]
+	at := off - int64(len(text))
+	return bytes.IndexByte(text, '\n') == len(text)-1 && at >= 0 &&
+		bytes.Equal(s.l.peek(make([]byte, len(text)), at, off), text)
+}
+
+func (s *splicer) gap(why string, from, to, at int64, certain bool) {
+	s.short = s.short || certain
+	s.l.addGap(Gap{ContainerID: s.id, Why: why, From: timeOf(from), To: timeOf(to), Certain: certain}, at)
+}
+
+// retarget tries the next place where the head of a rotated file occurs: lines
+// that are equal, timestamps included, may follow one another.
+func (s *splicer) retarget() bool {
+	if s.from != s.fileStart || s.from == 0 || bytes.IndexByte(s.head, '\n') < 0 {
+		return false
+	}
+	matched := s.line - s.from
+	if matched > longLine {
+		return false
+	}
+	committed, _ := s.l.bounds()
+	want := append(s.l.peek(make([]byte, matched), s.from, s.line), s.hold...)
+	for off := s.from; ; {
+		off = s.l.find(s.head, off+1, s.headNS)
+		if off < 0 {
+			return false
+		}
+		got := s.l.peek(make([]byte, len(want)), off, committed)
+		if bytes.HasPrefix(want, got) {
+			s.fileStart = off
+			s.startCompare(off + int64(len(got)))
+			s.from, s.line = off, min(off+matched, s.off)
+			s.hold = append(s.hold[:0], want[len(got):]...)
+			return true
+		}
+	}
+}
+
+// cut finds a place in the capture's last part where a sinceTime filter cuts
+// cleanly: every line before it is older than the second it begins with, none after
+// it is. The earliest such place is taken: should the node's clock go back, the
+// filter hides what is printed until it has caught up again.
+func (s *splicer) cut() (off int64, since time.Time, ok bool) {
+	const window = 256 << 10
+	committed, _ := s.l.bounds()
+	if committed < s.filterFrom || s.stepped || s.diverged || s.plain {
+		return 0, since, false
+	}
+	from := max(committed-window, s.fileStart)
+	w := s.l.peek(make([]byte, committed-from), from, committed)
+	if from > s.fileStart { // starts inside a line
+		j := bytes.IndexByte(w, '\n') + 1
+		w, from = w[j:], from+int64(j)
+	}
+	type place struct{ off, ns, before int64 }
+	var lines []place
+	for newest := int64(0); len(w) > 0; {
+		ns, n := s.clock.parse(w)
+		j := bytes.IndexByte(w, '\n')
+		if n == 0 || j < 0 {
+			return 0, since, false
+		}
+		lines = append(lines, place{from, ns, newest})
+		newest = max(newest, ns)
+		w, from = w[j+1:], from+int64(j)+1
+	}
+	oldest, best := s.newest, place{}
+	for i := len(lines) - 1; i > 0; i-- {
+		oldest = min(oldest, lines[i].ns)
+		floor := oldest - oldest%int64(time.Second)
+		// A second of margin: what comes next may be a little older than the newest.
+		if floor > lines[i].before && floor+int64(time.Second) <= s.newest {
+			best = place{off: lines[i].off, ns: floor}
+		}
+	}
+	if best.ns > 0 {
+		return best.off, time.Unix(0, best.ns), true
+	}
+	return 0, since, false
+}
