@@ -39,6 +39,7 @@ type build struct {
 	logs  *logstream.Capture
 
 	progress progress
+	giveUp   context.CancelCauseFunc // ends the steps, not the clean-up
 }
 
 // newBuild wires the three packages for one pod. An executor of many builds
@@ -72,6 +73,8 @@ func execute(ctx context.Context, cfg *rest.Config, pod *corev1.Pod, p *Pipeline
 	if err != nil {
 		return nil, err
 	}
+	ctx, b.giveUp = context.WithCancelCause(ctx)
+	defer b.giveUp(nil)
 	// The watch and the streams outlive ctx: draining needs them.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var work errgroup.Group

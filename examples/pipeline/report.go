@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/go-vela/podlife/eventsplit"
 	"github.com/go-vela/podlife/logstream"
@@ -81,11 +82,17 @@ func (b *build) printEvents(ctx context.Context) {
 	_ = g.Wait() // ctx ended, or the splitter was closed
 }
 
-// notice tells a person what troubles the watch.
+// notice tells a person what troubles the watch. Without a watch of its pod a
+// pipeline would wait for ever; without one of the Events it only knows less.
 func (b *build) notice(n podwatch.Notice) {
-	switch n.Kind {
-	case podwatch.NoticeForbidden, podwatch.NoticeStale, podwatch.NoticeFresh:
-		b.out.say("watch: %s: %v", n.Kind, n.Err)
+	switch {
+	case n.Kind == podwatch.NoticeForbidden && n.Resource == "pods" && n.Name == "":
+		b.giveUp(eventsplit.ClassifyAPIError(n.Err))
+	case n.Kind == podwatch.NoticeStale && apierrors.IsForbidden(n.Err): // said already
+	case n.Kind == podwatch.NoticeForbidden, n.Kind == podwatch.NoticeStale:
+		b.out.say("watching %s: %s: %s", n.Resource, n.Kind, oneLine(n.Err))
+	case n.Kind == podwatch.NoticeFresh:
+		b.out.say("watching %s: contact again", n.Resource)
 	}
 }
 

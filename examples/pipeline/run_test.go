@@ -1,0 +1,277 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/go-vela/podlife/internal/testutil"
+)
+
+// outcome is what one run of the program left behind.
+type outcome struct {
+	status         int
+	stdout, stderr string
+	pods           int
+}
+
+// play runs a pipeline on a simulated cluster in virtual time. change may make
+// the cluster a bad one; interrupt is when Ctrl-C comes (0: never).
+func play(t *testing.T, p *Pipeline, o options, interrupt time.Duration, change func(*testutil.Cluster)) (got outcome) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		cluster := simulate(p)
+		alive, stop := context.WithCancel(t.Context())
+		stopped := make(chan struct{})
+		go func() { defer close(stopped); _ = cluster.Run(alive) }()
+		if change != nil {
+			change(cluster)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		if interrupt > 0 {
+			defer time.AfterFunc(interrupt, cancel).Stop()
+		}
+		if o.pod.Namespace == "" {
+			o.pod.Namespace = "default"
+		}
+		if o.timeout == 0 {
+			o.timeout = time.Hour
+		}
+		var stdout, stderr strings.Builder
+		out := &printer{out: &stdout, err: &stderr, json: o.output == "json"}
+		got = outcome{status: run(ctx, cluster.Config(), p, o, out), stdout: stdout.String(), stderr: stderr.String()}
+		cluster.Fault(nil)
+		pods, err := cluster.Client().CoreV1().Pods("").List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Error(err)
+		}
+		got.pods = len(pods.Items)
+		stop()
+		<-stopped
+	})
+	if got.pods != 0 {
+		t.Errorf("%d pods are left in the cluster", got.pods)
+	}
+	return got
+}
+
+func asJSON() options { return options{output: "json"} }
+
+// lines decodes JSON output: its log and event lines, and the result that must
+// come last.
+func (o outcome) lines(t *testing.T) (logs map[string][]string, events []eventLine, steps []StepResult) {
+	t.Helper()
+	logs = map[string][]string{}
+	for text := range strings.Lines(o.stdout) {
+		if steps != nil {
+			t.Errorf("behind the result: %s", text)
+		}
+		var l struct {
+			Type, Step, Line, Reason, Message string
+			Steps                             []StepResult
+		}
+		if err := json.Unmarshal([]byte(text), &l); err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		switch l.Type {
+		case "log":
+			logs[l.Step] = append(logs[l.Step], l.Line)
+		case "event":
+			events = append(events, eventLine{"event", l.Step, l.Reason, l.Message})
+		case "result":
+			steps = l.Steps
+		default:
+			t.Errorf("unknown type: %s", text)
+		}
+	}
+	return logs, events, steps
+}
+
+// brief is a step's result in one word each, for comparison.
+func brief(steps []StepResult) (s []string) {
+	for _, r := range steps {
+		s = append(s, r.Name+" "+r.Outcome+" "+r.Log)
+	}
+	return s
+}
+
+func want[T comparable](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+func TestTheBuiltInPipelineSucceedsAndLosesNoLine(t *testing.T) {
+	got := play(t, builtin(), asJSON(), 0, nil)
+	logs, events, steps := got.lines(t)
+	want(t, "exit status", got.status, 0)
+	want(t, "steps", strings.Join(brief(steps), ", "), "quick succeeded verified, count succeeded verified, report succeeded verified")
+	want(t, "quick", strings.Join(logs["quick"], "|"), "alive for some milliseconds, and this line was not lost")
+	want(t, "count", strings.Join(logs["count"], " "), "1 2 3 4 5 6 7 8 9 10")
+	want(t, "lines of count", steps[1].Lines, 10)
+	if len(events) == 0 {
+		t.Error("no Events were printed")
+	}
+	for _, s := range steps {
+		if s.ExitCode == nil || *s.ExitCode != 0 || s.Failure != nil {
+			t.Errorf("%s: exit code %v, failure %v", s.Name, s.ExitCode, s.Failure)
+		}
+	}
+}
+
+func TestTextOutputPrefixesEveryLineWithItsStep(t *testing.T) {
+	got := play(t, builtin(), options{}, 0, nil)
+	for _, line := range []string{"[quick] alive for some milliseconds, and this line was not lost\n", "[count] 10\n"} {
+		if !strings.Contains(got.stdout, line) {
+			t.Errorf("%q is not in the output:\n%s", line, got.stdout)
+		}
+	}
+	want(t, "stderr", got.stderr, "")
+}
+
+func steps(ss ...Step) *Pipeline {
+	return &Pipeline{Name: "test", Placeholder: "demo/pause", Steps: ss}
+}
+
+func TestAfterTheFirstFailureTheRestIsSkipped(t *testing.T) {
+	got := play(t, steps(Step{"bad", "demo/exit", []string{"3"}}, Step{"next", "demo/echo", nil}), asJSON(), 0, nil)
+	_, _, result := got.lines(t)
+	want(t, "exit status", got.status, 1)
+	want(t, "steps", strings.Join(brief(result), ", "), "bad failed verified, next skipped none")
+	want(t, "exit code", *result[0].ExitCode, 3)
+	want(t, "lines", result[0].Lines, 0) // it ran, printed nothing, and that is proven
+	want(t, "stderr", got.stderr, "pipeline: step \"bad\" (image demo/exit) failed: exit code 3 (Error)\n")
+}
+
+func TestAnImageThatCannotBePulledIsAnErrorInTheRegistrysWords(t *testing.T) {
+	for name, p := range map[string]*Pipeline{
+		"in the middle": steps(Step{"ok", "demo/echo", nil}, Step{"bad", "no/such:1", nil}, Step{"next", "demo/echo", nil}),
+		"alone":         steps(Step{"bad", "no/such:1", nil}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := play(t, p, asJSON(), 0, nil)
+			_, _, result := got.lines(t)
+			want(t, "exit status", got.status, 1)
+			for _, r := range result {
+				if r.Name != "bad" {
+					continue
+				}
+				if r.Outcome != "error" || r.ExitCode != nil || r.Log != "none" || r.Failure == nil || r.Failure.Class != "ImagePull" {
+					t.Errorf("result %+v, failure %+v", r, r.Failure)
+				}
+			}
+			for _, word := range []string{`step "bad"`, "no/such:1", "not found"} {
+				if !strings.Contains(got.stderr, word) {
+					t.Errorf("stderr %q does not say %q", got.stderr, word)
+				}
+			}
+			want(t, "sentences", strings.Count(got.stderr, "\n"), 1)
+		})
+	}
+}
+
+func TestACreateThatIsRefusedIsOneSentenceAndStatus1(t *testing.T) {
+	refuse := func(status int, reason metav1.StatusReason, message string) func(*testutil.Cluster) {
+		return func(c *testutil.Cluster) {
+			c.Fault(func(r *http.Request) testutil.Fault {
+				if r.Method != http.MethodPost {
+					return testutil.Fault{}
+				}
+				return testutil.Fault{Status: status, Reason: reason, Message: message}
+			})
+		}
+	}
+	for name, c := range map[string]struct {
+		namespace string
+		change    func(*testutil.Cluster)
+		word      string
+	}{
+		"unknown namespace": {"nope", nil, `"nope" not found`},
+		"forbidden":         {"", refuse(403, metav1.StatusReasonForbidden, `pods is forbidden: User "ci" cannot create resource "pods"`), "cannot create"},
+		"quota":             {"", refuse(403, metav1.StatusReasonForbidden, `pods "x" is forbidden: exceeded quota: compute, requested: pods=1, used: pods=4, limited: pods=4`), "quota"},
+		"admission":         {"", refuse(400, metav1.StatusReasonBadRequest, `admission webhook "policy.example.com" denied the request: no demo images`), "no demo images"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := asJSON()
+			o.pod.Namespace = c.namespace
+			got := play(t, builtin(), o, 0, c.change)
+			_, _, result := got.lines(t)
+			want(t, "exit status", got.status, 1)
+			want(t, "steps", strings.Join(brief(result), ", "), "quick error none, count skipped none, report skipped none")
+			if !strings.Contains(got.stderr, c.word) || strings.Count(got.stderr, "\n") != 1 {
+				t.Errorf("stderr %q, want one sentence with %q", got.stderr, c.word)
+			}
+		})
+	}
+}
+
+func TestAPodThatWasCreatedThoughTheAnswerWasLostIsDeleted(t *testing.T) {
+	got := play(t, builtin(), asJSON(), 0, func(c *testutil.Cluster) {
+		c.Fault(func(r *http.Request) testutil.Fault {
+			if r.Method != http.MethodPost {
+				return testutil.Fault{}
+			}
+			return testutil.Fault{Err: http.ErrHandlerTimeout, Applied: true}
+		})
+	})
+	want(t, "exit status", got.status, 1)
+}
+
+func TestAWatchThatIsRefusedEndsThePipelineInsteadOfHangingIt(t *testing.T) {
+	got := play(t, builtin(), asJSON(), 0, func(c *testutil.Cluster) {
+		c.Fault(func(r *http.Request) testutil.Fault {
+			if r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, "/pods") {
+				return testutil.Fault{}
+			}
+			return testutil.Fault{Status: 403, Reason: metav1.StatusReasonForbidden, Message: `pods is forbidden: User "ci" cannot list resource "pods"`}
+		})
+	})
+	want(t, "exit status", got.status, 1)
+	if !strings.Contains(got.stderr, `cannot list resource "pods"`) || strings.Count(got.stderr, "\n") != 1 {
+		t.Errorf("stderr %q, want one sentence that says what is forbidden", got.stderr)
+	}
+}
+
+func TestCtrlCDrainsAndDeletesThePod(t *testing.T) {
+	got := play(t, steps(Step{"slow", "demo/count", []string{"1000"}}, Step{"next", "demo/echo", nil}), asJSON(), 5*time.Second, nil)
+	logs, _, result := got.lines(t)
+	want(t, "exit status", got.status, exitInterrupted)
+	want(t, "steps", strings.Join(brief(result), ", "), "slow error incomplete, next skipped none")
+	if n := uint64(len(logs["slow"])); n == 0 || n > result[0].Lines {
+		t.Errorf("%d lines were printed, %d captured", n, result[0].Lines)
+	}
+}
+
+func TestATimeoutGivesTheStepUp(t *testing.T) {
+	o := asJSON()
+	o.timeout = 5 * time.Second
+	got := play(t, steps(Step{"slow", "demo/count", []string{"1000"}}), o, 0, nil)
+	_, _, result := got.lines(t)
+	want(t, "exit status", got.status, 1)
+	want(t, "class", result[0].Failure.Class, "Timeout")
+	want(t, "stderr", got.stderr, "pipeline: step \"slow\" (image demo/count) was given up: timed out after 5s\n")
+}
+
+func TestThePlainCommandNeedsNoCluster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stdout, stderr strings.Builder
+		file := filepath.Join(t.TempDir(), "p.yaml")
+		if err := os.WriteFile(file, []byte(good), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want(t, "exit status", command(t.Context(), []string{"-f", file}, &stdout, &stderr), 0)
+		if !strings.Contains(stdout.String(), "[one] a\n[one] b\n") || !strings.Contains(stderr.String(), "simulated") {
+			t.Errorf("stdout %q, stderr %q", stdout.String(), stderr.String())
+		}
+	})
+}
