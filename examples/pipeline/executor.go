@@ -38,8 +38,7 @@ type build struct {
 	split *eventsplit.Splitter
 	logs  *logstream.Capture
 
-	progress progress
-	giveUp   context.CancelCauseFunc // ends the steps, not the clean-up
+	giveUp context.CancelCauseFunc // ends the steps, not the clean-up
 }
 
 // newBuild wires the three packages for one pod. An executor of many builds

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -52,7 +50,6 @@ func (b *build) printLog(ctx context.Context, step string) error {
 		if err != nil {
 			return err
 		}
-		b.progress.started(step)
 		b.out.log(step, string(line.Text))
 	}
 	return nil
@@ -68,7 +65,6 @@ func (b *build) printEvents(ctx context.Context) {
 					return err
 				}
 				if e.Event != nil {
-					b.progress.heard(slot, e.Event)
 					b.out.event(slot, e.Event.Reason, e.Event.Message, e.Event.Type == corev1.EventTypeWarning)
 				}
 			}
@@ -96,45 +92,17 @@ func (b *build) notice(n podwatch.Notice) {
 	}
 }
 
-// progress is what a waiting step last heard of.
-type progress struct {
-	mu     sync.Mutex
-	events map[string]*corev1.Event
-	begun  map[string]bool
-}
-
-func (p *progress) heard(step string, e *corev1.Event) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.events == nil {
-		p.events = map[string]*corev1.Event{}
-	}
-	p.events[step] = e
-}
-
-func (p *progress) started(step string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.begun == nil {
-		p.begun = map[string]bool{}
-	}
-	p.begun[step] = true
-}
-
-// waitsFor says what the step waits for; "" once it runs.
-func (p *progress) waitsFor(s Step, state eventsplit.State) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	e := p.events[s.Name]
-	switch {
-	case p.begun[s.Name] || eventsplit.Started(state):
+// waitsFor says what a step waits for; "" once it runs.
+func waitsFor(s Step, state eventsplit.State) string {
+	switch w := state.Waiting; {
+	case eventsplit.Started(state):
 		return ""
-	case e != nil && e.Reason == "Pulling":
-		return "pulling " + s.Image
-	case state.Waiting != nil:
-		return fmt.Sprintf("waiting: %s", state.Waiting.Reason)
-	default:
+	case w == nil:
 		return "starting"
+	case w.Reason == "Pulling":
+		return "pulling " + s.Image
+	default:
+		return "waiting: " + w.Reason
 	}
 }
 
@@ -151,7 +119,7 @@ func (b *build) showProgress(ctx context.Context, s Step) {
 			return
 		case <-tick.C:
 		}
-		what := b.progress.waitsFor(s, b.split.State(s.Name))
+		what := waitsFor(s, b.split.State(s.Name))
 		b.out.progress(s.Name, what, time.Since(begin))
 		if what == "" {
 			return
