@@ -28,7 +28,7 @@ func pod(name string, containers ...string) *corev1.Pod {
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default", Labels: map[string]string{"app": "ci"}}}
 	p.Spec.RestartPolicy = corev1.RestartPolicyNever
 	for _, c := range containers {
-		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: c, Image: "pause"})
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: c, Image: "pause:1"})
 	}
 	return p
 }
@@ -68,7 +68,7 @@ func TestCreateGivesWhatAServerGives(t *testing.T) {
 			t.Errorf("identity: %+v", p.ObjectMeta)
 		}
 		if p.Status.Phase != corev1.PodPending || p.Spec.RestartPolicy != corev1.RestartPolicyAlways ||
-			*p.Spec.TerminationGracePeriodSeconds != 30 || p.Spec.Containers[0].ImagePullPolicy != corev1.PullAlways {
+			*p.Spec.TerminationGracePeriodSeconds != 30 || p.Spec.Containers[0].ImagePullPolicy != corev1.PullIfNotPresent {
 			t.Errorf("defaults: %+v %+v", p.Spec, p.Status)
 		}
 	})
@@ -83,11 +83,14 @@ func TestErrorsAreTheOnesAServerGives(t *testing.T) {
 			is   func(error) bool
 			text string
 		}{
-			"get":       {func() error { _, err := ps.Get(ctx, "nope", metav1.GetOptions{}); return err }, apierrors.IsNotFound, `pods "nope" not found`},
-			"again":     {func() error { _, err := ps.Create(ctx, pod("x", "a"), metav1.CreateOptions{}); return err }, apierrors.IsAlreadyExists, `pods "x" already exists`},
-			"namespace": {func() error { _, err := k.CoreV1().Pods("y").Create(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "x"}}, metav1.CreateOptions{}); return err }, apierrors.IsNotFound, `namespaces "y" not found`},
-			"empty":     {func() error { _, err := ps.Create(ctx, pod("e"), metav1.CreateOptions{}); return err }, apierrors.IsInvalid, `Pod "e" is invalid: spec.containers: Required value`},
-			"twice":     {func() error { _, err := ps.Create(ctx, pod("e", "a", "a"), metav1.CreateOptions{}); return err }, apierrors.IsInvalid, `Duplicate value: "a"`},
+			"get":   {func() error { _, err := ps.Get(ctx, "nope", metav1.GetOptions{}); return err }, apierrors.IsNotFound, `pods "nope" not found`},
+			"again": {func() error { _, err := ps.Create(ctx, pod("x", "a"), metav1.CreateOptions{}); return err }, apierrors.IsAlreadyExists, `pods "x" already exists`},
+			"namespace": {func() error {
+				_, err := k.CoreV1().Pods("y").Create(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "x"}}, metav1.CreateOptions{})
+				return err
+			}, apierrors.IsNotFound, `namespaces "y" not found`},
+			"empty": {func() error { _, err := ps.Create(ctx, pod("e"), metav1.CreateOptions{}); return err }, apierrors.IsInvalid, `Pod "e" is invalid: spec.containers: Required value`},
+			"twice": {func() error { _, err := ps.Create(ctx, pod("e", "a", "a"), metav1.CreateOptions{}); return err }, apierrors.IsInvalid, `Duplicate value: "a"`},
 			"uid": {func() error {
 				return ps.Delete(ctx, "x", *metav1.NewPreconditionDeleteOptions("other"))
 			}, apierrors.IsConflict, `the UID in the precondition (other) does not match`},
@@ -127,7 +130,7 @@ func TestPatchOfEveryKindChangesTheImageAndTheGeneration(t *testing.T) {
 			if err != nil {
 				t.Fatal(patch.kind, err)
 			}
-			if p.Generation != int64(i+2) || p.Spec.Containers[0].Image != "pause" || p.Spec.Containers[1].Image != fmt.Sprint("i", min(i, 1)) {
+			if p.Generation != int64(i+2) || p.Spec.Containers[0].Image != "pause:1" || p.Spec.Containers[1].Image != fmt.Sprint("i", min(i, 1)) {
 				t.Errorf("%s: generation %d, %+v", patch.kind, p.Generation, p.Spec.Containers)
 			}
 		}
