@@ -1,6 +1,7 @@
 package testutil
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 )
@@ -20,14 +22,22 @@ type Options struct {
 	// Namespaces exist beside "default". A pod created in any other one is
 	// refused: namespaces "x" not found.
 	Namespaces []string
-	// Images are what the node can pull, and what containers of them do; nil
-	// means just "pause", which is [Pause]. The program of an image may be nil:
-	// then there is nothing to execute in it, and the container ends with
-	// StartError. Any other image cannot be pulled.
+
+	// Images are the images that can be pulled and what they do, by name: with a
+	// tag, or without one, which then stands for all its tags. "pause", with any
+	// tag, is always there. Any other image fails to be pulled.
 	Images map[string]Program
-	// PullTime is how long the first pull of an image takes; 0 means that the
-	// node has them all.
-	PullTime time.Duration
+
+	// Pull, if set, is asked at every pull: how long it takes, and why it fails.
+	// It may block.
+	Pull func(image string) (took time.Duration, err error)
+
+	// Node is the name of the node; "" is "localhost".
+	Node string
+
+	// Unschedulable, if set, says why no node takes a pod, "" when one does. A pod
+	// that is refused is asked about again every second.
+	Unschedulable func(*corev1.Pod) string
 }
 
 // Cluster is a simulated Kubernetes cluster: an API server and, while Run runs,
@@ -37,8 +47,8 @@ type Cluster struct {
 	options   Options
 	store     *store
 	api       *server
-	kubelet   *kubelet
 	transport *transport
+	node      *node
 
 	mu       sync.Mutex
 	rand     *rand.Rand
@@ -51,10 +61,9 @@ type Cluster struct {
 // its own; pods run once Run does.
 func New(o Options) *Cluster {
 	c := &Cluster{options: o, store: newStore(), rand: rand.New(rand.NewPCG(1, 2))}
-	c.api = &server{store: c.store, id: c.id, pages: map[string]page{}}
+	c.api = &server{store: c.store, id: c.id, logs: c.logs, pages: map[string]page{}}
+	c.node = &node{name: cmp.Or(o.Node, "localhost"), cluster: c, runtime: newContainerd(c.id), images: newImages(o)}
 	c.transport = &transport{handler: c.api, before: c.saw, calls: map[*call]bool{}}
-	c.kubelet = newKubelet(c, o)
-	c.api.logs = c.kubelet.serveLogs
 	for _, name := range append([]string{"default"}, o.Namespaces...) {
 		n := namespaces.new()
 		n.SetName(name)
@@ -77,7 +86,16 @@ func (c *Cluster) Run(ctx context.Context) error {
 		return errors.New("testutil: the cluster runs, or ran, already")
 	}
 	defer c.transport.close()
-	c.kubelet.run(ctx)
+	c.node.ctx, c.node.runtime.ctx = ctx, context.WithoutCancel(ctx)
+	defer c.node.runtime.close()
+	c.node.start(0)
+	defer c.node.kill()
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	parts.Go(func() { c.scheduler(ctx) })
+	for wait(ctx, time.Minute) == nil {
+		expireEvents(c.store)
+	}
 	return context.Cause(ctx)
 }
 

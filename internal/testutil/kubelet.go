@@ -2,77 +2,158 @@ package testutil
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/flowcontrol"
 )
 
-// nodeName is the only node.
-const nodeName = "node-1"
+// node is the cluster's only one. Its container runtime and images outlive its
+// kubelet, which can be restarted.
+type node struct {
+	name    string
+	cluster *Cluster
+	runtime *containerd
+	images  *images
 
-// How long things take. Together they make the times that a real kubelet
-// v1.36.3 was seen to take: placeholders run some 320 ms after create, a good
-// swap shows 0.6 s after the PATCH, a container's end up to a second later.
-const (
-	scheduleTime = 20 * time.Millisecond
-	sandboxTime  = 150 * time.Millisecond
-	createTime   = 50 * time.Millisecond // of one container, its start included
-	stopTime     = 60 * time.Millisecond // from SIGTERM's effect to the runtime's word
-	inspectTime  = 10 * time.Millisecond // from a start to the look at its result
-	statusTime   = 20 * time.Millisecond // of the status manager
-	pullFailTime = 300 * time.Millisecond
-	relistPeriod = time.Second // PLEG: kubernetes v1.36.3 pkg/kubelet/kubelet.go:215
-)
+	mu      sync.Mutex
+	kubelet *kubelet // nil: it is down
+	ctx     context.Context
+	stop    func() // the kubelet, and join it
+}
 
-// kubelet runs the pods of the cluster's one node, and binds those that have no
-// node. Each pod has one worker, as on a real kubelet: while it pulls, kills or
-// starts one container, nothing about the others reaches the API.
+// kubelet runs the pods of its node: a worker each.
 type kubelet struct {
-	cluster  *Cluster
+	*node
 	store    *store
-	events   *recorder
-	images   map[string]Program
-	pullTime time.Duration
-
-	group sync.WaitGroup // workers and programs
+	recorder *recorder
+	statuses *statuses
+	crashes  *flowcontrol.Backoff // client-go's, the one that the kubelet uses
+	born     time.Time
 
 	mu      sync.Mutex
 	workers map[types.UID]*worker
-	pulled  map[string]bool
-	relist  chan struct{} // closed and replaced at every relist
-	up      chan struct{} // closed while the kubelet serves
+	tasks   sync.WaitGroup
 }
 
-func newKubelet(c *Cluster, o Options) *kubelet {
+// start starts a new kubelet, which knows nothing but what it finds; after takes.
+func (n *node) start(takes time.Duration) {
+	ctx, cancel := context.WithCancel(n.ctx)
 	k := &kubelet{
-		cluster: c, store: c.store, events: newRecorder(c.store, c.id), images: o.Images, pullTime: o.PullTime,
-		workers: map[types.UID]*worker{}, pulled: map[string]bool{},
-		relist: make(chan struct{}), up: make(chan struct{}),
+		node: n, store: n.cluster.store, recorder: newRecorder(n.cluster.store, n.name, n.cluster.id),
+		statuses: newStatuses(n.cluster.store), crashes: flowcontrol.NewBackOff(10*time.Second, 300*time.Second),
+		born: time.Now(), workers: map[types.UID]*worker{},
 	}
-	close(k.up)
-	if k.images == nil {
-		k.images = map[string]Program{"pause": Pause}
+	k.tasks.Go(func() { k.statuses.run(ctx) })
+	k.tasks.Go(func() {
+		if wait(ctx, takes) == nil {
+			follow(ctx, k.store, func(v *version) { k.heard(ctx, v) })
+		}
+	})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.kubelet = k
+	n.stop = func() {
+		cancel()
+		k.tasks.Wait()
 	}
-	return k
 }
 
-// run serves the node until ctx ends, and joins the workers and the programs.
-func (k *kubelet) run(ctx context.Context) {
-	defer k.group.Wait()
-	k.group.Go(func() { k.generateRelists(ctx) })
-	vs, cursor := k.store.list(pods.name, "", func(object) bool { return true })
-	for _, v := range vs {
-		k.see(ctx, v.object.(*corev1.Pod))
+// kill ends the kubelet, as SIGKILL does: what it was about to do is not done.
+// Containers go on.
+func (n *node) kill() {
+	n.mu.Lock()
+	n.kubelet = nil
+	stop := n.stop
+	n.mu.Unlock()
+	stop()
+}
+
+func (n *node) current() *kubelet {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.kubelet
+}
+
+// died wakes the worker of a pod of which a container ended.
+func (n *node) died(uid types.UID) {
+	if k := n.current(); k != nil {
+		if w := k.worker(uid); w != nil {
+			signal(w.died)
+		}
+	}
+}
+
+func (k *kubelet) worker(uid types.UID) *worker {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.workers[uid]
+}
+
+// heard is told of every pod that is new, changed or gone.
+func (k *kubelet) heard(ctx context.Context, v *version) {
+	pod := v.object.(*corev1.Pod)
+	if pod.Spec.NodeName != k.name {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	w := k.workers[pod.UID]
+	if w != nil {
+		if pod.DeletionTimestamp != nil || !sameSpec(pod, w.heard) { // of its own status it knows
+			w.heard = pod
+			signal(w.changed)
+		}
+		return
+	}
+	if v := k.store.get(pods.key(pod.Namespace, pod.Name)); v == nil || v.GetUID() != pod.UID {
+		return
+	}
+	w = newWorker(k, pod)
+	k.workers[pod.UID] = w
+	k.tasks.Go(func() {
+		w.run(ctx)
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.workers, pod.UID)
+	})
+}
+
+// nextLook is when the kubelet looks at all containers next: PLEG's relist.
+func (k *kubelet) nextLook() time.Time {
+	since := time.Since(k.born)
+	return k.born.Add(since.Truncate(plegPeriod) + plegPeriod)
+}
+
+// ips makes up an address for a pod.
+func (n *node) ips(pod *corev1.Pod) podIPs {
+	ips := podIPs{host: "10.0.0.1", pod: "10.0.0.1"}
+	if !pod.Spec.HostNetwork {
+		h := fnv.New32()
+		_, _ = h.Write([]byte(pod.UID))
+		ips.pod = fmt.Sprintf("10.1.%d.%d", h.Sum32()>>8&255, h.Sum32()&255)
+	}
+	return ips
+}
+
+// follow calls f with every pod there is, then with every pod that changes; one
+// that is gone comes in its last state.
+func follow(ctx context.Context, s *store, f func(*version)) {
+	list, cursor := s.list(pods.name, "", func(object) bool { return true })
+	for _, v := range list {
+		f(v)
 	}
 	for {
-		changes, changed, ok := k.store.since(cursor)
-		if !ok { // the history was compacted: what there is now is enough
-			vs, cursor = k.store.list(pods.name, "", func(object) bool { return true })
-			for _, v := range vs {
-				k.see(ctx, v.object.(*corev1.Pod))
+		changes, changed, ok := s.since(cursor)
+		if !ok { // compacted meanwhile
+			list, cursor = s.list(pods.name, "", func(object) bool { return true })
+			for _, v := range list {
+				f(v)
 			}
 			continue
 		}
@@ -81,9 +162,9 @@ func (k *kubelet) run(ctx context.Context) {
 			switch {
 			case c.key.resource != pods.name:
 			case c.new != nil:
-				k.see(ctx, c.new.object.(*corev1.Pod))
-			case c.old != nil:
-				k.see(ctx, c.old.object.(*corev1.Pod)) // the worker finds it gone
+				f(c.new)
+			default:
+				f(c.last)
 			}
 		}
 		select {
@@ -94,102 +175,94 @@ func (k *kubelet) run(ctx context.Context) {
 	}
 }
 
-// see wakes the pod's worker, or starts it.
-func (k *kubelet) see(ctx context.Context, p *corev1.Pod) {
-	k.mu.Lock()
-	w := k.workers[p.UID]
-	if w == nil {
-		if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed || k.current(p) == nil {
-			k.mu.Unlock()
+// RestartKubelet kills the kubelet and starts it again after down, which it
+// blocks for. Containers go on; open log streams end, cleanly, wherever they
+// are; log requests fail until the new kubelet has got to know its pods. Run must
+// be running.
+func (c *Cluster) RestartKubelet(ctx context.Context, down time.Duration) error {
+	if c.node.current() == nil {
+		return errors.New("testutil: there is no kubelet to restart")
+	}
+	c.node.kill()
+	c.DropLogs(nil)
+	err := wait(ctx, down)
+	if c.node.ctx.Err() == nil {
+		c.node.start(startupTakes)
+	}
+	return err
+}
+
+// scheduler binds pods that name no node to the node, in an instant. One that
+// Options.Unschedulable speaks against waits, and is asked about every second.
+func (c *Cluster) scheduler(ctx context.Context) {
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	seen := map[types.UID]bool{}
+	follow(ctx, c.store, func(v *version) {
+		pod := v.object.(*corev1.Pod)
+		if pod.Spec.NodeName != "" || pod.DeletionTimestamp != nil || seen[pod.UID] || pod.Spec.SchedulerName != corev1.DefaultSchedulerName {
 			return
 		}
-		w = newWorker(k, p)
-		k.workers[p.UID] = w
-		k.group.Go(func() { w.run(ctx) })
-	}
-	k.mu.Unlock()
-	signal(w.wake)
-}
-
-// current is the pod in the API, or nil when it is gone or replaced.
-func (k *kubelet) current(p *corev1.Pod) *corev1.Pod {
-	v := k.store.get(pods.key(p.Namespace, p.Name))
-	if v == nil || v.GetUID() != p.UID {
-		return nil
-	}
-	return v.object.(*corev1.Pod)
-}
-
-// generateRelists looks at all containers once a second, from the time the last
-// look was over: this is how a container's end is noticed.
-func (k *kubelet) generateRelists(ctx context.Context) {
-	for wait(ctx, relistPeriod) == nil {
-		k.mu.Lock()
-		close(k.relist)
-		k.relist = make(chan struct{})
-		k.mu.Unlock()
-	}
-}
-
-func (k *kubelet) nextRelist() <-chan struct{} {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.relist
-}
-
-// serving is closed while the kubelet is up.
-func (k *kubelet) serving() <-chan struct{} {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.up
-}
-
-// RestartKubelet takes the kubelet away for down: containers go on, statuses
-// stand still, log streams end cleanly, which is how a client sees them broken
-// (kubernetes v1.36.3: the API server drops the error). It blocks for down.
-func (c *Cluster) RestartKubelet(ctx context.Context, down time.Duration) error {
-	k := c.kubelet
-	k.mu.Lock()
-	up := make(chan struct{})
-	k.up = up
-	k.mu.Unlock()
-	defer close(up)
-	c.DropLogs(nil)
-	return wait(ctx, down)
-}
-
-// bind is the scheduler: it puts a pod on the node.
-func (k *kubelet) bind(ctx context.Context, p *corev1.Pod) {
-	if wait(ctx, scheduleTime) != nil {
-		return
-	}
-	_, _ = k.store.write(pods.key(p.Namespace, p.Name), func(old object) (object, error) {
-		pod, ok := old.(*corev1.Pod)
-		if !ok || pod.UID != p.UID {
-			return old, errGone
-		}
-		if pod.Spec.NodeName == "" {
-			pod.Spec.NodeName = nodeName
-		}
-		setCondition(pod, corev1.PodScheduled, true)
-		return pod, nil
+		seen[pod.UID] = true
+		tasks.Go(func() { c.schedule(ctx, pod) })
 	})
 }
 
-func setCondition(p *corev1.Pod, t corev1.PodConditionType, yes bool) {
-	status := corev1.ConditionFalse
-	if yes {
-		status = corev1.ConditionTrue
-	}
-	for i := range p.Status.Conditions {
-		if c := &p.Status.Conditions[i]; c.Type == t {
-			if c.Status != status {
-				c.Status, c.LastTransitionTime = status, metav1.Time{Time: seconds(time.Now())}
+func (c *Cluster) schedule(ctx context.Context, pod *corev1.Pod) {
+	said := ""
+	for d := bindTakes; wait(ctx, d) == nil; d = time.Second {
+		v := c.store.get(pods.key(pod.Namespace, pod.Name))
+		if v == nil || v.GetUID() != pod.UID {
+			return
+		}
+		why := ""
+		if c.options.Unschedulable != nil {
+			why = c.options.Unschedulable(v.object.(*corev1.Pod).DeepCopy())
+		}
+		if why == "" {
+			if c.bind(pod) == nil {
+				scheduled(c.store, c.id(), pod, corev1.EventTypeNormal, "Scheduled",
+					fmt.Sprintf("Successfully assigned %s/%s to %s", pod.Namespace, pod.Name, c.node.name))
 			}
 			return
 		}
+		if why != said {
+			said = why
+			c.refuse(pod, why)
+		}
 	}
-	p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{
-		Type: t, Status: status, LastTransitionTime: metav1.Time{Time: seconds(time.Now())},
+}
+
+// bind gives a pod its node.
+func (c *Cluster) bind(pod *corev1.Pod) error {
+	return c.change(pod, func(p *corev1.Pod) {
+		p.Spec.NodeName = c.node.name // which does not count as a new generation
+		setCondition(&p.Status, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, ObservedGeneration: p.Generation})
 	})
+}
+
+// refuse says that there is no node for a pod.
+func (c *Cluster) refuse(pod *corev1.Pod, why string) {
+	err := c.change(pod, func(p *corev1.Pod) {
+		setCondition(&p.Status, corev1.PodCondition{
+			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable,
+			Message: why, ObservedGeneration: p.Generation,
+		})
+	})
+	if err == nil {
+		scheduled(c.store, c.id(), pod, corev1.EventTypeWarning, "FailedScheduling", why)
+	}
+}
+
+// change writes a pod as a part of the cluster does, without going through HTTP.
+func (c *Cluster) change(pod *corev1.Pod, f func(*corev1.Pod)) error {
+	_, err := c.store.write(pods.key(pod.Namespace, pod.Name), func(old object) (object, error) {
+		if old == nil || old.GetUID() != pod.UID {
+			return nil, fmt.Errorf("pod %q is gone", pod.Name)
+		}
+		p := old.(*corev1.Pod)
+		f(p)
+		return p, nil
+	})
+	return err
 }

@@ -1,237 +1,237 @@
 package testutil
 
 import (
-	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
-	"os"
+	"slices"
 	"strconv"
-	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// stampFormat is how the kubelet writes times with timestamps=true: RFC3339 with
-// nine digits always (cri-client v0.36.3 pkg/logs/logs.go:52).
-const stampFormat = "2006-01-02T15:04:05.000000000Z07:00"
-
-// serveLogs answers pods/log. A request names pod and container, never a run:
-// which one it gets is up to the status that the kubelet has published.
-func (k *kubelet) serveLogs(w http.ResponseWriter, r *http.Request) {
+// logs answers pods/log: first what the API server has to say about it
+// (kubernetes v1.36.3 pkg/registry/core/pod/strategy.go:600-650), then the
+// kubelet (pkg/kubelet/kubelet_pods.go:1528-1650).
+func (c *Cluster) logs(w http.ResponseWriter, r *http.Request) {
 	t := parse(r)
-	o, err := logOptions(r.URL.Query())
+	v := c.store.get(pods.key(t.namespace, t.name))
+	if v == nil {
+		fail(w, apierrors.NewNotFound(pods.gr(), t.name))
+		return
+	}
+	pod := v.object.(*corev1.Pod)
+	o, err := logOptions(r.URL.Query(), pod)
+	switch {
+	case err != nil:
+		fail(w, err)
+	case pod.Spec.NodeName == "":
+		w.WriteHeader(http.StatusNoContent)
+	case pod.Spec.NodeName != c.node.name:
+		fail(w, apierrors.NewNotFound(corev1.Resource("nodes"), pod.Spec.NodeName))
+	default:
+		c.kubeletLogs(w, r, pod, o)
+	}
+}
+
+func (c *Cluster) kubeletLogs(w http.ResponseWriter, r *http.Request, pod *corev1.Pod, o *corev1.PodLogOptions) {
+	k := c.node.current()
+	if k == nil {
+		url := fmt.Sprintf("https://10.0.0.1:10250/containerLogs/%s/%s/%s?%s", pod.Namespace, pod.Name, o.Container, r.URL.RawQuery)
+		fail(w, &apierrors.StatusError{ErrStatus: metav1.Status{ // without a reason: client-go does not retry it
+			Status: metav1.StatusFailure, Code: http.StatusInternalServerError,
+			Message: fmt.Sprintf("Get %q: dial tcp 10.0.0.1:10250: connect: connection refused", url),
+		}})
+		return
+	}
+	if k.worker(pod.UID) == nil { // it has just come up, or has cleaned up already
+		fail(w, apierrors.NewGenericServerResponse(http.StatusNotFound, "", corev1.Resource("pods/log"), pod.Name, "404 page not found", 0, true))
+		return
+	}
+	id, err := whichRun(pod, k.statuses.of(pod), o.Container, o.Previous)
 	if err != nil {
 		fail(w, apierrors.NewBadRequest(err.Error()))
 		return
 	}
-	id, err := k.logOf(t, &o)
-	if err != nil {
-		fail(w, err)
-		return
-	}
 	w.Header().Set("Content-Type", "text/plain")
-	w.WriteHeader(http.StatusOK)
-	if id == "" { // 204 in truth: the pod has no node yet; client-go shows both as an empty body
+	w.WriteHeader(http.StatusOK) // from here on errors can only come as text in the body
+	it := c.node.runtime.find(pod.UID, id)
+	if it == nil {
+		_, _ = fmt.Fprintf(w, "unable to retrieve container logs for %s", id)
 		return
 	}
-	c := k.container(id)
-	if c == nil {
-		// Not an error of HTTP's: the answer has begun (kubernetes v1.36.3
-		// pkg/kubelet/kubelet_pods.go:1639). No newline.
-		_, _ = io.WriteString(w, "unable to retrieve container logs for "+id)
-		return
-	}
-	c.serve(r.Context(), w, &o)
+	readLog(w, r, it, o)
 }
 
-// logOptions reads the query by hand: client-go's scheme has no conversion for
-// it, a real API server's has.
-func logOptions(q url.Values) (o corev1.PodLogOptions, err error) {
-	o.Container = q.Get("container")
-	for name, field := range map[string]*bool{"follow": &o.Follow, "previous": &o.Previous, "timestamps": &o.Timestamps} {
-		if q.Has(name) && err == nil {
-			*field, err = strconv.ParseBool(q.Get(name))
-		}
+// whichRun finds the containerID that a request for a container's log is about.
+// Requests never name a run: it is the one in the kubelet's newest status
+// (kubelet_pods.go:1528).
+func whichRun(pod *corev1.Pod, s corev1.PodStatus, name string, previous bool) (string, error) {
+	all := slices.Concat(s.ContainerStatuses, s.InitContainerStatuses, s.EphemeralContainerStatuses)
+	i := slices.IndexFunc(all, func(c corev1.ContainerStatus) bool { return c.Name == name })
+	if i < 0 {
+		return "", fmt.Errorf("container %q in pod %q is not available", name, pod.Name)
 	}
-	for name, field := range map[string]**int64{"tailLines": &o.TailLines, "limitBytes": &o.LimitBytes, "sinceSeconds": &o.SinceSeconds} {
-		if q.Has(name) && err == nil {
-			*field = new(int64)
-			**field, err = strconv.ParseInt(q.Get(name), 10, 64)
-		}
-	}
-	if q.Has("sinceTime") && err == nil {
-		o.SinceTime = &metav1.Time{}
-		o.SinceTime.Time, err = time.Parse(time.RFC3339, q.Get("sinceTime"))
-	}
-	return o, err
-}
-
-// logOf returns the ID of the run whose log is asked for.
-func (k *kubelet) logOf(t target, o *corev1.PodLogOptions) (id string, err error) {
-	v := k.store.get(pods.key(t.namespace, t.name))
-	if v == nil {
-		return "", apierrors.NewNotFound(pods.gr(), t.name)
-	}
-	p := v.object.(*corev1.Pod)
-	slot := o.Container
-	if slot == "" && len(p.Spec.Containers) == 1 {
-		slot = p.Spec.Containers[0].Name
-	}
-	if slot == "" {
-		return "", apierrors.NewBadRequest(fmt.Sprintf("a container name must be specified for pod %s", p.Name))
-	}
-	if !hasSlot(p, slot) {
-		return "", apierrors.NewBadRequest(fmt.Sprintf("container %s is not valid for pod %s", slot, p.Name))
-	}
-	if p.Spec.NodeName == "" {
-		return "", nil
-	}
-	select {
-	case <-k.serving():
-	default:
-		return "", dialError(p)
-	}
-	for _, cs := range append(p.Status.InitContainerStatuses, p.Status.ContainerStatuses...) {
-		if cs.Name == slot {
-			return runOf(p, &cs, o.Previous)
-		}
-	}
-	return "", apierrors.NewBadRequest(fmt.Sprintf("container %q in pod %q is not available", slot, p.Name))
-}
-
-// runOf: kubernetes v1.36.3 pkg/kubelet/kubelet_pods.go:1538-1584. A container
-// that waits for its next run gives the log of the last one, without an error.
-func runOf(p *corev1.Pod, cs *corev1.ContainerStatus, previous bool) (string, error) {
-	last := cs.LastTerminationState.Terminated
+	state, last := all[i].State, all[i].LastTerminationState.Terminated
 	switch {
-	case previous && last == nil:
-		return "", apierrors.NewBadRequest(fmt.Sprintf("previous terminated container %q in pod %q not found", cs.Name, p.Name))
+	case previous && (last == nil || last.ContainerID == ""):
+		return "", fmt.Errorf("previous terminated container %q in pod %q not found", name, pod.Name)
 	case previous:
 		return last.ContainerID, nil
-	case cs.State.Running != nil:
-		return cs.ContainerID, nil
-	case cs.State.Terminated != nil:
-		return cs.State.Terminated.ContainerID, nil
-	case last != nil:
+	case state.Running != nil:
+		return all[i].ContainerID, nil
+	case state.Terminated != nil && state.Terminated.ContainerID != "":
+		return state.Terminated.ContainerID, nil
+	case last != nil && last.ContainerID != "": // it waits: the run before is served, and a follow ends at once
 		return last.ContainerID, nil
+	case state.Terminated != nil || last != nil:
+		return "", fmt.Errorf("container %q in pod %q is terminated", name, pod.Name)
 	}
-	why := cs.State.Waiting.Reason
-	switch why {
-	case "ErrImagePull":
-		why = "image can't be pulled"
-	case "ImagePullBackOff":
-		why = "trying and failing to pull image"
-	}
-	return "", apierrors.NewBadRequest(fmt.Sprintf("container %q in pod %q is waiting to start: %s", cs.Name, p.Name, why))
-}
-
-func hasSlot(p *corev1.Pod, slot string) bool {
-	for _, cs := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
-		for _, c := range cs {
-			if c.Name == slot {
-				return true
-			}
+	why := "no logs yet"
+	if state.Waiting != nil {
+		switch why = state.Waiting.Reason; why {
+		case errImagePull.Error():
+			why = "image can't be pulled"
+		case errImagePullBackOff.Error():
+			why = "trying and failing to pull image"
 		}
+		return "", fmt.Errorf("container %q in pod %q is waiting to start: %s", name, pod.Name, why)
 	}
-	return false
+	return "", fmt.Errorf("container %q in pod %q is waiting to start - %s", name, pod.Name, why)
 }
 
-// dialError is what the API server answers when no kubelet listens: a 500
-// without a reason (apiserver v0.36.3 pkg/registry/generic/rest/streamer.go:89).
-func dialError(p *corev1.Pod) error {
-	err := &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
-	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusInternalServerError,
-		Message: fmt.Sprintf("Get %q: %v", "https://192.0.2.1:10250/containerLogs/"+p.Namespace+"/"+p.Name, err),
-	}}
-}
-
-func (k *kubelet) container(id string) *container {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, w := range k.workers {
-		for _, runs := range w.runs {
-			for _, c := range runs {
-				if c.id == id {
-					return c
-				}
-			}
-		}
+// readLog writes the log of one container and, when asked to follow, goes on
+// until it is dead: a follow never crosses over to the next run
+// (k8s.io/cri-client v0.36.3 pkg/logs/logs.go:290-390).
+func readLog(w io.Writer, r *http.Request, c *container, o *corev1.PodLogOptions) {
+	records, _ := c.log.from(0)
+	next := 0
+	if o.TailLines != nil { // counts records, not lines
+		next = max(0, len(records)-int(*o.TailLines))
 	}
-	return nil
-}
-
-// serve writes the run's log. A follow is bound to the run: at the end of what
-// there is it asks the runtime whether the container still runs, when something
-// is written and once a second, and so ends up to a second after the container
-// (cri-client v0.36.3 pkg/logs/logs.go:343 and 487).
-func (c *container) serve(ctx context.Context, w io.Writer, o *corev1.PodLogOptions) {
-	out := &logWriter{w: w, timestamps: o.Timestamps, limit: -1}
-	if o.LimitBytes != nil {
-		out.limit = *o.LimitBytes
-	}
-	var since time.Time
-	if o.SinceTime != nil {
-		since = seconds(o.SinceTime.Time) // a second is the resolution, rounded down
-	}
-	n := 0
-	if o.TailLines != nil {
-		all, _ := c.log.from(0)
-		n = max(0, len(all)-int(*o.TailLines))
-	}
+	out := &logWriter{w: w, o: o, start: true}
 	for {
-		ended := !c.running()
-		records, changed := c.log.from(n)
-		n += len(records)
-		for _, r := range records {
-			if !r.time.Before(since) {
-				out.record(r)
+		records, changed := c.log.from(next)
+		for _, rec := range records {
+			if next++; !out.write(rec) {
+				return
 			}
 		}
-		if out.err != nil || !o.Follow || ended {
+		if !o.Follow {
 			return
 		}
-		timer := time.NewTimer(time.Second)
+		select {
+		case <-c.killed:
+			if rest, _ := c.log.from(next); len(rest) > 0 {
+				continue
+			}
+			// The kubelet asks the runtime only now and then; of a container that
+			// was dead all along it knows at once.
+			if out.waited {
+				_ = wait(r.Context(), followEnds)
+			}
+			return
+		default:
+		}
+		out.waited = true
 		select {
 		case <-changed:
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		case <-c.killed:
+		case <-r.Context().Done():
 			return
 		}
-		timer.Stop()
 	}
 }
 
-// logWriter renders records.
+// logWriter renders records as a log request asks.
 type logWriter struct {
-	w          io.Writer
-	timestamps bool
-	limit      int64 // bytes left; below zero: no limit
-	err        error
+	w      io.Writer
+	o      *corev1.PodLogOptions
+	start  bool // of a line
+	sent   int64
+	waited bool // for more, at least once
 }
 
-func (l *logWriter) record(r record) {
-	if l.err != nil {
-		return
+// write writes one record; false: it is over. Only the first part of a line has
+// a timestamp: nine digits always, unlike RFC3339Nano.
+func (l *logWriter) write(rec logRecord) bool {
+	if l.o.SinceTime != nil && rec.time.Before(l.o.SinceTime.Time) {
+		return true
 	}
-	b := r.text
-	if l.timestamps {
-		b = append([]byte(r.time.Format(stampFormat)+" "), b...)
+	var b []byte
+	if l.o.Timestamps && l.start {
+		b = append(b, rec.time.UTC().Format("2006-01-02T15:04:05.000000000Z07:00 ")...)
 	}
-	if l.limit >= 0 && int64(len(b)) >= l.limit {
-		b, l.err = b[:l.limit], io.EOF
+	b = append(b, rec.data...)
+	if l.start = !rec.partial; l.start {
+		b = append(b, '\n')
 	}
-	if l.limit >= 0 {
-		l.limit -= int64(len(b))
+	if limit := l.o.LimitBytes; limit != nil && l.sent+int64(len(b)) >= *limit {
+		_, _ = l.w.Write(b[:*limit-l.sent])
+		return false
 	}
-	if _, err := l.w.Write(b); err != nil {
-		l.err = err
+	n, err := l.w.Write(b)
+	l.sent += int64(n)
+	return err == nil
+}
+
+// logOptions reads and checks the query.
+func logOptions(q url.Values, pod *corev1.Pod) (*corev1.PodLogOptions, error) {
+	o := &corev1.PodLogOptions{Container: q.Get("container")}
+	var errs field.ErrorList
+	for name, to := range map[string]*bool{"follow": &o.Follow, "previous": &o.Previous, "timestamps": &o.Timestamps} {
+		*to = q.Get(name) == "true" || q.Get(name) == "1"
 	}
+	for name, to := range map[string]**int64{"tailLines": &o.TailLines, "limitBytes": &o.LimitBytes, "sinceSeconds": &o.SinceSeconds} {
+		if q.Has(name) {
+			n, err := strconv.ParseInt(q.Get(name), 10, 64)
+			if least := map[string]int64{"limitBytes": 1, "sinceSeconds": 1}[name]; err != nil || n < least {
+				errs = append(errs, field.Invalid(field.NewPath(name), q.Get(name), fmt.Sprintf("must be greater than or equal to %d", least)))
+			}
+			*to = &n
+		}
+	}
+	if q.Has("sinceTime") {
+		t, err := time.Parse(time.RFC3339, q.Get("sinceTime"))
+		if err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+		// The API server hands it on as RFC3339: in whole seconds, rounded down.
+		o.SinceTime = &metav1.Time{Time: seconds(t)}
+	}
+	if q.Has("stream") && q.Get("stream") != corev1.LogStreamAll {
+		errs = append(errs, field.Forbidden(field.NewPath("stream"), "may not be specified"))
+	}
+	if o.SinceTime != nil && o.SinceSeconds != nil {
+		errs = append(errs, field.Forbidden(field.NewPath(""), "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+	}
+	if len(errs) > 0 {
+		return nil, apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("PodLogOptions").GroupKind(), pod.Name, errs)
+	}
+	if o.SinceSeconds != nil {
+		o.SinceTime = &metav1.Time{Time: time.Now().Add(-time.Duration(*o.SinceSeconds) * time.Second)}
+	}
+	return o, logContainer(o, pod)
+}
+
+// logContainer defaults and checks which container is meant.
+func logContainer(o *corev1.PodLogOptions, pod *corev1.Pod) error {
+	if o.Container == "" && len(pod.Spec.Containers) == 1 && len(pod.Spec.InitContainers) == 0 {
+		o.Container = pod.Spec.Containers[0].Name
+	}
+	if o.Container == "" {
+		return apierrors.NewBadRequest(fmt.Sprintf("a container name must be specified for pod %s, choose one of: %s", pod.Name,
+			names(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers))))
+	}
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		if c.Name == o.Container {
+			return nil
+		}
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("container %s is not valid for pod %s", o.Container, pod.Name))
 }

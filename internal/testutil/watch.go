@@ -32,16 +32,16 @@ func (s *server) watch(w http.ResponseWriter, r *http.Request, res *resource, t 
 	if err != nil {
 		return err
 	}
+	streaming := o.SendInitialEvents != nil && *o.SendInitialEvents // a WatchList: never expired
+	var initial []*version
+	if cursor == 0 || streaming { // before the answer begins: no change after it is missed
+		initial, cursor = s.store.list(res.name, t.namespace, match)
+	}
 	out := &frames{w: w, res: res}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
-	streaming := o.SendInitialEvents != nil && *o.SendInitialEvents // a WatchList: never expired
-	if cursor == 0 || streaming {
-		var vs []*version
-		vs, cursor = s.store.list(res.name, t.namespace, match)
-		for _, v := range vs {
-			out.send(watch.Added, v.json)
-		}
+	for _, v := range initial {
+		out.send(watch.Added, v.json)
 	}
 	if streaming {
 		out.bookmark(cursor, true)

@@ -4,368 +4,311 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
 
-// errGone: the pod that a write was meant for is not there any more.
-var errGone = errors.New("testutil: the pod is gone")
-
-// worker is the pod worker of one pod. Its fields are its goroutine's own, but
-// for those that logs.go reads, which the kubelet's mutex guards.
+// worker is the kubelet's for one pod: it does one thing at a time. While it
+// pulls the image of one container, nothing is done and nothing said about the
+// others (kubernetes v1.36.3 pkg/kubelet/pod_workers.go:1255).
 type worker struct {
-	k    *kubelet
-	pod  *corev1.Pod // the newest the worker has read; last known when it is gone
-	wake chan struct{}
+	k       *kubelet
+	pod     *corev1.Pod   // what it works by
+	heard   *corev1.Pod   // what the kubelet heard last; the kubelet's to use
+	changed chan struct{} // capacity 1: the pod in the API changed, or is gone
+	died    chan struct{} // capacity 1: one of its containers ended
 
-	runs     map[string][]*container // by slot, oldest first: the runtime
-	seen     map[string][]glimpse    // what the last look at the runtime showed
-	sandbox  bool
-	outdated bool // what was seen is older than what was done
-	slots    map[string]*slotWork
+	due     time.Time // of the next sync
+	fresh   time.Time // from when on the kubelet's picture of the containers is newer than the last sync
+	synced  bool      // at least once
+	sandbox bool
+	why     reasons
 }
 
-// glimpse is a container as PLEG's cache has it: maybe out of date.
-type glimpse struct {
-	*container
-	state corev1.ContainerState
-}
-
-// slotWork is what the kubelet remembers of a container beside its runs.
-type slotWork struct {
-	waiting, message string // why it does not run: the reason cache
-	backoff          time.Duration
-	retryAt          time.Time
-	failedPulls      int
-}
-
-func newWorker(k *kubelet, p *corev1.Pod) *worker {
+func newWorker(k *kubelet, pod *corev1.Pod) *worker {
 	return &worker{
-		k: k, pod: p, wake: make(chan struct{}, 1),
-		runs: map[string][]*container{}, seen: map[string][]glimpse{}, slots: map[string]*slotWork{},
+		k: k, pod: pod, heard: pod, why: reasons{}, due: time.Now().Add(watchTakes),
+		changed: make(chan struct{}, 1), died: make(chan struct{}, 1),
+		sandbox: len(k.runtime.containers(pod.UID)) > 0, // after a restart of the kubelet
 	}
 }
 
+// run syncs the pod whenever there is a reason, until the pod is gone.
 func (w *worker) run(ctx context.Context) {
-	for ctx.Err() == nil {
+	for over := false; !over; {
+		if w.await(ctx) != nil {
+			return
+		}
+		w.due = time.Time{}
+		over = w.sync(ctx)
+	}
+}
+
+// await returns when the next sync is due. A change in the API is acted on at
+// once, but never on a picture of the containers that is as old as the last sync
+// (pod_workers.go:1280); a death is seen with the next look at all containers.
+func (w *worker) await(ctx context.Context) error {
+	for {
+		var timer <-chan time.Time
+		if !w.due.IsZero() {
+			timer = time.After(time.Until(w.due))
+		}
 		select {
-		case <-w.k.serving():
 		case <-ctx.Done():
-			return
-		}
-		if p := w.k.current(w.pod); p == nil {
-			w.killAll(ctx, 0) // force-deleted: the containers outlive the object a little
-			w.forget()
-			return
-		} else {
-			w.pod = p
-		}
-		if w.sync(ctx) {
-			w.forget()
-			return
-		}
-		w.pause(ctx)
-	}
-}
-
-func (w *worker) forget() {
-	w.k.mu.Lock()
-	defer w.k.mu.Unlock()
-	delete(w.k.workers, w.pod.UID)
-}
-
-// pause waits until there is something to do: another spec, a container's end
-// that a relist shows, or a retry that is due.
-func (w *worker) pause(ctx context.Context) {
-	for ctx.Err() == nil {
-		var retry <-chan time.Time
-		if at := w.nextRetry(); !at.IsZero() && !w.outdated {
-			timer := time.NewTimer(time.Until(at))
-			defer timer.Stop()
-			retry = timer.C
-		}
-		relist := w.k.nextRelist()
-		select {
-		case <-w.eager():
-			return
-		case <-retry:
-			return
-		case <-ctx.Done():
-			return
-		case <-relist:
-			if w.look() || w.outdated {
-				w.outdated = false
-				return
-			}
+			return context.Cause(ctx)
+		case <-timer:
+			return nil
+		case <-w.changed:
+			w.dueBy(latest(time.Now().Add(watchTakes), w.fresh))
+		case <-w.died:
+			w.dueBy(w.k.nextLook())
 		}
 	}
 }
 
-// eager is what wakes the worker before the next relist; nothing does while what
-// was seen is outdated.
-func (w *worker) eager() <-chan struct{} {
-	if w.outdated {
-		return nil
+func (w *worker) dueBy(t time.Time) {
+	if w.due.IsZero() || t.Before(w.due) {
+		w.due = t
 	}
-	return w.wake
 }
 
-func (w *worker) nextRetry() (at time.Time) {
-	for _, s := range w.slots {
-		if s.retryAt.After(time.Now()) && (at.IsZero() || s.retryAt.Before(at)) {
-			at = s.retryAt
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// sync brings the pod a step nearer to what its spec says. It says how things
+// stand before it does anything (pkg/kubelet/kubelet.go:2074, 2101): while it
+// works, the API shows what was before.
+func (w *worker) sync(ctx context.Context) (over bool) {
+	gone := w.read()
+	has := w.k.runtime.containers(w.pod.UID)
+	status := w.status(has, false)
+	w.k.statuses.set(w.pod, status, false)
+	w.k.runtime.collect(w.pod.UID)
+	if gone || w.pod.DeletionTimestamp != nil || status.Phase == corev1.PodSucceeded || status.Phase == corev1.PodFailed {
+		return w.terminate(ctx, has, gone)
+	}
+	do, sandbox := computeActions(w.pod, has), w.sandbox
+	err := w.act(ctx, do, has)
+	w.fresh = w.k.nextLook()
+	switch {
+	case err != nil:
+		w.dueBy(retryTime(err))
+		if w.sandbox != sandbox || len(w.k.runtime.containers(w.pod.UID)) != len(has) {
+			w.dueBy(w.fresh) // what it did do is seen with the next look
 		}
+	case !do.none():
+		w.fresh = time.Now().Add(relistTakes)
+		w.dueBy(w.fresh)
 	}
-	return at
+	return false
 }
 
-// look is one look at the runtime; it reports whether anything is new.
-func (w *worker) look() (news bool) {
-	w.k.mu.Lock()
-	defer w.k.mu.Unlock()
-	for slot, runs := range w.runs {
-		var gs []glimpse
-		for _, c := range runs {
-			gs = append(gs, glimpse{c, c.state()})
-		}
-		if fmt.Sprint(ids(gs)) != fmt.Sprint(ids(w.seen[slot])) {
-			news = true
-		}
-		w.seen[slot] = gs
+// retryTime is when a sync that failed is tried again: when a crashed container
+// may start again, else in ten seconds, with some jitter; within a minute at
+// most (pod_workers.go:1536-1547).
+func retryTime(err error) time.Time {
+	d := retryPeriod
+	if crash := retryAt(time.Time{}); errors.As(err, &crash) {
+		d = min(time.Until(time.Time(crash)), resyncPeriod)
 	}
-	return news
+	return time.Now().Add(time.Duration(float64(d) * retryJitter))
 }
 
-func ids(gs []glimpse) (s []string) {
-	for _, g := range gs {
-		s = append(s, fmt.Sprint(g.id, g.state.Running != nil))
-	}
-	return s
-}
-
-// sync is the kubelet's SyncPod. It publishes what the last look showed, and
-// only then acts: kubernetes v1.36.3 pkg/kubelet/kubelet.go:2074 and 2231. It
-// reports whether the pod is done with.
-func (w *worker) sync(ctx context.Context) (done bool) {
-	if w.pod.Spec.NodeName == "" {
-		w.k.bind(ctx, w.pod)
-		return false // the binding wakes the worker again
-	}
-	w.publish(ctx)
-	if w.pod.DeletionTimestamp != nil {
-		w.terminate(ctx)
-		return true
-	}
-	if w.ended() {
+// read gets the newest pod; gone: it was removed from the API. The first sync
+// takes the pod as the kubelet first heard of it: an image patched right after
+// the pod was created with a nodeName comes after the placeholder (seen at 0, 60
+// and 150 ms).
+func (w *worker) read() (gone bool) {
+	if !w.synced {
+		w.synced = true
 		return false
 	}
-	if !w.sandbox {
-		if wait(ctx, sandboxTime) != nil {
-			return false
+	v := w.k.store.get(pods.key(w.pod.Namespace, w.pod.Name))
+	if v == nil || v.GetUID() != w.pod.UID {
+		return true
+	}
+	w.pod = v.object.(*corev1.Pod)
+	return false
+}
+
+func (w *worker) status(has podStatus, terminal bool) corev1.PodStatus {
+	old := w.k.statuses.of(w.pod)
+	if old.StartTime == nil {
+		t := now()
+		old.StartTime = &t
+	}
+	return generateStatus(w.pod, old, has, w.why, terminal, w.k.ips(w.pod))
+}
+
+// act does what was decided: kill what changed, one after the other, and only
+// then pull and start, one after the other (kuberuntime_manager.go:1463-1791).
+func (w *worker) act(ctx context.Context, do actions, has podStatus) error {
+	if do.killAll {
+		return w.killAll(ctx, has)
+	}
+	for _, u := range do.kill { // a real kubelet's order is that of a Go map
+		w.say(u.container.status.name, corev1.EventTypeNormal, "Killing", u.message)
+		if err := w.stop(ctx, u.container); err != nil {
+			return err
+		}
+	}
+	if !w.sandbox && len(do.init)+len(do.start) > 0 {
+		if err := wait(ctx, sandboxTakes); err != nil {
+			return err
 		}
 		w.sandbox = true
 	}
-	acted, ok := w.act(ctx)
-	switch {
-	case acted && ok:
-		// New in v1.36: after a sync that did something, and went well, the pod
-		// is looked at at once (pkg/kubelet/kubelet.go:2270), so that a start
-		// shows soon.
-		_ = wait(ctx, inspectTime)
-		if w.look() {
-			signal(w.wake)
-		}
-	case !ok:
-		// What was done before it went wrong shows at the next relist, and no
-		// sync goes by an older look (pkg/kubelet/pod_workers.go:1280).
-		w.outdated = true
-	}
-	return false
-}
-
-// act kills the containers whose image changed, then starts what should run, one
-// after the other.
-func (w *worker) act(ctx context.Context) (acted, ok bool) {
-	changed := map[string]bool{}
-	for i := range w.pod.Spec.Containers {
-		c := &w.pod.Spec.Containers[i]
-		g := w.latest(c.Name)
-		if g == nil || g.state.Running == nil || g.image == c.Image {
-			continue
-		}
-		// Whatever the restart policy says: the image is part of the hash by
-		// which a running container, and only a running one, is compared with its
-		// spec (pkg/kubelet/kuberuntime/kuberuntime_manager.go:1308 and 1338).
-		w.event(c, corev1.EventTypeNormal, "Killing", fmt.Sprintf("Container %s definition changed, will be restarted", c.Name))
-		g.kill(ctx, w.grace())
-		if wait(ctx, stopTime) != nil {
-			return true, false
-		}
-		changed[c.Name], acted = true, true
-	}
-	ok = true
-	started, ready := w.actInit(ctx, &ok)
-	acted = acted || started
-	for i := range w.pod.Spec.Containers {
-		c := &w.pod.Spec.Containers[i]
-		if ready && (changed[c.Name] || w.due(c, w.pod.Spec.RestartPolicy)) {
-			started := w.start(ctx, c)
-			acted, ok = acted || started, ok && started
+	var failed error
+	for _, c := range do.init {
+		if err := w.start(ctx, c, has); err != nil {
+			if failed = errors.Join(failed, err); !isSidecar(c) {
+				return failed // the others wait for it
+			}
 		}
 	}
-	return acted, ok
+	for _, c := range do.start {
+		failed = errors.Join(failed, w.start(ctx, c, has))
+	}
+	return failed
 }
 
-// actInit starts the init container that is due, if any; ready says that the
-// regular ones may start.
-func (w *worker) actInit(ctx context.Context, ok *bool) (started, ready bool) {
-	for i := range w.pod.Spec.InitContainers {
-		c := &w.pod.Spec.InitContainers[i]
-		policy, sidecar := initPolicy(c, w.pod.Spec.RestartPolicy)
-		g := w.latest(c.Name)
-		switch {
-		case w.due(c, policy):
-			started = w.start(ctx, c)
-			*ok = *ok && started
-			return started, false
-		case g != nil && (sidecar || g.state.Terminated != nil && g.state.Terminated.ExitCode == 0):
-		default:
-			return false, false
+// stop stops a container with the pod's grace period, which is two seconds at
+// least (kuberuntime_container.go:84).
+func (w *worker) stop(ctx context.Context, c *container) error {
+	grace := int64(corev1.DefaultTerminationGracePeriodSeconds)
+	if s := w.pod.DeletionGracePeriodSeconds; s != nil {
+		grace = *s
+	} else if s := w.pod.Spec.TerminationGracePeriodSeconds; s != nil {
+		grace = *s
+	}
+	return w.k.runtime.stop(ctx, c, time.Duration(max(grace, 2))*time.Second)
+}
+
+// killAll stops all containers at a time, but sidecars after the others.
+func (w *worker) killAll(ctx context.Context, has podStatus) error {
+	var groups [2][]*container
+	for _, c := range has {
+		if c.state == running {
+			group := 0
+			if isInit(w.pod, c.name) {
+				group = 1
+			}
+			groups[group] = append(groups[group], c.container)
 		}
 	}
-	return false, true
+	for _, group := range groups {
+		var all sync.WaitGroup
+		for _, c := range group {
+			w.say(c.status.name, corev1.EventTypeNormal, "Killing", "Stopping container "+c.status.name)
+			all.Go(func() { _ = w.stop(ctx, c) })
+		}
+		all.Wait()
+	}
+	return context.Cause(ctx)
 }
 
-// initPolicy is what restarts an init container: sidecars always, the others
-// until they succeed, unless the pod's policy is Never.
-func initPolicy(c *corev1.Container, pod corev1.RestartPolicy) (p corev1.RestartPolicy, sidecar bool) {
-	if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-		return corev1.RestartPolicyAlways, true
-	}
-	if pod == corev1.RestartPolicyAlways {
-		return corev1.RestartPolicyOnFailure, false
-	}
-	return pod, false
-}
-
-// due tells whether a container that does not run should be started now. After a
-// failed swap under Never it is not due, ever: the placeholder was killed, its
-// run is an exited one, and never means never, whatever the image
-// (pkg/kubelet/container/helpers.go:107).
-func (w *worker) due(c *corev1.Container, policy corev1.RestartPolicy) bool {
-	if w.slot(c.Name).retryAt.After(time.Now()) {
-		return false
-	}
-	g := w.latest(c.Name)
-	switch {
-	case g == nil:
-		return true
-	case g.state.Running != nil || !restarts(policy, g.state.Terminated.ExitCode):
-		return false
-	}
-	return !w.crashBackOff(c, g)
-}
-
-func restarts(policy corev1.RestartPolicy, code int32) bool {
-	return policy == corev1.RestartPolicyAlways || policy == corev1.RestartPolicyOnFailure && code != 0
-}
-
-// crashBackOff lets the first restart pass at once; each further one waits, twice
-// as long as the one before (10 s to 5 min), after the end of the last run.
-func (w *worker) crashBackOff(c *corev1.Container, g *glimpse) (waits bool) {
-	s := w.slot(c.Name)
-	if until := g.finished.Add(s.backoff); until.After(time.Now()) {
-		s.waiting, s.retryAt = "CrashLoopBackOff", until
-		s.message = fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)", s.backoff, c.Name, w.pod.Name, w.pod.Namespace, w.pod.UID)
-		w.event(c, corev1.EventTypeWarning, "BackOff", fmt.Sprintf("Back-off restarting failed container %s in pod %s_%s(%s)", c.Name, w.pod.Name, w.pod.Namespace, w.pod.UID))
-		signal(w.wake) // to publish it
+// terminate stops what runs and says how it ended. A pod that is to be deleted
+// is then removed from the API; one that has just ended stays there.
+func (w *worker) terminate(ctx context.Context, has podStatus, gone bool) (over bool) {
+	if w.killAll(ctx, has) != nil {
 		return true
 	}
-	s.backoff = min(max(2*s.backoff, 10*time.Second), 5*time.Minute)
-	return false
-}
-
-// start pulls the image, if need be, and starts the container.
-func (w *worker) start(ctx context.Context, c *corev1.Container) bool {
-	if !w.pull(ctx, c) {
-		return false
+	w.k.statuses.set(w.pod, w.status(w.k.runtime.containers(w.pod.UID), true), false)
+	if wait(ctx, time.Until(w.k.nextLook())) != nil { // to be sure that nothing runs
+		return true
 	}
-	s := w.slot(c.Name)
-	s.waiting, s.message, s.retryAt = "", "", time.Time{}
-	w.event(c, corev1.EventTypeNormal, "Created", "Container created")
-	if wait(ctx, createTime) != nil {
-		return false
+	w.k.statuses.set(w.pod, w.k.statuses.of(w.pod), true)
+	for !gone { // its logs can be read until it is deleted
+		select {
+		case <-ctx.Done():
+			return true
+		case <-w.changed:
+		}
+		if gone = w.read(); !gone && w.pod.DeletionTimestamp != nil {
+			w.k.statuses.set(w.pod, w.k.statuses.of(w.pod), true)
+		}
 	}
-	runs := w.runs[c.Name]
-	r := &container{
-		id: "containerd://" + w.k.cluster.id(), slot: c.Name, image: c.Image, restarts: int32(0),
-		log: newLogFile(), dead: make(chan struct{}),
-	}
-	if n := len(runs); n > 0 {
-		r.restarts = runs[n-1].restarts + 1
-	}
-	w.k.launch(ctx, r, w.k.images[c.Image], c.Args)
-	w.k.mu.Lock()
-	if n := len(runs); n > 1 { // only the newest dead run is kept, its log too
-		runs = runs[n-1:]
-	}
-	w.runs[c.Name] = append(runs[:len(runs):len(runs)], r)
-	w.k.mu.Unlock()
-	if !r.started.IsZero() {
-		w.event(c, corev1.EventTypeNormal, "Started", "Container started")
-	} else {
-		w.event(c, corev1.EventTypeWarning, "Failed", "Error: "+r.message)
-	}
+	w.k.statuses.forget(w.pod.UID)
+	w.k.runtime.remove(w.pod.UID)
 	return true
 }
 
-// pull makes sure that the image is on the node. When it cannot be had, a
-// container that never ran, or would be restarted, is tried again; how long that
-// takes is the kubelet's image back-off (10 s to 5 min).
-func (w *worker) pull(ctx context.Context, c *corev1.Container) bool {
-	_, exists := w.k.images[c.Image]
-	s := w.slot(c.Name)
-	switch {
-	case !exists && s.waiting == "ErrImagePull":
-		s.waiting, s.message = "ImagePullBackOff", fmt.Sprintf("Back-off pulling image %q", c.Image)
-		w.event(c, corev1.EventTypeNormal, "BackOff", s.message)
-		w.event(c, corev1.EventTypeWarning, "Failed", "Error: ImagePullBackOff")
-		s.retryAt = time.Now().Add(min(10*time.Second<<min(s.failedPulls-1, 10), 5*time.Minute))
-		return false
-	case !exists:
-		w.event(c, corev1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", c.Image))
-		if wait(ctx, pullFailTime) != nil {
-			return false
-		}
-		why := fmt.Sprintf("failed to pull and unpack image %[1]q: failed to resolve reference %[1]q: %[1]s: not found", c.Image)
-		w.event(c, corev1.EventTypeWarning, "Failed", fmt.Sprintf("Failed to pull image %q: %s", c.Image, why))
-		w.event(c, corev1.EventTypeWarning, "Failed", "Error: ErrImagePull")
-		s.waiting, s.message = "ErrImagePull", why
-		s.failedPulls++
-		s.retryAt = time.Now().Add(relistPeriod)
-		return false
-	case w.k.pullTime > 0 && !w.k.has(c.Image):
-		w.event(c, corev1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", c.Image))
-		if wait(ctx, w.k.pullTime) != nil {
-			return false
-		}
-		w.k.took(c.Image)
-		w.event(c, corev1.EventTypeNormal, "Pulled", fmt.Sprintf("Successfully pulled image %q in %s (%[2]s including waiting). Image size: 4096 bytes.", c.Image, w.k.pullTime))
-	default:
-		w.event(c, corev1.EventTypeNormal, "Pulled", fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", c.Image))
+// start pulls, creates and starts one container
+// (pkg/kubelet/kuberuntime/kuberuntime_container.go:200-298).
+func (w *worker) start(ctx context.Context, c *corev1.Container, has podStatus) error {
+	message, err := w.backOff(c, has)
+	if err == nil {
+		message, err = w.startNow(ctx, c, has)
 	}
-	return true
+	delete(w.why, c.Name)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	w.why[c.Name] = struct{ reason, message string }{err.Error(), message}
+	return err
 }
 
-func (k *kubelet) has(image string) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.pulled[image]
+func (w *worker) startNow(ctx context.Context, c *corev1.Container, has podStatus) (string, error) {
+	say := func(kind, reason, message string) { w.say(c.Name, kind, reason, message) }
+	image, message, err := w.k.images.ensure(ctx, w.pod.UID, c, say)
+	if err != nil {
+		if ctx.Err() == nil {
+			say(corev1.EventTypeWarning, "Failed", "Error: "+err.Error())
+		}
+		return message, err
+	}
+	attempt, uid := int32(0), w.pod.UID
+	if latest := has.latest(c.Name); latest != nil {
+		attempt = latest.attempt + 1
+	}
+	if err := wait(ctx, createTakes); err != nil {
+		return "", err
+	}
+	it := w.k.runtime.create(w.pod.UID, c, image, attempt, func() { w.k.died(uid) })
+	say(corev1.EventTypeNormal, "Created", "Container created")
+	if err := wait(ctx, startTakes); err != nil {
+		return "", err
+	}
+	command := append(append([]string(nil), c.Command...), c.Args...)
+	if err := w.k.runtime.start(it, image.program, command); err != nil {
+		say(corev1.EventTypeWarning, "Failed", "Error: "+err.Error())
+		return err.Error(), errRunContainer
+	}
+	say(corev1.EventTypeNormal, "Started", "Container started")
+	return "", nil
 }
 
-func (k *kubelet) took(image string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.pulled[image] = true
+// backOff holds back the restart of a container that ended: the first one comes
+// at once, then 10 s after its end, 20 s, up to five minutes; a new image starts
+// anew (kuberuntime_manager.go:1900-1938, helpers.go:193).
+func (w *worker) backOff(c *corev1.Container, has podStatus) (string, error) {
+	ended := has.latest(c.Name)
+	if ended == nil || ended.state != exited {
+		return "", nil
+	}
+	id := fmt.Sprintf("%s_%s(%s)", w.pod.Name, w.pod.Namespace, w.pod.UID)
+	key := id + c.Name + c.Image
+	if w.k.crashes.IsInBackOffSince(key, ended.finished) {
+		pause := w.k.crashes.Get(key)
+		w.say(c.Name, corev1.EventTypeWarning, "BackOff", fmt.Sprintf("Back-off restarting failed container %s in pod %s", c.Name, id))
+		return fmt.Sprintf("back-off %s restarting failed container=%s pod=%s", pause, c.Name, id), retryAt(ended.finished.Add(pause))
+	}
+	w.k.crashes.Next(key, ended.finished)
+	return "", nil
+}
+
+// retryAt is the CrashLoopBackOff that ends then.
+type retryAt time.Time
+
+func (retryAt) Error() string { return errCrashLoopBackOff.Error() }
+
+// say records an Event about a container.
+func (w *worker) say(name, kind, reason, message string) {
+	w.k.recorder.event(w.pod, fieldPath(w.pod, name), kind, reason, message)
 }

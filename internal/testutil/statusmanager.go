@@ -1,0 +1,118 @@
+package testutil
+
+import (
+	"context"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// statuses is the kubelet's status manager: it has the newest status of each pod
+// at once (pods/log goes by it, so it can know of a run before the API does) and
+// writes them to the API server one after the other. What changes twice before
+// its turn is written once (kubernetes v1.36.3
+// pkg/kubelet/status/status_manager.go:282, 976, 1142).
+type statuses struct {
+	store *store
+	wake  chan struct{}
+
+	mu    sync.Mutex
+	known map[types.UID]knownStatus
+	queue []types.UID // to be written
+}
+
+type knownStatus struct {
+	key        key
+	status     corev1.PodStatus
+	terminated bool // nothing runs any more: delete the pod if that is wanted
+}
+
+func newStatuses(s *store) *statuses {
+	return &statuses{store: s, wake: make(chan struct{}, 1), known: map[types.UID]knownStatus{}}
+}
+
+func (m *statuses) set(pod *corev1.Pod, status corev1.PodStatus, terminated bool) {
+	m.mu.Lock()
+	m.known[pod.UID] = knownStatus{pods.key(pod.Namespace, pod.Name), status, terminated}
+	m.queue = append(m.queue, pod.UID)
+	m.mu.Unlock()
+	signal(m.wake)
+}
+
+// of is the newest status of a pod: the one that was set last or, if none was
+// since the kubelet started, the API's.
+func (m *statuses) of(pod *corev1.Pod) corev1.PodStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s, ok := m.known[pod.UID]; ok {
+		return s.status
+	}
+	return pod.Status
+}
+
+func (m *statuses) forget(uid types.UID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.known, uid)
+}
+
+func (m *statuses) run(ctx context.Context) {
+	for {
+		select {
+		case <-m.wake:
+		case <-ctx.Done():
+			return
+		}
+		for uid, ok := m.next(); ok; uid, ok = m.next() {
+			if wait(ctx, statusTakes) != nil {
+				return
+			}
+			m.write(uid)
+		}
+	}
+}
+
+// next takes the oldest pod off the queue, with everything else of it.
+func (m *statuses) next() (uid types.UID, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.queue) == 0 {
+		return "", false
+	}
+	uid = m.queue[0]
+	rest := m.queue[:0]
+	for _, other := range m.queue {
+		if other != uid {
+			rest = append(rest, other)
+		}
+	}
+	m.queue = rest
+	return uid, true
+}
+
+func (m *statuses) write(uid types.UID) {
+	m.mu.Lock()
+	s, ok := m.known[uid]
+	m.mu.Unlock()
+	if !ok {
+		return
+	}
+	v, err := m.store.write(s.key, func(old object) (object, error) {
+		if old == nil || old.GetUID() != uid {
+			return nil, apierrors.NewNotFound(pods.gr(), s.key.name)
+		}
+		pod := old.(*corev1.Pod)
+		pod.Status = *s.status.DeepCopy()
+		return pod, nil
+	})
+	if err == nil && s.terminated && v.GetDeletionTimestamp() != nil {
+		now := metav1.NewDeleteOptions(0)
+		now.Preconditions = &metav1.Preconditions{UID: &uid}
+		_, _ = m.store.delete(pods, s.key.namespace, s.key.name, *now)
+	}
+}
+
+func now() metav1.Time { return metav1.Time{Time: seconds(metav1.Now().Time)} }
