@@ -37,15 +37,15 @@ import (
 //
 // Fields with blanks are quoted.
 type script struct {
-	t     *testing.T
-	s     *Splitter
-	pod   *corev1.Pod
-	rv    int
-	said  map[string]uint64
-	out   chan string
-	ctx   context.Context
-	stop  context.CancelFunc
-	uid   int
+	t    *testing.T
+	s    *Splitter
+	pod  *corev1.Pod
+	rv   int
+	said map[string]uint64
+	out  chan string
+	ctx  context.Context
+	stop context.CancelFunc
+	uid  int
 }
 
 const testNS, testPod = "ci", "build"
