@@ -22,7 +22,7 @@ func TestAnswersOfAnAPIServerHaveTheirClass(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range strings.Split(strings.TrimSpace(string(raw)), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(string(raw)), "\n") {
 		var c struct {
 			Name, Error string
 			Class       Class

@@ -34,8 +34,8 @@ const (
 	rankWords // the registry's or the runtime's own words
 )
 
-func (e *explanation) current(now time.Time) bool {
-	return e.failure != nil && now.Sub(e.at) < causeLapse
+func (x *explanation) current(now time.Time) bool {
+	return x.failure != nil && now.Sub(x.at) < causeLapse
 }
 
 // eventLog remembers which Events were seen, by UID and count.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -78,12 +79,9 @@ func (r *reference) take(version int, st corev1.ContainerStatus) {
 }
 
 func (r *reference) see(id string) {
-	for _, known := range r.ids {
-		if known == id {
-			return
-		}
+	if !slices.Contains(r.ids, id) {
+		r.ids = append(r.ids, id)
 	}
-	r.ids = append(r.ids, id)
 }
 
 // A kubelet's containers start and end; versions of the pod are lost, repeated and

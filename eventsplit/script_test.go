@@ -37,17 +37,15 @@ import (
 //
 // Fields with blanks are quoted.
 type script struct {
-	t     *testing.T
-	s     *Splitter
-	pod   *corev1.Pod
-	rv    int
-	specs []string
-	said  map[string]uint64
-	out   chan string
-	ctx   context.Context
-	stop  context.CancelFunc
-	uid   int
-	gen   int64
+	t    *testing.T
+	s    *Splitter
+	pod  *corev1.Pod
+	rv   int
+	said map[string]uint64
+	out  chan string
+	ctx  context.Context
+	stop context.CancelFunc
+	uid  int
 }
 
 const testNS, testPod = "ci", "build"
@@ -59,7 +57,7 @@ func play(t *testing.T, text string) string {
 	synctest.Test(t, func(t *testing.T) {
 		sc := &script{t: t, said: map[string]uint64{}, out: make(chan string, 1000)}
 		sc.ctx, sc.stop = context.WithCancel(t.Context())
-		for _, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
+		for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
 			if strings.HasPrefix(line, "    ") {
 				continue
 			}

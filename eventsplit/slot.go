@@ -1,6 +1,7 @@
 package eventsplit
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -97,8 +98,8 @@ func (s *slot) replaced() *run {
 }
 
 func (s *slot) find(id string) int {
-	for i := len(s.runs) - 1; i >= 0; i-- {
-		if s.runs[i].id == id {
+	for i, r := range slices.Backward(s.runs) {
+		if r.id == id {
 			return i
 		}
 	}

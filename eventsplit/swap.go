@@ -3,6 +3,7 @@ package eventsplit
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -34,16 +35,13 @@ type swapRecord struct {
 // that patch returns is kept and must not be changed; nil is allowed, and then the
 // watch must tell.
 func (s *Splitter) Swap(ctx context.Context, patch func(context.Context) (*corev1.Pod, error), slots ...string) (err error) {
-	names := slots
 	if len(slots) == 0 {
 		return &Failure{Class: ClassInvalid, Message: "a swap needs at least one container"}
 	}
 	swapped := make([]*slot, 0, len(slots))
 	for i, name := range slots {
-		for _, other := range slots[:i] {
-			if name == other {
-				return &Failure{Class: ClassInvalid, Slot: name, Message: "it is named twice in one swap"}
-			}
+		if slices.Contains(slots[:i], name) {
+			return &Failure{Class: ClassInvalid, Slot: name, Message: "it is named twice in one swap"}
 		}
 		swapped = append(swapped, s.slot(name))
 	}
@@ -61,8 +59,8 @@ func (s *Splitter) Swap(ctx context.Context, patch func(context.Context) (*corev
 	pod, err = patch(ctx)
 	if answer = answerOf(err); err != nil {
 		f := ClassifyAPIError(err)
-		if len(names) == 1 && f.Slot == "" {
-			f.Slot = names[0]
+		if len(slots) == 1 && f.Slot == "" {
+			f.Slot = slots[0]
 		}
 		pod, err = nil, f
 	}

@@ -143,12 +143,12 @@ func TestAPanickingPatchFreesTheSlot(t *testing.T) {
 
 // The Splitter may hear of a run before or after those who ask it.
 func TestIsPlaceholderDoesNotDependOnTheOrderOfHandlers(t *testing.T) {
-	patched := func(version string) *corev1.Pod {
-		p := onePod(version, "a")
-		p.Spec.Containers[0].Image = "step"
-		return p
-	}
 	for _, policy := range []corev1.RestartPolicy{corev1.RestartPolicyNever, corev1.RestartPolicyAlways} {
+		patched := func(version string) *corev1.Pod {
+			p := onePod(version, "a")
+			p.Spec.Containers[0].Image, p.Spec.RestartPolicy = "step", policy
+			return p
+		}
 		for _, askFirst := range []bool{false, true} {
 			s := New(testNS, testPod, Options{Placeholder: func(string) bool { return true }})
 			see := func(p *corev1.Pod, id string, want bool) {
