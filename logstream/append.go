@@ -21,7 +21,7 @@ func (s *splicer) append(p []byte) []byte {
 			s.stepped = s.stepped || ns < s.newest-int64(time.Second)
 			if done > 0 { // so that all that was sent before can be searched
 				s.store(p[:done], done)
-				p, next, done = p[done:], next-done, 0
+				p, next = p[done:], next-done
 			}
 			if s.startReplay(p[:next], ns) {
 				return p[next:]

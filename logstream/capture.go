@@ -271,7 +271,7 @@ func (c *Capture) changedLocked() {
 // After Drain the pod can be deleted.
 func (c *Capture) Drain(ctx context.Context, newest *corev1.Pod) ([]Certificate, error) {
 	if newest != nil {
-		c.Handle(watch.Event{Type: watch.Modified, Object: newest})
+		c.Handle(watch.Event{Type: watch.Modified, Object: newest}) //nolint:contextcheck // captures outlive a Drain
 	}
 	for {
 		c.mu.Lock()

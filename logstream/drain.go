@@ -17,73 +17,95 @@ const (
 // equals the capture: that one is the proof. The capture counts as the first of
 // the two reads that have to agree, so a run that nothing disturbed needs one.
 // It returns false when the run turns out to be alive.
-func (r *run) drain(ctx context.Context) bool {
-	started := time.Now()
-	var failing time.Time // since when every answer was an error
-	for grown, short, empty, failures := 0, 0, 0, 0; ; {
+func (r *run) drain(ctx context.Context) (final bool) {
+	d := drain{run: r, started: time.Now()}
+	for {
 		r.pause(ctx, time.Until(r.readAt.Add(settle)))
 		l := r.lifeNow()
 		switch {
 		case ctx.Err() != nil:
 			r.cutOff()
-			return true
 		case l == lifeAlive:
 			return false
 		case l == lifeGone:
 			r.incomplete("the pod was deleted before the log was verified")
-			return true
 		case l == lifeUnreadable:
 			r.incomplete("the container was removed from its node before the log was verified")
-			return true
 		case l == lifeClosed:
 			r.finish(Unverified, "the tracking of the pod ended while the container ran")
-			return true
-		}
-		first := !r.read
-		res := r.fetch(ctx, query{previous: l == lifePrevious})
-		if res.answer == answerEOF {
-			failing, failures = time.Time{}, 0
-			switch {
-			case res.equal && !first:
-				r.prove(l)
-				return true
-			case res.grew || first:
-				grown++
-			default:
-				if short++; res.empty {
-					empty++
-				}
-				r.pause(ctx, min(time.Duration(short)*250*time.Millisecond, 2*time.Second))
-			}
-			if empty >= shortTries {
-				r.sp.rotated = true
-				r.uncertain("the node's file is empty: it was rotated before the container ended")
-				r.prove(l)
-				return true
-			}
-			if short >= shortTries || grown >= finalTries || time.Since(started) > finalTime {
-				r.incomplete("no read of the log on the node agrees with what was captured")
-				return true
-			}
+		case !d.step(ctx, l):
 			continue
 		}
-		if res.answer == answerForeign {
-			r.foreign++
-		}
-		if failing.IsZero() {
-			failing = time.Now()
-		}
-		if time.Since(failing) >= res.patience() {
-			r.incomplete(answerText[res.answer] + ", before the log was verified")
-			return true
-		}
-		failures++
-		d := res.backoff(failures)
-		if res.answer == answerForeign && r.log.began() {
-			d = statusWait
-		}
-		r.pause(ctx, d+rand.N(d/4+1))
+		return true
 	}
+}
+
+// drain counts what the final reads of a run came to.
+type drain struct {
+	*run
+	started  time.Time
+	failing  time.Time // since when every answer was an error
+	failures int
+	grown    int // reads that brought something new
+	short    int // reads that ended before the capture does
+	empty    int // of these, the empty ones
+}
+
+// step makes one final read. It returns true when the run is final.
+func (d *drain) step(ctx context.Context, l life) bool {
+	first := !d.read
+	res := d.fetch(ctx, query{previous: l == lifePrevious})
+	if res.answer != answerEOF {
+		return d.failed(ctx, res.answer)
+	}
+	d.failing, d.failures = time.Time{}, 0
+	if res.joined {
+		d.foreign = 0
+	}
+	switch {
+	case res.equal && !first:
+		d.prove(l)
+		return true
+	case res.grew || first:
+		d.grown++
+	default:
+		if d.short++; res.empty {
+			d.empty++
+		}
+		d.pause(ctx, min(time.Duration(d.short)*250*time.Millisecond, 2*time.Second))
+	}
+	switch {
+	case d.empty >= shortTries:
+		d.sp.rotated = true
+		d.uncertain("the node's file is empty: it was rotated before the container ended")
+		d.prove(l)
+	case d.short >= shortTries || d.grown >= finalTries || time.Since(d.started) > finalTime:
+		d.incomplete("no read of the log on the node agrees with what was captured")
+	default:
+		return false
+	}
+	return true
+}
+
+// failed waits after an answer that was no log, or gives up.
+func (d *drain) failed(ctx context.Context, a answer) bool {
+	if a == answerForeign {
+		d.foreign++
+	}
+	if d.failing.IsZero() {
+		d.failing = time.Now()
+	}
+	if time.Since(d.failing) >= a.patience() {
+		d.incomplete(answerText[a] + ", before the log was verified")
+		return true
+	}
+	d.failures++
+	wait := a.backoff(d.failures)
+	if a == answerForeign && d.log.began() {
+		wait = statusWait
+	}
+	d.pause(ctx, wait+rand.N(wait/4+1))
+	return false
 }
 
 // pause waits, or until the run's life changes.

@@ -35,7 +35,6 @@ type fault struct {
 	words string
 	with  error // ... in this; nil: a clean end
 	hang  bool  // instead of ending, deliver nothing more
-	body  string
 }
 
 // box is a container on the node.

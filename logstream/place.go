@@ -5,6 +5,8 @@ import (
 	"time"
 )
 
+const whyRotated = "the node rotated the log here, and lines written at that moment may be missing"
+
 // place decides where the response's first line, in hold, belongs.
 func (s *splicer) place() (answer, bool) {
 	line := s.hold
@@ -39,6 +41,11 @@ func (s *splicer) place() (answer, bool) {
 // placeRotated places the head of a file that was not the current one before.
 func (s *splicer) placeRotated(line []byte, ns int64, n int) (answer, bool) {
 	whole := line[len(line)-1] == '\n' || len(line) >= lineLen
+	if n == 0 && !s.plain {
+		// Cut in its timestamp, or nobody knows what.
+		s.hold = s.hold[:0]
+		return answerForeign, !whole
+	}
 	if n > 0 {
 		off := int64(-1)
 		if ns <= s.newest || s.stepped {
@@ -75,7 +82,7 @@ func (s *splicer) placeRotated(line []byte, ns int64, n int) (answer, bool) {
 // placeAt continues at the captured line at off, with which a file begins.
 func (s *splicer) placeAt(off int64, line []byte, ns int64) {
 	if off != s.fileStart {
-		why, certain := "the node rotated the log here, and lines written at that moment may be missing", false
+		why, certain := whyRotated, false
 		if len(s.skipped) > 0 && !s.skippedEndsAt(off) {
 			why, certain = "lines are in the node's file that were not captured", true
 		}
@@ -84,6 +91,7 @@ func (s *splicer) placeAt(off int64, line []byte, ns int64) {
 	}
 	s.startFile(off, line, ns)
 	s.startCompare(off)
+	s.placed = true
 }
 
 // placeNew takes a response that shares nothing with the capture for what follows it.
@@ -176,7 +184,7 @@ func (s *splicer) gap(why string, from, to, at int64, certain bool) {
 // retarget tries the next place where the head of a rotated file occurs: lines
 // that are equal, timestamps included, may follow one another.
 func (s *splicer) retarget() bool {
-	if s.from != s.fileStart || s.from == 0 || bytes.IndexByte(s.head, '\n') < 0 {
+	if s.from != s.fileStart || bytes.IndexByte(s.head, '\n') < 0 {
 		return false
 	}
 	matched := s.line - s.from
@@ -192,7 +200,11 @@ func (s *splicer) retarget() bool {
 		}
 		got := s.l.peek(make([]byte, len(want)), off, committed)
 		if bytes.HasPrefix(want, got) {
-			s.fileStart = off
+			if !s.placed { // it was taken for the file before, whose head is equal
+				s.gap(whyRotated, s.headNS, s.headNS, off, false)
+				s.rotated, s.placed = true, true
+			}
+			s.startFile(off, append([]byte(nil), s.head...), s.headNS)
 			s.startCompare(off + int64(len(got)))
 			s.from, s.line = off, min(off+matched, s.off)
 			s.hold = append(s.hold[:0], want[len(got):]...)

@@ -46,7 +46,6 @@ type run struct {
 	s        *Streamer
 	c        *Capture
 	slot, id string
-	restarts int32
 	log      runLog
 	sp       splicer
 	done     chan struct{} // closed when the loop has ended

@@ -290,11 +290,8 @@ func (l *runLog) view() (committed int64, final, plain bool, gaps []gapMark) {
 func (l *runLog) firstKept(off int64) int64 {
 	committed, _ := l.bounds()
 	b := l.peek(make([]byte, longLine), off, committed)
-	j := bytes.IndexByte(b, '\n')
-	if j < 0 {
-		return 0
-	}
+	_, line, _ := bytes.Cut(b, newline)
 	var c clock
-	ns, _ := c.parse(b[j+1:])
+	ns, _ := c.parse(line)
 	return ns
 }

@@ -46,7 +46,9 @@ type splicer struct {
 	off, from int64  // modeCompare: position, start
 	line      int64  // start of the line being compared
 	replay    int    // lines matched of a suspected replay; -1: not one
-	last      []byte // modeSeek: the line to find
+	last      []byte // modeSeek: the lines to find; nil: nothing tells them apart
+	roll      []byte // modeSeek: the lines before
+	placed    bool   // it was found to begin another file
 	scratch   []byte
 	joined    bool // the end of the capture was reached
 	grew      bool // bytes were appended, or taken back
@@ -80,7 +82,7 @@ func (s *splicer) begin(filtered bool, expect int64, acceptNew bool) {
 		s.expect = s.fileStart
 	}
 	s.hold, s.skipped, s.replay = s.hold[:0], s.skipped[:0], -1
-	s.joined, s.grew, s.unproved, s.torn = false, false, false, false
+	s.joined, s.grew, s.unproved, s.torn, s.placed = false, false, false, false, false
 }
 
 // feed takes the next bytes of the response.
@@ -267,26 +269,46 @@ func (s *splicer) diverge() {
 		s.gap("a later read of the log differs from what was captured here", min(ns, before), max(ns, s.newest), s.line, missing)
 		s.diverged = true
 	}
-	committed, _ := s.l.bounds()
-	from := max(committed-lineLen, 0)
-	w := s.l.peek(make([]byte, committed-from), from, committed)
-	if len(w) > 0 {
-		if j := bytes.LastIndexByte(w[:len(w)-1], '\n'); j >= 0 {
-			w = w[j+1:]
-		}
-	}
-	s.mode, s.last = modeSeek, w
+	s.mode, s.last, s.roll = modeSeek, s.lastLines(), s.roll[:0]
 }
 
-// seek skips lines until the last captured one.
+// lastLines are the captured lines from the last one of another time on: lines of
+// one time may be equal, and would be found where they are not.
+func (s *splicer) lastLines() []byte {
+	committed, _ := s.l.bounds()
+	from := max(committed-longLine, 0)
+	w := s.l.peek(make([]byte, committed-from), from, committed)
+	at, last := len(w), int64(0)
+	for n := 0; at > 0; n++ {
+		start := bytes.LastIndexByte(w[:at-1], '\n') + 1
+		ns, k := s.clock.parse(w[start:at])
+		if k == 0 || (start == 0 && from > 0) || at-start > lineLen {
+			return nil
+		}
+		if n == 0 {
+			last = ns
+		} else if ns != last {
+			return w[start:]
+		}
+		at = start
+	}
+	return nil
+}
+
+// seek skips lines until the last captured ones.
 func (s *splicer) seek(p []byte) []byte {
 	rest, whole := s.takeLine(p)
-	if whole {
-		if bytes.Equal(s.hold, s.last) {
-			committed, _ := s.l.bounds()
-			s.startCompare(committed)
-		}
-		s.hold = s.hold[:0]
+	if !whole {
+		return rest
+	}
+	s.roll = append(s.roll, s.hold...)
+	s.hold = s.hold[:0]
+	if n := len(s.roll) - len(s.last); n > 0 {
+		s.roll = s.roll[:copy(s.roll, s.roll[n:])]
+	}
+	if len(s.last) > 0 && bytes.Equal(s.roll, s.last) {
+		committed, _ := s.l.bounds()
+		s.startCompare(committed)
 	}
 	return rest
 }

@@ -184,3 +184,48 @@ func TestALineOfTheSameTimeAndTextIsNoReplay(t *testing.T) {
 		}
 	}
 }
+
+func TestARotatedFileWhoseHeadEqualsTheOneBeforeIsPlaced(t *testing.T) {
+	at := func(ns int, text string) string { return fmt.Sprintf("2026-11-22T10:00:00.%09dZ %s\n", ns, text) }
+	first := at(1, "same") + at(1, "a") + at(1, "same") + at(1, "b") + at(2, "c")
+	s := newTestSplicer()
+	s.respond(t, first, true, false)
+	rotated := at(1, "same") + at(1, "b") + at(2, "c") + at(3, "d") // from the third line on
+	if a, _ := s.respond(t, rotated, false, false); a != answerEOF {
+		t.Fatal(a)
+	}
+	if got, want := s.captured(), first+at(3, "d"); got != want {
+		t.Errorf("captured\n%s want\n%s", got, want)
+	}
+	if len(s.l.gaps) != 1 || s.l.gaps[0].AfterLine != 2 || s.l.gaps[0].Certain {
+		t.Errorf("gaps %+v", s.l.gaps)
+	}
+}
+
+func TestEqualLinesAreNoPlaceToGoOn(t *testing.T) {
+	at := func(ns int, text string) string { return fmt.Sprintf("2026-11-22T10:00:00.%09dZ %s\n", ns, text) }
+	same := strings.Repeat(at(5, ""), 6)
+	s := newTestSplicer()
+	s.respond(t, at(5, "a")+at(5, "b")+same, true, false)
+	for range 3 { // a file that differs in its second line and then repeats itself
+		s.respond(t, at(5, "a")+at(5, "x")+same+same, false, true)
+	}
+	if got, want := s.captured(), at(5, "a")+at(5, "b")+same; got != want {
+		t.Errorf("captured\n%s want\n%s", got, want)
+	}
+	if len(s.l.gaps) != 1 || !s.l.gaps[0].Certain {
+		t.Errorf("gaps %+v", s.l.gaps)
+	}
+}
+
+func TestAHeadCutInItsTimestampIsNotTaken(t *testing.T) {
+	full := body(numbered(3)...)
+	for _, head := range []string{"2026", "2026-11-22T10:00rpc er", "x"} {
+		s := newTestSplicer()
+		s.respond(t, full, true, false)
+		s.respond(t, head, false, true)
+		if got := s.captured(); got != full || len(s.l.gaps) > 0 {
+			t.Errorf("%q: captured %q, gaps %+v", head, got, s.l.gaps)
+		}
+	}
+}

@@ -115,7 +115,7 @@ func (s *Streamer) Run(ctx context.Context) error {
 	}
 	s.ctx = ctx
 	for _, r := range s.queue {
-		s.launch(r)
+		s.launch(r) //nolint:contextcheck // it takes ctx from s
 	}
 	s.queue = nil
 	s.mu.Unlock()
