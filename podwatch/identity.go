@@ -205,14 +205,15 @@ func (t *Tracking) Created(p *corev1.Pod) {
 	if t.current && !t.ended {
 		t.end(t.newest.Load()) // the name was free, so that pod is gone
 	}
+	k := w.known[t.key]
+	if k != nil && k.pod.UID == p.UID {
+		t.adopt(k.pod) // shown while the tracking spoke of another pod
+		return
+	}
 	t.adopt(kept)
 	t.unseen = true
-	k := w.known[t.key]
-	switch {
-	case k != nil && k.pod.UID != p.UID:
+	if k != nil {
 		t.other(k.pod)
-	case k != nil:
-		t.advance(k.pod)
 	}
 	if !t.unseen {
 		return
