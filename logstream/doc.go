@@ -43,6 +43,11 @@
 //   - The order of stdout and stderr is the runtime's, not the program's.
 //   - The node keeps one dead run a container. Of runs that start and end faster
 //     than the watch tells, all but the last are lost; a Gap counts them.
+//   - Verified rests on two reads that agree. Two that are cut, cleanly, at the
+//     same byte look like a whole log.
+//   - When the node's clock goes back while a stream that was resumed by time is
+//     open, the kubelet hides what is printed until the clock has caught up. The
+//     final read finds that, and says so by a certain Gap; the lines are lost.
 //   - A last line without a newline is shown when the run is final, not before:
 //     until then nobody knows whether it is whole. So is a prompt.
 //
@@ -57,11 +62,13 @@
 // There is none towards the node: the kubelet stops reading a log after 8 MiB that
 // nobody takes, and misses what is rotated meanwhile. Output is kept in memory up
 // to Options.Memory, then in an unlinked file up to Options.Disk, then the oldest
-// is dropped, marked by a certain Gap. A line of any length takes no more.
+// is dropped, marked by a certain Gap. A line of any length takes no more. On top
+// of the budget comes the chunk that a run is writing to: 512 bytes for a quiet
+// run, at most 64 KiB for one that floods.
 //
 // # Kubernetes caveats
 //
-// All seen with v1.36. A stream that ends cleanly proves nothing: the API server
+// The host needs the permission to get pods/log. All seen with v1.36: a stream that ends cleanly proves nothing: the API server
 // drops the kubelet's errors, and the kubelet cuts every stream after four hours.
 // A request names a container, not a run, so answers are checked for whose log
 // they are. A node has some 100 inotify instances for followers; past them the
