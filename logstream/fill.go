@@ -16,8 +16,7 @@ const (
 
 // fill gets more: bytes, the text of a gap, or the end. It blocks if told to.
 func (r *Reader) fill(block bool) fillState {
-	var changed <-chan struct{}
-	for {
+	for awaited := false; ; {
 		if r.ctx.Err() != nil {
 			return filled // the caller looks at ctx
 		}
@@ -58,15 +57,16 @@ func (r *Reader) fill(block bool) fillState {
 		case !block:
 			return wouldBlock
 		}
-		if changed == nil {
-			changed = r.cur.log.changed()
+		if !awaited {
+			r.cur.log.await(r.ready)
+			awaited = true
 			continue // look once more: it may have changed before
 		}
 		select {
-		case <-changed:
+		case <-r.ready:
 		case <-r.ctx.Done():
 		}
-		changed = nil
+		awaited = false
 	}
 }
 

@@ -43,6 +43,8 @@ type Reader struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
+	ready chan struct{} // cur's log changed
+
 	mu    sync.Mutex // held by Read and by each step of Lines
 	list  []window   // Snapshot: what to read
 	cur   *run       // nil: the next run is to be found
@@ -71,7 +73,7 @@ type window struct {
 // There may be any number. None of them slows the capture. ctx ends it.
 func (c *Capture) Reader(ctx context.Context, slot string, o ReadOptions) *Reader {
 	ctx, cancel := context.WithCancelCause(ctx)
-	r := &Reader{c: c, slot: slot, opt: o, ctx: ctx, cancel: cancel, limit: -1}
+	r := &Reader{c: c, slot: slot, opt: o, ctx: ctx, cancel: cancel, limit: -1, ready: make(chan struct{}, 1)}
 	c.mu.Lock()
 	if c.closed {
 		cancel(ErrClosed)

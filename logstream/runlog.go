@@ -35,7 +35,7 @@ type runLog struct {
 	fileStart int64  // where that file begins
 	freed     bool
 	gaps      []gapMark
-	wake      chan struct{} // closed at the next change; nil: nobody waits
+	waiting   []chan<- struct{} // to be told of the next change
 }
 
 // gapMark is a Gap and its place in the log.
@@ -137,20 +137,22 @@ func (l *runLog) countTail() {
 }
 
 func (l *runLog) wakeLocked() {
-	if l.wake != nil {
-		close(l.wake)
-		l.wake = nil
+	for i, w := range l.waiting {
+		select {
+		case w <- struct{}{}:
+		default:
+		}
+		l.waiting[i] = nil
 	}
+	l.waiting = l.waiting[:0]
 }
 
-// changed is closed at the next change. Take it before looking.
-func (l *runLog) changed() <-chan struct{} {
+// await has ready, which has room for one, told of the next change. Look again
+// after it, before waiting.
+func (l *runLog) await(ready chan<- struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.wake == nil {
-		l.wake = make(chan struct{})
-	}
-	return l.wake
+	l.waiting = append(l.waiting, ready)
 }
 
 // chunkAt finds the chunk that holds off; -1: none. Needs l.mu.
