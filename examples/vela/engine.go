@@ -31,6 +31,8 @@ type Engine struct {
 	split *eventsplit.Splitter
 	logs  *logstream.Capture
 	track *podwatch.Tracking
+
+	finished bool
 }
 
 // Engine returns the runtime of one build.
@@ -110,21 +112,32 @@ func (e *Engine) InspectContainer(_ context.Context, c *Container) error {
 	return nil
 }
 
-// RemoveBuild drains the logs, deletes the pod and ends every reader. It may be
-// called twice, and before AssembleBuild.
+// RemoveBuild drains the logs, ends every reader and deletes the pod. It may be
+// called again, to delete a pod that could not be, and before AssembleBuild.
 func (e *Engine) RemoveBuild(ctx context.Context, _ *Build) error {
 	if e.track == nil {
 		return nil
 	}
-	drain, cancel := context.WithTimeout(ctx, drainTime)
-	defer cancel()
-	_, derr := e.logs.Drain(drain, e.track.Pod())
-	err := e.pods().Delete(ctx, e.pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
-	if apierrors.IsNotFound(err) {
-		err = nil // it was never created, or somebody else deleted it
+	err := e.finish(ctx)
+	derr := e.pods().Delete(ctx, e.pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
+	if apierrors.IsNotFound(derr) {
+		derr = nil // removed before, never created, or somebody else deleted it
 	}
+	return errors.Join(err, derr)
+}
+
+// finish ends what the library does for the build, once. That comes before the
+// pod is deleted, so that the readers of steps that never ran end cleanly, and
+// not with the news that their pod is gone.
+func (e *Engine) finish(ctx context.Context) error {
+	if e.finished {
+		return nil
+	}
+	e.finished = true
+	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	_, err := e.logs.Drain(ctx, e.track.Pod())
 	e.track.Close()
 	e.split.Close()
-	e.track = nil
-	return errors.Join(derr, err, e.logs.Close())
+	return errors.Join(err, e.logs.Close())
 }
