@@ -95,12 +95,12 @@ func (r *containerd) create(uid types.UID, c *corev1.Container, image image, att
 	return it
 }
 
-// start runs the program of the container. A command below /no/such does not
-// exist in any image: runc refuses it, and containerd reports exit code 128,
-// reason StartError and the epoch as the start.
+// start runs the program of the container. Where there is none, and of a command
+// below /no/such, which no image has, runc says so; containerd reports exit code
+// 128, reason StartError and the epoch as the start.
 func (r *containerd) start(c *container, program Program, command []string) error {
-	if len(command) > 0 && strings.HasPrefix(command[0], "/no/such") {
-		err := startError(command[0])
+	if program == nil || len(command) > 0 && strings.HasPrefix(command[0], "/no/such") {
+		err := startError(append(command, "/no/such/entrypoint")[0])
 		r.exited(c, 128, "StartError", err.Error())
 		return err
 	}

@@ -118,14 +118,15 @@ func (m *images) ensure(ctx context.Context, uid types.UID, c *corev1.Container,
 	return m.have(c.Image), "", nil
 }
 
-// has says whether an image is present. A node has the pause image anyway: its
-// sandboxes run it.
+// has says whether an image is present: it was pulled or, unless Options.Pull
+// says how that goes, is known. A node has the pause image anyway, its sandboxes
+// run it.
 func (m *images) has(ref string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	name, _, _ := strings.Cut(ref[strings.LastIndexByte(ref, '/')+1:], ":")
 	_, known := m.lookup(ref)
-	return m.present[ref] || known && name == "pause"
+	return m.present[ref] || known && (m.pull == nil || name == "pause")
 }
 
 // have notes that an image is present.

@@ -13,10 +13,11 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 )
 
-// node is the cluster's only one. Its container runtime and images outlive its
-// kubelet, which can be restarted.
+// node is the cluster's only one: it answers to every name that a pod's nodeName
+// gives. Its container runtime and images outlive its kubelet, which can be
+// restarted.
 type node struct {
-	name    string
+	name    string // what the scheduler calls it
 	cluster *Cluster
 	runtime *containerd
 	images  *images
@@ -98,7 +99,7 @@ func (k *kubelet) worker(uid types.UID) *worker {
 // heard is told of every pod that is new, changed or gone.
 func (k *kubelet) heard(ctx context.Context, v *version) {
 	pod := v.object.(*corev1.Pod)
-	if pod.Spec.NodeName != k.name {
+	if pod.Spec.NodeName == "" {
 		return
 	}
 	k.mu.Lock()

@@ -47,6 +47,9 @@ func tell(t *testing.T, o testutil.Options, play func(*story)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		o.Images = images
+		if o.Pull == nil {
+			o.Pull = func(string) (time.Duration, error) { return 300 * time.Millisecond, nil }
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		c := testutil.New(o)
 		s := &story{T: t, ctx: ctx, Cluster: c, Interface: c.Client(), start: time.Now(), ids: map[string]string{}}
