@@ -60,7 +60,7 @@ type Cluster struct {
 func New(o Options) *Cluster {
 	c := &Cluster{options: o, store: newStore(), rand: rand.New(rand.NewPCG(1, 2))}
 	c.api = &server{store: c.store, id: c.id, logs: c.logs, pages: map[string]page{}}
-	c.node = &node{name: "node-1", cluster: c, runtime: newContainerd(c.id), images: newImages(o)}
+	c.node = &node{name: "node-1", cluster: c, runtime: newContainerd(c.id), images: newImages(o), restarts: make(chan restart)}
 	c.transport = &transport{handler: c.api, before: c.saw, calls: map[*call]bool{}}
 	for _, name := range append([]string{"default"}, o.Namespaces...) {
 		n := namespaces.new()
@@ -84,12 +84,10 @@ func (c *Cluster) Run(ctx context.Context) error {
 		return errors.New("testutil: the cluster runs, or ran, already")
 	}
 	defer c.transport.close()
-	c.node.ctx, c.node.runtime.ctx = ctx, context.WithoutCancel(ctx)
 	defer c.node.runtime.close()
-	c.node.start(0)
-	defer c.node.kill()
 	var parts sync.WaitGroup
 	defer parts.Wait()
+	parts.Go(func() { c.node.run(ctx) })
 	parts.Go(func() { c.scheduler(ctx) })
 	for wait(ctx, time.Minute) == nil {
 		expireEvents(c.store)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -51,9 +52,7 @@ func newImages(o Options) *images {
 		known: map[string]image{}, present: map[string]bool{}, failed: map[string]string{},
 		backoff: flowcontrol.NewBackOff(10*time.Second, 300*time.Second),
 	}
-	for name, program := range o.Images {
-		m.programs[name] = program
-	}
+	maps.Copy(m.programs, o.Images)
 	return m
 }
 

@@ -376,3 +376,27 @@ func TestStepsOfAPodStartOneAfterTheOther(t *testing.T) {
 		s.trace("two-swaps")
 	})
 }
+
+func TestAPodIsEndedAtItsDeadline(t *testing.T) {
+	tell(t, testutil.Options{}, func(s *story) {
+		p, limit := steps("", ""), int64(10)
+		p.Spec.ActiveDeadlineSeconds = &limit
+		s.run(p, 30*time.Second)
+		s.trace("deadline")
+	})
+}
+
+func TestAnImageWithNothingToExecuteCannotStart(t *testing.T) {
+	images["empty"] = nil
+	tell(t, testutil.Options{}, func(s *story) {
+		s.run(on(steps("", ""), "empty:1"), 10*time.Second)
+		p, err := s.CoreV1().Pods("default").Get(s.ctx, "p", metav1.GetOptions{})
+		if err != nil {
+			s.Fatal(err)
+		}
+		ended := p.Status.ContainerStatuses[0].State.Terminated
+		if ended == nil || ended.ExitCode != 128 || ended.Reason != "StartError" || ended.StartedAt.Unix() != 0 || ended.ContainerID == "" {
+			s.Errorf("%+v", p.Status.ContainerStatuses[0].State)
+		}
+	})
+}
