@@ -211,7 +211,7 @@ func (s *server) modify(res *resource, t target, change func(object) (object, er
 		}
 		if uid := o.GetUID(); uid != "" && uid != old.GetUID() {
 			return nil, apierrors.NewConflict(res.gr(), t.name,
-				fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID()))
+				fmt.Errorf("%s: UID in precondition: %v, UID in object meta: %v", "Precondition failed", uid, old.GetUID()))
 		}
 		keepIdentity(o, old)
 		if p, ok := o.(*corev1.Pod); ok {

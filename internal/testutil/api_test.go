@@ -28,7 +28,7 @@ func pod(name string, containers ...string) *corev1.Pod {
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default", Labels: map[string]string{"app": "ci"}}}
 	p.Spec.RestartPolicy = corev1.RestartPolicyNever
 	for _, c := range containers {
-		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: c, Image: "pause:1"})
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: c, Image: "pause"})
 	}
 	return p
 }
@@ -68,7 +68,7 @@ func TestCreateGivesWhatAServerGives(t *testing.T) {
 			t.Errorf("identity: %+v", p.ObjectMeta)
 		}
 		if p.Status.Phase != corev1.PodPending || p.Spec.RestartPolicy != corev1.RestartPolicyAlways ||
-			*p.Spec.TerminationGracePeriodSeconds != 30 || p.Spec.Containers[0].ImagePullPolicy != corev1.PullIfNotPresent {
+			*p.Spec.TerminationGracePeriodSeconds != 30 || p.Spec.Containers[0].ImagePullPolicy != corev1.PullAlways {
 			t.Errorf("defaults: %+v %+v", p.Spec, p.Status)
 		}
 	})
@@ -130,7 +130,7 @@ func TestPatchOfEveryKindChangesTheImageAndTheGeneration(t *testing.T) {
 			if err != nil {
 				t.Fatal(patch.kind, err)
 			}
-			if p.Generation != int64(i+2) || p.Spec.Containers[0].Image != "pause:1" || p.Spec.Containers[1].Image != fmt.Sprint("i", min(i, 1)) {
+			if p.Generation != int64(i+2) || p.Spec.Containers[0].Image != "pause" || p.Spec.Containers[1].Image != fmt.Sprint("i", min(i, 1)) {
 				t.Errorf("%s: generation %d, %+v", patch.kind, p.Generation, p.Spec.Containers)
 			}
 		}

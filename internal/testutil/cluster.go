@@ -1,7 +1,6 @@
 package testutil
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,17 +22,16 @@ type Options struct {
 	// refused: namespaces "x" not found.
 	Namespaces []string
 
-	// Images are the images that can be pulled and what they do, by name: with a
-	// tag, or without one, which then stands for all its tags. "pause", with any
-	// tag, is always there. Any other image fails to be pulled.
+	// Images are the images that there are and what they do, by name: with a tag,
+	// or without one, which then stands for all its tags. A nil program is an image
+	// without anything to execute: StartError. "pause", with any tag, is always
+	// there. Any other image fails to be pulled.
 	Images map[string]Program
 
 	// Pull, if set, is asked at every pull: how long it takes, and why it fails.
-	// It may block.
+	// It may block. nil: the node has all of Images already, so that only a pull
+	// policy of Always pulls them.
 	Pull func(image string) (took time.Duration, err error)
-
-	// Node is the name of the node; "" is "localhost".
-	Node string
 
 	// Unschedulable, if set, says why no node takes a pod, "" when one does. A pod
 	// that is refused is asked about again every second.
@@ -62,7 +60,7 @@ type Cluster struct {
 func New(o Options) *Cluster {
 	c := &Cluster{options: o, store: newStore(), rand: rand.New(rand.NewPCG(1, 2))}
 	c.api = &server{store: c.store, id: c.id, logs: c.logs, pages: map[string]page{}}
-	c.node = &node{name: cmp.Or(o.Node, "localhost"), cluster: c, runtime: newContainerd(c.id), images: newImages(o)}
+	c.node = &node{name: "node-1", cluster: c, runtime: newContainerd(c.id), images: newImages(o), restarts: make(chan restart)}
 	c.transport = &transport{handler: c.api, before: c.saw, calls: map[*call]bool{}}
 	for _, name := range append([]string{"default"}, o.Namespaces...) {
 		n := namespaces.new()
@@ -86,12 +84,10 @@ func (c *Cluster) Run(ctx context.Context) error {
 		return errors.New("testutil: the cluster runs, or ran, already")
 	}
 	defer c.transport.close()
-	c.node.ctx, c.node.runtime.ctx = ctx, context.WithoutCancel(ctx)
 	defer c.node.runtime.close()
-	c.node.start(0)
-	defer c.node.kill()
 	var parts sync.WaitGroup
 	defer parts.Wait()
+	parts.Go(func() { c.node.run(ctx) })
 	parts.Go(func() { c.scheduler(ctx) })
 	for wait(ctx, time.Minute) == nil {
 		expireEvents(c.store)

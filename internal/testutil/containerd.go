@@ -14,8 +14,7 @@ import (
 // containerd is the container runtime of the node: it outlives the
 // kubelet. It keeps the containers of a pod until they are removed.
 type containerd struct {
-	ctx context.Context // of all programs
-	id  func() string
+	id func() string
 
 	mu       sync.Mutex
 	pods     map[types.UID][]*container // newest first
@@ -95,16 +94,17 @@ func (r *containerd) create(uid types.UID, c *corev1.Container, image image, att
 	return it
 }
 
-// start runs the program of the container. A command below /no/such does not
-// exist in any image: runc refuses it, and containerd reports exit code 128,
-// reason StartError and the epoch as the start.
-func (r *containerd) start(c *container, program Program, command []string) error {
-	if len(command) > 0 && strings.HasPrefix(command[0], "/no/such") {
-		err := startError(command[0])
+// start runs the program of the container. Where there is none, and of a command
+// below /no/such, which no image has, runc says so; containerd reports exit code
+// 128, reason StartError and the epoch as the start.
+func (r *containerd) start(ctx context.Context, c *container, program Program, command []string) error {
+	if program == nil || len(command) > 0 && strings.HasPrefix(command[0], "/no/such") {
+		err := startError(append(command, "/no/such/entrypoint")[0])
 		r.exited(c, 128, "StartError", err.Error())
 		return err
 	}
-	ctx, term := context.WithCancelCause(context.WithValue(r.ctx, killedKey{}, (<-chan struct{})(c.killed)))
+	ctx = context.WithoutCancel(ctx) // it outlives the kubelet that starts it
+	ctx, term := context.WithCancelCause(context.WithValue(ctx, killedKey{}, (<-chan struct{})(c.killed)))
 	r.mu.Lock()
 	c.term, c.status.state, c.status.started = term, running, time.Now()
 	r.mu.Unlock()

@@ -3,7 +3,6 @@ package testutil
 import (
 	"encoding/json"
 	"fmt"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,23 +23,24 @@ type recorder struct {
 	node  string
 	id    func() string
 
-	mu         sync.Mutex
+	turn       chan struct{} // held while one Event is made; a channel, so that time goes on meanwhile
 	correlator *record.EventCorrelator
-	last       int64 // of the names, which are times
+	last       time.Time
 }
 
 // newRecorder is a new kubelet's: it remembers no Event of the one before it.
 func newRecorder(s *store, node string, id func() string) *recorder {
-	return &recorder{store: s, node: node, id: id, correlator: record.NewEventCorrelatorWithOptions(record.CorrelatorOptions{})}
+	return &recorder{store: s, node: node, id: id, turn: make(chan struct{}, 1), correlator: record.NewEventCorrelatorWithOptions(record.CorrelatorOptions{})}
 }
 
 // event records one Event about a pod (fieldPath "") or one of its containers.
 func (r *recorder) event(pod *corev1.Pod, fieldPath, kind, reason, message string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.turn <- struct{}{}
+	defer func() { <-r.turn }()
+	r.tick()
 	now := metav1.Time{Time: seconds(time.Now())}
 	e := &corev1.Event{
-		ObjectMeta:     metav1.ObjectMeta{Name: r.name(pod), Namespace: pod.Namespace},
+		ObjectMeta:     metav1.ObjectMeta{Name: fmt.Sprintf("%s.%x", pod.Name, r.last.UnixNano()), Namespace: pod.Namespace},
 		InvolvedObject: reference(pod, fieldPath),
 		Reason:         reason, Message: message, Type: kind, Count: 1,
 		FirstTimestamp: now, LastTimestamp: now,
@@ -83,11 +83,14 @@ func (r *recorder) patch(e *corev1.Event, patch []byte) (*version, error) {
 	})
 }
 
-// name is the pod's with the time in it, as client-go makes it
-// (tools/record/util/util.go:50-57). Virtual time stands still: no two are equal.
-func (r *recorder) name(pod *corev1.Pod) string {
-	r.last = max(r.last+1, time.Now().UnixNano())
-	return fmt.Sprintf("%s.%x", pod.Name, r.last)
+// tick makes sure that no two Events come at one instant, even where time stands
+// still: their names are times, some of them the correlator's own
+// (client-go v0.35.3 tools/record/util/util.go:50-57).
+func (r *recorder) tick() {
+	if early := time.Until(r.last); early >= 0 {
+		time.Sleep(early + 1)
+	}
+	r.last = time.Now()
 }
 
 func reference(pod *corev1.Pod, fieldPath string) corev1.ObjectReference {

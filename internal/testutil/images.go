@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -51,9 +52,7 @@ func newImages(o Options) *images {
 		known: map[string]image{}, present: map[string]bool{}, failed: map[string]string{},
 		backoff: flowcontrol.NewBackOff(10*time.Second, 300*time.Second),
 	}
-	for name, program := range o.Images {
-		m.programs[name] = program
-	}
+	maps.Copy(m.programs, o.Images)
 	return m
 }
 
@@ -118,14 +117,15 @@ func (m *images) ensure(ctx context.Context, uid types.UID, c *corev1.Container,
 	return m.have(c.Image), "", nil
 }
 
-// has says whether an image is present. A node has the pause image anyway: its
-// sandboxes run it.
+// has says whether an image is present: it was pulled or, unless Options.Pull
+// says how that goes, is known. A node has the pause image anyway, its sandboxes
+// run it.
 func (m *images) has(ref string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	name, _, _ := strings.Cut(ref[strings.LastIndexByte(ref, '/')+1:], ":")
 	_, known := m.lookup(ref)
-	return m.present[ref] || known && name == "pause"
+	return m.present[ref] || known && (m.pull == nil || name == "pause")
 }
 
 // have notes that an image is present.

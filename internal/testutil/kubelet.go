@@ -13,18 +13,24 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 )
 
-// node is the cluster's only one. Its container runtime and images outlive its
-// kubelet, which can be restarted.
+// node is the cluster's only one: it answers to every name that a pod's nodeName
+// gives. Its container runtime and images outlive its kubelet, which can be
+// restarted.
 type node struct {
-	name    string
-	cluster *Cluster
-	runtime *containerd
-	images  *images
+	name     string // what the scheduler calls it
+	cluster  *Cluster
+	runtime  *containerd
+	images   *images
+	restarts chan restart
 
 	mu      sync.Mutex
 	kubelet *kubelet // nil: it is down
-	ctx     context.Context
-	stop    func() // the kubelet, and join it
+}
+
+// restart is a wish to have the kubelet die and come up again after down.
+type restart struct {
+	down time.Duration
+	done chan struct{} // closed when it comes up
 }
 
 // kubelet runs the pods of its node: a worker each.
@@ -41,9 +47,27 @@ type kubelet struct {
 	tasks   sync.WaitGroup
 }
 
-// start starts a new kubelet, which knows nothing but what it finds; after takes.
-func (n *node) start(takes time.Duration) {
-	ctx, cancel := context.WithCancel(n.ctx)
+// run runs the kubelet, one after the other, until ctx ends.
+func (n *node) run(ctx context.Context) {
+	for takes := time.Duration(0); ctx.Err() == nil; takes = startupTakes {
+		stop := n.start(ctx, takes)
+		select {
+		case r := <-n.restarts:
+			stop()
+			n.cluster.DropLogs(nil)
+			_ = wait(ctx, r.down)
+			close(r.done)
+		case <-ctx.Done():
+			stop()
+		}
+	}
+}
+
+// start starts a new kubelet, which after takes gets to know its pods. It knows
+// nothing but what it finds. stop ends it as SIGKILL does: what it was about to
+// do is not done; containers go on.
+func (n *node) start(ctx context.Context, takes time.Duration) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
 	k := &kubelet{
 		node: n, store: n.cluster.store, recorder: newRecorder(n.cluster.store, n.name, n.cluster.id),
 		statuses: newStatuses(n.cluster.store), crashes: flowcontrol.NewBackOff(10*time.Second, 300*time.Second),
@@ -55,23 +79,18 @@ func (n *node) start(takes time.Duration) {
 			follow(ctx, k.store, func(v *version) { k.heard(ctx, v) })
 		}
 	})
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.kubelet = k
-	n.stop = func() {
+	n.set(k)
+	return func() {
+		n.set(nil)
 		cancel()
 		k.tasks.Wait()
 	}
 }
 
-// kill ends the kubelet, as SIGKILL does: what it was about to do is not done.
-// Containers go on.
-func (n *node) kill() {
+func (n *node) set(k *kubelet) {
 	n.mu.Lock()
-	n.kubelet = nil
-	stop := n.stop
-	n.mu.Unlock()
-	stop()
+	defer n.mu.Unlock()
+	n.kubelet = k
 }
 
 func (n *node) current() *kubelet {
@@ -98,7 +117,7 @@ func (k *kubelet) worker(uid types.UID) *worker {
 // heard is told of every pod that is new, changed or gone.
 func (k *kubelet) heard(ctx context.Context, v *version) {
 	pod := v.object.(*corev1.Pod)
-	if pod.Spec.NodeName != k.name {
+	if pod.Spec.NodeName == "" {
 		return
 	}
 	k.mu.Lock()
@@ -183,13 +202,18 @@ func (c *Cluster) RestartKubelet(ctx context.Context, down time.Duration) error 
 	if c.node.current() == nil {
 		return errors.New("testutil: there is no kubelet to restart")
 	}
-	c.node.kill()
-	c.DropLogs(nil)
-	err := wait(ctx, down)
-	if c.node.ctx.Err() == nil {
-		c.node.start(startupTakes)
+	r := restart{down: down, done: make(chan struct{})}
+	select {
+	case c.node.restarts <- r:
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	return err
+	select {
+	case <-r.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // scheduler binds pods that name no node to the node, in an instant. One that

@@ -47,6 +47,9 @@ func tell(t *testing.T, o testutil.Options, play func(*story)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		o.Images = images
+		if o.Pull == nil {
+			o.Pull = func(string) (time.Duration, error) { return 300 * time.Millisecond, nil }
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		c := testutil.New(o)
 		s := &story{T: t, ctx: ctx, Cluster: c, Interface: c.Client(), start: time.Now(), ids: map[string]string{}}
@@ -371,5 +374,29 @@ func TestStepsOfAPodStartOneAfterTheOther(t *testing.T) {
 		s.swap("b", "sh:2")
 		s.wait(60 * time.Second)
 		s.trace("two-swaps")
+	})
+}
+
+func TestAPodIsEndedAtItsDeadline(t *testing.T) {
+	tell(t, testutil.Options{}, func(s *story) {
+		p, limit := steps("", ""), int64(10)
+		p.Spec.ActiveDeadlineSeconds = &limit
+		s.run(p, 30*time.Second)
+		s.trace("deadline")
+	})
+}
+
+func TestAnImageWithNothingToExecuteCannotStart(t *testing.T) {
+	images["empty"] = nil
+	tell(t, testutil.Options{}, func(s *story) {
+		s.run(on(steps("", ""), "empty:1"), 10*time.Second)
+		p, err := s.CoreV1().Pods("default").Get(s.ctx, "p", metav1.GetOptions{})
+		if err != nil {
+			s.Fatal(err)
+		}
+		ended := p.Status.ContainerStatuses[0].State.Terminated
+		if ended == nil || ended.ExitCode != 128 || ended.Reason != "StartError" || ended.StartedAt.Unix() != 0 || ended.ContainerID == "" {
+			s.Errorf("%+v", p.Status.ContainerStatuses[0].State)
+		}
 	})
 }

@@ -32,8 +32,6 @@ func (c *Cluster) logs(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 	case pod.Spec.NodeName == "":
 		w.WriteHeader(http.StatusNoContent)
-	case pod.Spec.NodeName != c.node.name:
-		fail(w, apierrors.NewNotFound(corev1.Resource("nodes"), pod.Spec.NodeName))
 	default:
 		c.kubeletLogs(w, r, pod, o)
 	}

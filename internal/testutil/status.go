@@ -52,8 +52,8 @@ func containerStatuses(pod *corev1.Pod, cs []corev1.Container, before []corev1.C
 func containerStatusOf(pod *corev1.Pod, c *corev1.Container, old corev1.ContainerStatus, has podStatus, why reasons) corev1.ContainerStatus {
 	latest := has.latest(c.Name)
 	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, State: waiting("ContainerCreating", "")}
-	switch {
-	case latest == nil:
+	switch latest {
+	case nil:
 		if len(pod.Spec.InitContainers) > 0 {
 			s.State = waiting("PodInitializing", "")
 		}
@@ -203,9 +203,10 @@ func setConditions(pod *corev1.Pod, s *corev1.PodStatus, sandbox bool) {
 		setCondition(s, c)
 	}
 	reason, message := "ContainersNotReady", fmt.Sprintf("containers with unready status: %v", unready)
-	if s.Phase == corev1.PodSucceeded {
+	switch s.Phase {
+	case corev1.PodSucceeded:
 		reason, message = "PodCompleted", ""
-	} else if s.Phase == corev1.PodFailed {
+	case corev1.PodFailed:
 		reason, message = "PodFailed", ""
 	}
 	set("PodReadyToStartContainers", sandbox && !over, "", "")

@@ -231,7 +231,7 @@ func (a *answer) finish(err error) {
 	a.mu.Lock()
 	if a.code == 0 && a.failed == nil {
 		a.failed = err
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			a.failed = io.ErrUnexpectedEOF // a connection that ends without an answer
 		}
 		close(a.ready)

@@ -143,7 +143,25 @@ func (w *worker) status(has podStatus, terminal bool) corev1.PodStatus {
 		t := now()
 		old.StartTime = &t
 	}
-	return generateStatus(w.pod, old, has, w.why, terminal, w.k.ips(w.pod))
+	s := generateStatus(w.pod, old, has, w.why, terminal, w.k.ips(w.pod))
+	w.deadline(&s)
+	return s
+}
+
+// deadline fails a pod that was active for longer than its spec allows
+// (pkg/kubelet/active_deadline.go).
+func (w *worker) deadline(s *corev1.PodStatus) {
+	limit := w.pod.Spec.ActiveDeadlineSeconds
+	if limit == nil || s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed {
+		return
+	}
+	end := s.StartTime.Add(time.Duration(*limit) * time.Second)
+	if time.Now().Before(end) {
+		w.dueBy(end)
+		return
+	}
+	s.Phase, s.Reason, s.Message = corev1.PodFailed, "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
+	w.k.recorder.event(w.pod, "", corev1.EventTypeNormal, s.Reason, s.Message)
 }
 
 // act does what was decided: kill what changed, one after the other, and only
@@ -276,7 +294,7 @@ func (w *worker) startNow(ctx context.Context, c *corev1.Container, has podStatu
 		return "", err
 	}
 	command := append(append([]string(nil), c.Command...), c.Args...)
-	if err := w.k.runtime.start(it, image.program, command); err != nil {
+	if err := w.k.runtime.start(ctx, it, image.program, command); err != nil {
 		say(corev1.EventTypeWarning, "Failed", "Error: "+err.Error())
 		return err.Error(), errRunContainer
 	}
