@@ -72,15 +72,15 @@ func (h *health) forget(namespace, pod string) { h.note(namespace+"/"+pod, nil) 
 func (h *health) watch(ctx context.Context, s *logstream.Streamer) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for last := s.Stats(); ; {
+	for last := int64(0); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		now := s.Stats()
-		if n := now.Resumed - last.Resumed - (now.Failed - last.Failed); n > 0 {
-			h.out.say("log streams that broke off and were taken up again: %d", n)
+		now := s.Stats().Resumed
+		if now > last {
+			h.out.say("log streams that broke off and were taken up again: %d", now-last)
 		}
 		last = now
 	}
