@@ -57,6 +57,7 @@ type run struct {
 	after  time.Time // when its predecessor did; guarded by c.mu
 
 	// The loop's own.
+	followed   bool // a stream was opened
 	read       bool // a response was read to a clean end
 	readAt     time.Time
 	foreign    int  // responses that were dropped as another run's
@@ -190,9 +191,7 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	r.setStream(cancel, !q.follow)
 	defer r.setStream(nil, false)
 	if q.follow {
-		if r.s.counts.follows.Add(1); r.read {
-			r.s.counts.resumed.Add(1)
-		}
+		r.s.counts.follows.Add(1)
 	} else {
 		r.s.counts.reads.Add(1)
 	}
@@ -202,6 +201,12 @@ func (r *run) fetch(ctx context.Context, q query) result {
 			return result{answer: answerKicked}
 		}
 		return result{answer: classify(err)}
+	}
+	if q.follow {
+		if r.followed {
+			r.s.counts.resumed.Add(1)
+		}
+		r.followed = true
 	}
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
