@@ -198,12 +198,12 @@ func (s *splicer) join(p []byte) []byte {
 	return p
 }
 
-// endReplay ends what looked like lines sent again. Fewer than three in a row
-// are taken for output that happens to repeat itself.
+// endReplay ends what looked like lines sent again. A few in a row are taken for
+// output that happens to repeat itself, unless they are a whole file's.
 func (s *splicer) endReplay() {
 	n, from, off, line := s.replay, s.from, s.off, s.line
 	s.replay, s.mode = -1, modeAppend
-	if n <= 3 {
+	if n <= 3 && !s.isWhole(from, off) {
 		s.again(from, off)
 		return
 	}
@@ -216,6 +216,24 @@ func (s *splicer) endReplay() {
 	}
 	s.startFile(from, head, ns)
 	s.again(line, off) // the start of a line that went on differently
+}
+
+// isWhole says whether the captured lines at [from, to) can be a whole file, sent a
+// second time: a follower had all of it, so they are the last ones, and the newest is
+// among them. Lines that are equal because their times are do not include it.
+func (s *splicer) isWhole(from, to int64) bool {
+	if _, end := s.l.bounds(); to < end {
+		return false
+	}
+	if to-from > longLine {
+		return true
+	}
+	for _, line := range bytes.SplitAfter(s.l.peek(make([]byte, to-from), from, to), newline) {
+		if ns, n := s.clock.parse(line); n > 0 && ns >= s.newest {
+			return true
+		}
+	}
+	return false
 }
 
 // again appends what the capture holds at [from, to) once more.

@@ -163,6 +163,31 @@ func TestLinesSentAgainAreNotOutputAgain(t *testing.T) {
 	}
 }
 
+func TestASmallFileSentAgainIsNotOutputAgain(t *testing.T) {
+	lines := strings.SplitAfter(body(numbered(20)...), "\n")
+	all := func(from, to int) string { return strings.Join(lines[from:to], "") }
+	for n := 2; n < 5; n++ {
+		for step := 1; step < 80; step++ {
+			for _, rest := range []int{9 + n, 20} { // the end of the stream, or more
+				s := newTestSplicer()
+				s.begin(false, 0, false)
+				for p := []byte(all(0, 5) + all(9, 9+n) + all(9, rest)); len(p) > 0; {
+					k := min(step, len(p))
+					s.feed(p[:k])
+					p = p[k:]
+				}
+				s.end(true)
+				if got, want := s.captured(), all(0, 5)+all(9, rest); got != want {
+					t.Fatalf("%d lines, step %d: captured\n%s want\n%s", n, step, got, want)
+				}
+				if len(s.l.gaps) != 1 || s.l.gaps[0].AfterLine != 5 {
+					t.Fatalf("%d lines, step %d: gaps %+v", n, step, s.l.gaps)
+				}
+			}
+		}
+	}
+}
+
 func TestALineOfTheSameTimeAndTextIsNoReplay(t *testing.T) {
 	at := func(ns int, text string) string {
 		return fmt.Sprintf("2026-11-22T10:00:00.%09dZ %s\n", ns, text)

@@ -1,0 +1,45 @@
+//go:build !virtual
+
+package conformance
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"k8s.io/client-go/rest"
+)
+
+// virtual says that time passes when nothing else is left to do.
+const virtual = false
+
+// atOnce limits the lives played at a time: a follower takes one of the 128 inotify
+// instances that a user has by default.
+var atOnce = make(chan struct{}, 40)
+
+// inTime plays f beside others.
+func inTime(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	atOnce <- struct{}{}
+	defer func() { <-atOnce }()
+	f(t)
+}
+
+// The kernel tells.
+func created(string) {}
+func written(string) {}
+func renamed(string) {}
+func removed(string) {}
+
+// serve makes h an API server: HTTP/2 over TLS on the loopback interface.
+func serve(t *testing.T, h http.Handler) *rest.Config {
+	srv := httptest.NewUnstartedServer(h)
+	srv.EnableHTTP2 = true
+	srv.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 100} // kube-apiserver's
+	srv.StartTLS()
+	t.Cleanup(func() {
+		srv.CloseClientConnections()
+		srv.Close()
+	})
+	return &rest.Config{Host: srv.URL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
+}
