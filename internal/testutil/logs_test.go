@@ -77,6 +77,12 @@ func TestALogCanBeCutAndStamped(t *testing.T) {
 		// 1 to 3 were written at 0.555 s, 4 at 1.755 s.
 		since := metav1.NewTime(s.start.Add(999 * time.Millisecond))
 		s.expect("since, rounded down", s.log(corev1.PodLogOptions{Container: "a", SinceTime: &since}), "1\n2\n3\n4\n")
+		raw, err := s.CoreV1().RESTClient().Get().Namespace("default").Resource("pods").Name("p").SubResource("log").
+			Param("container", "a").Param("sinceTime", "2000-01-01T00:00:00.999Z").DoRaw(s.ctx) // client-go rounds too
+		if err != nil {
+			s.Error(err)
+		}
+		s.expect("since, rounded down by the server", string(raw), "1\n2\n3\n4\n")
 		since = metav1.NewTime(s.start.Add(1999 * time.Millisecond))
 		s.expect("since, rounded down", s.log(corev1.PodLogOptions{Container: "a", SinceTime: &since}), "4\n")
 	})
