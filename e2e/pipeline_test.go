@@ -34,7 +34,7 @@ type outcome struct {
 // simulated cluster.
 func TestPipelineExampleTellsTheTruth(t *testing.T) {
 	needCluster(t)
-	program := buildExample(t)
+	program := buildExample(t, "pipeline")
 	quick := fmt.Sprintf(`{name: quick, image: %q, commands: [echo, quick]}`, *busyboxImage)
 	silent := fmt.Sprintf(`{name: silent, image: %q, commands: ["true"]}`, *busyboxImage)
 	fails := fmt.Sprintf(`{name: fails, image: %q, commands: [sh, -c, "echo it fails; exit 3"]}`, *busyboxImage)
@@ -87,7 +87,7 @@ func TestPipelineExampleTellsTheTruth(t *testing.T) {
 func TestInterruptedPipelineExampleLeavesNoPod(t *testing.T) {
 	needCluster(t)
 	sleeps := fmt.Sprintf(`{name: sleeps, image: %q, commands: [sh, -c, "echo here I am; sleep 600"]}`, *busyboxImage)
-	p := newPipeline(t, buildExample(t), []string{sleeps})
+	p := newPipeline(t, buildExample(t, "pipeline"), []string{sleeps})
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -107,10 +107,11 @@ func TestInterruptedPipelineExampleLeavesNoPod(t *testing.T) {
 	p.checkGone(t)
 }
 
-func buildExample(t *testing.T) string {
+// buildExample builds a program of the examples and returns its path.
+func buildExample(t *testing.T, name string) string {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "pipeline")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/go-vela/podlife/examples/pipeline")
+	program := filepath.Join(t.TempDir(), name)
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/go-vela/podlife/examples/"+name)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd.Args, err, out)
 	}

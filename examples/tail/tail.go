@@ -225,7 +225,7 @@ func (f *follower) printTroubles(slot string) {
 // first says whether a trouble is news. What troubles the pod troubles each of its
 // containers, in the same words.
 func (f *follower) first(trouble *eventsplit.Failure) bool {
-	key := string(trouble.Class) + trouble.Image + trouble.Message
+	key := string(trouble.Class) + trouble.Message
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	was := f.told[key]
