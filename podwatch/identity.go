@@ -93,14 +93,22 @@ func (t *Tracking) vanish(p *corev1.Pod, missed bool) {
 	if !t.current || t.ended || p.UID != t.uid {
 		return
 	}
-	// A real deletion carries deletionTimestamp, leaving the selector does not
-	// (seen on a real API server, v1.36.3). Where the scope cannot be left there
-	// is nothing to ask.
-	if p.DeletionTimestamp != nil || t.w.owned && t.w.selector.Empty() {
+	// Where the scope cannot be left there is nothing to ask.
+	if deleted(p) || t.w.owned && t.w.selector.Empty() {
 		t.end(p)
 		return
 	}
 	t.question(&ask{t: t, pod: p, missed: missed})
+}
+
+// deleted reports whether p, the last version that the watch showed, is that of
+// a deletion. Leaving the selector shows the version before. A real deletion
+// carries deletionTimestamp and a grace period of 0, to which it is shortened
+// when the containers have ended; a pod that leaves while it is being deleted
+// still has a longer one (seen on a real API server, v1.36.3).
+func deleted(p *corev1.Pod) bool {
+	grace := p.DeletionGracePeriodSeconds // nil: a host's informer does not keep it
+	return p.DeletionTimestamp != nil && (grace == nil || *grace == 0)
 }
 
 // end says that the pod is gone. Of p and what is known the newer is the last
