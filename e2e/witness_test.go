@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -128,10 +129,10 @@ func (r *witness) pods(typ watch.EventType) (all []*corev1.Pod) {
 // and, for a status, has this reason.
 func lastHeard(typ watch.EventType, reason metav1.StatusReason) func([]watch.Event) bool {
 	return func(heard []watch.Event) bool {
-		for i := len(heard) - 1; i >= 0; i-- {
-			switch o := heard[i].Object.(type) {
+		for _, ev := range slices.Backward(heard) {
+			switch o := ev.Object.(type) {
 			case *corev1.Pod:
-				return heard[i].Type == typ
+				return ev.Type == typ
 			case *metav1.Status:
 				return typ == watch.Error && o.Reason == reason
 			}

@@ -12,6 +12,7 @@ import (
 // identity is which pod a tracking speaks of, and what it has said of it. All
 // of it is guarded by the watcher's mutex.
 type identity struct {
+	over    bool      // the tracking is closed: it learns no more
 	current bool      // there is such a pod
 	uid     types.UID // of that pod
 	version string    // the last one handed on
@@ -161,7 +162,8 @@ func (t *Tracking) push(typ watch.EventType, p *corev1.Pod) {
 // event takes an Event that has the tracking's name; it is handed on when it is
 // about the tracking's pod.
 func (t *Tracking) event(typ watch.EventType, e *corev1.Event) {
-	if !t.current || e.InvolvedObject.UID != t.uid {
+	// Fake clientsets give all pods the same UID: none.
+	if !t.current || e.InvolvedObject.UID != t.uid || aboutPod(e) != t.key {
 		return
 	}
 	start, dropped, first := t.box.event(typ, e)
@@ -183,7 +185,8 @@ func (t *Tracking) event(typ watch.EventType, e *corev1.Event) {
 // with the pod that was created.
 //
 // Calling it again, for a pod made anew under the name, ends the earlier one.
-// A nil pod changes nothing, nor does one of another name ([NoticeMismatch]).
+// A nil pod changes nothing, nor does one of another name ([NoticeMismatch]), nor
+// any once the tracking is closed.
 // The pod is not changed and not kept.
 func (t *Tracking) Created(p *corev1.Pod) {
 	if p == nil {
@@ -200,7 +203,7 @@ func (t *Tracking) Created(p *corev1.Pod) {
 		w.notePod(NoticeMismatch, t.key, nil)
 		return
 	}
-	if w.phase == stopped {
+	if w.phase == stopped || t.over {
 		return
 	}
 	t.pinned = true
