@@ -1,6 +1,7 @@
 package podwatch
 
 import (
+	"cmp"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -74,7 +75,9 @@ func (w *Watcher) observe(p *corev1.Pod) (ask bool) {
 		t.see(p)
 		t.settle()
 	}
-	ask = w.opts.OnPod != nil && !k.asked && len(w.tracks[key]) == 0
+	// A tracking of the name may be bound to another pod.
+	tracked := slices.ContainsFunc(w.tracks[key], func(t *Tracking) bool { return t.current && t.uid == p.UID })
+	ask = w.opts.OnPod != nil && !k.asked && !tracked
 	k.asked = true
 	return ask
 }
@@ -172,13 +175,15 @@ func (w *Watcher) eventSeen(obj any) {
 		return
 	}
 	w.stats.EventUpdates++
-	key := types.NamespacedName{Namespace: e.InvolvedObject.Namespace, Name: e.InvolvedObject.Name}
-	if key.Namespace == "" {
-		key.Namespace = e.Namespace
-	}
-	for _, t := range w.tracks[key] {
+	for _, t := range w.tracks[aboutPod(e)] {
 		t.event(typ, e)
 	}
+}
+
+// aboutPod returns the name of the pod that e is about.
+func aboutPod(e *corev1.Event) types.NamespacedName {
+	o := &e.InvolvedObject
+	return types.NamespacedName{Namespace: cmp.Or(o.Namespace, e.Namespace), Name: o.Name}
 }
 
 // remember adds an Event to its pod's log, or replaces its older version there.

@@ -39,9 +39,9 @@
 //     live GET, made once the cache has reached the pod's resourceVersion
 //     without it.
 //   - Leaving the label selector is [OutOfScope], not Deleted. A real deletion
-//     carries a deletionTimestamp. An end without one is settled by one live
-//     GET, off the watch's goroutine; where the scope has no selector to leave,
-//     without it.
+//     carries a deletionTimestamp and a grace period that has come to 0. An end
+//     without them is settled by one live GET, off the watch's goroutine; where
+//     the scope has no selector to leave, without it.
 //   - Events go by the UID of the pod that they are about: those of an earlier
 //     pod of the name never appear. Events that come before their pod is known
 //     are held back (the newest 256 of each pod), and a tracking that begins

@@ -12,6 +12,7 @@ import (
 // identity is which pod a tracking speaks of, and what it has said of it. All
 // of it is guarded by the watcher's mutex.
 type identity struct {
+	over    bool      // the tracking is closed: it learns no more
 	current bool      // there is such a pod
 	uid     types.UID // of that pod
 	version string    // the last one handed on
@@ -93,14 +94,22 @@ func (t *Tracking) vanish(p *corev1.Pod, missed bool) {
 	if !t.current || t.ended || p.UID != t.uid {
 		return
 	}
-	// A real deletion carries deletionTimestamp, leaving the selector does not
-	// (seen on a real API server, v1.36.3). Where the scope cannot be left there
-	// is nothing to ask.
-	if p.DeletionTimestamp != nil || t.w.owned && t.w.selector.Empty() {
+	// Where the scope cannot be left there is nothing to ask.
+	if deleted(p) || t.w.owned && t.w.selector.Empty() {
 		t.end(p)
 		return
 	}
 	t.question(&ask{t: t, pod: p, missed: missed})
+}
+
+// deleted reports whether p, the last version that the watch showed, is that of
+// a deletion. Leaving the selector shows the version before. A real deletion
+// carries deletionTimestamp and a grace period of 0, to which it is shortened
+// when the containers have ended; a pod that leaves while it is being deleted
+// still has a longer one (seen on a real API server, v1.36.3).
+func deleted(p *corev1.Pod) bool {
+	grace := p.DeletionGracePeriodSeconds // nil: a host's informer does not keep it
+	return p.DeletionTimestamp != nil && (grace == nil || *grace == 0)
 }
 
 // end says that the pod is gone. Of p and what is known the newer is the last
@@ -153,7 +162,8 @@ func (t *Tracking) push(typ watch.EventType, p *corev1.Pod) {
 // event takes an Event that has the tracking's name; it is handed on when it is
 // about the tracking's pod.
 func (t *Tracking) event(typ watch.EventType, e *corev1.Event) {
-	if !t.current || e.InvolvedObject.UID != t.uid {
+	// Fake clientsets give all pods the same UID: none.
+	if !t.current || e.InvolvedObject.UID != t.uid || aboutPod(e) != t.key {
 		return
 	}
 	start, dropped, first := t.box.event(typ, e)
@@ -175,7 +185,8 @@ func (t *Tracking) event(typ watch.EventType, e *corev1.Event) {
 // with the pod that was created.
 //
 // Calling it again, for a pod made anew under the name, ends the earlier one.
-// A nil pod changes nothing, nor does one of another name ([NoticeMismatch]).
+// A nil pod changes nothing, nor does one of another name ([NoticeMismatch]), nor
+// any once the tracking is closed.
 // The pod is not changed and not kept.
 func (t *Tracking) Created(p *corev1.Pod) {
 	if p == nil {
@@ -192,7 +203,7 @@ func (t *Tracking) Created(p *corev1.Pod) {
 		w.notePod(NoticeMismatch, t.key, nil)
 		return
 	}
-	if w.phase == stopped {
+	if w.phase == stopped || t.over {
 		return
 	}
 	t.pinned = true

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -198,6 +199,55 @@ func TestLeavingTheSelectorIsNotADeletion(t *testing.T) {
 			t.Errorf("Confirm says %v, %v", life, err)
 		}
 	})
+}
+
+// A pod that is being deleted has a deletionTimestamp too when it leaves the
+// selector: its containers still run.
+func TestLeavingTheSelectorWhileTerminatingIsNotADeletion(t *testing.T) {
+	keep := map[string]func(*corev1.Pod) *corev1.Pod{
+		"trimmed":          nil,
+		"kept by the host": func(*corev1.Pod) *corev1.Pod { return &corev1.Pod{} },
+	}
+	for name, keep := range keep {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bench) {
+				w, _ := b.start(podwatch.Options{LabelSelector: "app=ci", Keep: keep})
+				var r recorder
+				b.track(w, "a", &r)
+				b.createScheduled("a")
+				b.deleteGracefully("a")
+				r.want(t, "ADDED pod", "MODIFIED pod")
+				b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
+				r.want(t, "ERROR OutOfScope")
+				b.patch("a", `{"metadata":{"labels":{"app":"ci"}}}`)
+				b.delete("a")
+				r.want(t, "MODIFIED pod", "DELETED pod")
+				if n := b.requests("get", "pods"); n != 1 {
+					t.Errorf("%d live GETs, want one", n)
+				}
+			})
+		})
+	}
+}
+
+// createScheduled makes a pod on a node that nobody serves, so that it is not
+// gone before somebody says that its containers are.
+func (b *bench) createScheduled(name string) {
+	b.t.Helper()
+	p := pod(name)
+	p.Spec.NodeName = "nobody"
+	if _, err := b.client.CoreV1().Pods(ns).Create(b.t.Context(), p, metav1.CreateOptions{}); err != nil {
+		b.t.Fatal(err)
+	}
+	synctest.Wait()
+}
+
+func (b *bench) deleteGracefully(name string) {
+	b.t.Helper()
+	if err := b.client.CoreV1().Pods(ns).Delete(b.t.Context(), name, metav1.DeleteOptions{}); err != nil {
+		b.t.Fatal(err)
+	}
+	synctest.Wait()
 }
 
 func TestAPodCreatedOutsideTheSelectorIsSaidToBeOutOfScopeAtOnce(t *testing.T) {

@@ -55,6 +55,28 @@ func TestClosedIsTheLastCallAndCloseWaitsForIt(t *testing.T) {
 	})
 }
 
+// A build may be given up while its pod is being created.
+func TestCreatedAfterCloseAsksNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{})
+		var r recorder
+		tr := b.track(w, "a", &r)
+		tr.Close()
+		b.whileDown(func() { tr.Created(b.create("a")) }) // the watch has not shown it yet
+		for range 60 {                                    // the cache moves on
+			b.label("a", time.Now().String()[11:19])
+			settle(time.Minute)
+		}
+		r.want(t, "ERROR Closed")
+		if n := b.requests("get", "pods"); n != 0 {
+			t.Errorf("%d live GETs for a tracking that nobody has any more, want none", n)
+		}
+		if tr.Pod() != nil {
+			t.Error("a closed tracking learned of a pod")
+		}
+	})
+}
+
 func TestCloseBeforeRunDeliversClosed(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w := b.watcher(podwatch.Options{})

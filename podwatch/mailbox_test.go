@@ -202,3 +202,18 @@ func TestOnPodHearsOfPodsThatNobodyNamed(t *testing.T) {
 		}
 	})
 }
+
+// The tracking of the pod before it, which Created pinned, does not follow it.
+func TestOnPodHearsOfAPodWhoseNameIsOnlyTrackedForAnEarlierOne(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		var found recorder
+		w, _ := b.start(podwatch.Options{OnPod: func(*corev1.Pod) []podwatch.Handler { return []podwatch.Handler{&found} }})
+		var pinned recorder
+		tr := b.track(w, "a", &pinned)
+		tr.Created(b.create("a"))
+		b.delete("a")
+		b.create("a")
+		pinned.want(t, "ADDED pod", "DELETED pod")
+		found.want(t, "ADDED pod")
+	})
+}

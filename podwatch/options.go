@@ -67,8 +67,8 @@ type Options struct {
 	Events EventMode
 	// Keep returns what is cached and handed on of a pod; nil: [Trim]. It must be
 	// pure and idempotent (client-go may apply it twice), and may return its
-	// argument. Namespace, name, UID, resourceVersion, labels and
-	// deletionTimestamp are kept whatever it does.
+	// argument. Namespace, name, UID, resourceVersion, labels, deletionTimestamp
+	// and deletionGracePeriodSeconds are kept whatever it does.
 	Keep func(*corev1.Pod) *corev1.Pod
 	// OnPod is asked once for every pod that nobody tracks, those that exist at
 	// the start included. The handlers it returns hear of that very pod until

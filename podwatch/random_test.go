@@ -226,3 +226,19 @@ func TestOverTheFakeClientsetIdentityGoesByName(t *testing.T) {
 		stop()
 	})
 }
+
+func TestOverTheFakeClientsetEventsGoByName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bench{t: t, client: fake.NewClientset(), notices: &notices{}}
+		w, stop := b.start(podwatch.Options{Namespace: ns})
+		var early, late recorder
+		b.track(w, "a", &early)
+		mine, other := b.create("a"), b.create("b")
+		b.event(other, "e1", "Other")
+		b.event(mine, "e2", "Mine")
+		early.want(t, "ADDED pod", "ADDED event Mine x1")
+		b.track(w, "a", &late)
+		late.want(t, "ADDED pod", "ADDED event Mine x1")
+		stop()
+	})
+}

@@ -177,7 +177,7 @@ func (w *Watcher) alive(a *ask, p *corev1.Pod) {
 }
 
 // guess decides without a GET, which the API server refuses: what the watch
-// deleted without deletionTimestamp has left the scope; what is missing from a
+// took away with no sign of a deletion has left the scope; what is missing from a
 // full list, or from a cache that is far enough, counts as gone.
 func (w *Watcher) guess(a *ask) {
 	if a.missed || a.unseen {

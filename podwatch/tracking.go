@@ -175,6 +175,7 @@ func (t *Tracking) shut(why string) (start bool) {
 		t.w.tracks[t.key] = ts
 	}
 	t.drop()
+	t.over = true
 	return t.box.close(status(Closed, why))
 }
 

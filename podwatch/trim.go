@@ -115,7 +115,7 @@ func (o *Options) keepPod(p *corev1.Pod) *corev1.Pod {
 	}
 	k.Namespace, k.Name, k.UID = meta.Namespace, meta.Name, meta.UID
 	k.ResourceVersion, k.Labels = meta.ResourceVersion, meta.Labels
-	k.DeletionTimestamp = meta.DeletionTimestamp
+	k.DeletionTimestamp, k.DeletionGracePeriodSeconds = meta.DeletionTimestamp, meta.DeletionGracePeriodSeconds
 	return k
 }
 
