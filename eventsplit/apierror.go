@@ -88,12 +88,22 @@ func denial(message string) (Class, Cause, bool) {
 		return ClassDenied, CauseWebhook, false
 	case strings.Contains(message, "failed calling webhook"):
 		return ClassTransient, CauseWebhook, true
-	case strings.Contains(message, "maximum cpu usage per "), strings.Contains(message, "maximum memory usage per "),
-		strings.Contains(message, "minimum cpu usage per "), strings.Contains(message, "minimum memory usage per "),
-		strings.Contains(message, "limit to request ratio"):
+	case strings.Contains(message, "limit to request ratio"), namesLimit(message, "maximum "), namesLimit(message, "minimum "):
 		return ClassForbidden, CauseLimitRange, false
 	}
 	return "", "", false
+}
+
+// namesLimit tells whether a LimitRange is what a request was held against:
+// "maximum memory usage per Container is 1Gi", of whatever resource
+// (kubernetes plugin/pkg/admission/limitranger/admission.go, v1.36).
+func namesLimit(message, bound string) bool {
+	_, rest, ok := strings.Cut(message, bound)
+	if !ok {
+		return false
+	}
+	resource, _, ok := strings.Cut(rest, " usage per ")
+	return ok && resource != "" && !strings.Contains(resource, " ")
 }
 
 func hasCause(st *metav1.Status, cause metav1.CauseType) bool {
