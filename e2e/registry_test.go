@@ -18,14 +18,15 @@ import (
 
 // registry is an image registry on loopback whose images do what their name
 // says: "missing", "private", "limited" and "broken" are refused as registries
-// refuse, "stalled" is never answered, and any other is a shell, once it was
-// published.
+// refuse, and any other is a shell, once it was published; "stalled" gives no
+// answer before.
 type registry struct {
 	host string
 	over chan struct{}
 
 	mu        sync.Mutex
 	published map[string]bool
+	news      chan struct{} // closed when an image is published, and made anew
 	asked     map[string]int // manifests, by the image's name
 
 	manifest, config, layer []byte
@@ -34,7 +35,7 @@ type registry struct {
 // startRegistry serves until the test has ended.
 func startRegistry(t *testing.T) *registry {
 	t.Helper()
-	r := &registry{over: make(chan struct{}), published: map[string]bool{}, asked: map[string]int{}}
+	r := &registry{over: make(chan struct{}), news: make(chan struct{}), published: map[string]bool{}, asked: map[string]int{}}
 	r.build(t)
 	server := httptest.NewServer(r)
 	r.host = strings.TrimPrefix(server.URL, "http://")
@@ -51,6 +52,8 @@ func (r *registry) publish(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.published[name] = true
+	close(r.news)
+	r.news = make(chan struct{})
 }
 
 // requests returns how often an image's manifest was asked for.
@@ -77,10 +80,10 @@ func (r *registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 }
 
 func (r *registry) serveManifest(w http.ResponseWriter, q *http.Request, name string) {
-	r.mu.Lock()
-	r.asked[name]++
-	published := r.published[name]
-	r.mu.Unlock()
+	published := r.ask(name)
+	if name == "stalled" {
+		published = r.stall(q, name)
+	}
 	refuse := func(status int, code, message string) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
@@ -94,11 +97,6 @@ func (r *registry) serveManifest(w http.ResponseWriter, q *http.Request, name st
 		refuse(http.StatusTooManyRequests, "TOOMANYREQUESTS", "You have reached your pull rate limit.")
 	case name == "broken":
 		refuse(http.StatusInternalServerError, "UNKNOWN", "unknown error")
-	case name == "stalled" && !published:
-		select {
-		case <-r.over:
-		case <-q.Context().Done():
-		}
 	case name == "missing":
 		refuse(http.StatusNotFound, "MANIFEST_UNKNOWN", "manifest unknown")
 	case !published:
@@ -107,6 +105,32 @@ func (r *registry) serveManifest(w http.ResponseWriter, q *http.Request, name st
 		w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
 		w.Header().Set("Docker-Content-Digest", digestOf(r.manifest))
 		_, _ = w.Write(r.manifest)
+	}
+}
+
+func (r *registry) ask(name string) (published bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked[name]++
+	return r.published[name]
+}
+
+// stall waits until the image is published, or nobody waits any more.
+func (r *registry) stall(q *http.Request, name string) (published bool) {
+	for {
+		r.mu.Lock()
+		published, news := r.published[name], r.news
+		r.mu.Unlock()
+		if published {
+			return true
+		}
+		select {
+		case <-news:
+		case <-r.over:
+			return false
+		case <-q.Context().Done():
+			return false
+		}
 	}
 }
 
