@@ -73,21 +73,23 @@ func classifyStatus(st *metav1.Status) (Class, Cause, bool) {
 	return ClassTransient, "", true
 }
 
-// denial reads who denied a request; only the message says.
+// denial reads who denied a request; only the message says. Webhooks and policies
+// come first, for they may use anyone's words.
 func denial(message string) (Class, Cause, bool) {
 	switch {
+	case strings.Contains(message, "admission webhook ") && strings.Contains(message, "denied the request"),
+		strings.Contains(message, "image policy webhook backend denied"):
+		return ClassDenied, CauseWebhook, false
+	case strings.Contains(message, "failed calling webhook"):
+		return ClassTransient, CauseWebhook, true
+	case strings.Contains(message, "ValidatingAdmissionPolicy "):
+		return ClassDenied, CausePolicy, false
 	case strings.Contains(message, "exceeded quota"), strings.Contains(message, "resourcequotas"):
 		return ClassQuota, "", true
 	case strings.Contains(message, "failed quota"):
 		return ClassQuota, "", false // it names no requests or limits, and must
 	case strings.Contains(message, "violates PodSecurity"):
 		return ClassPodSecurity, "", false
-	case strings.Contains(message, "ValidatingAdmissionPolicy "):
-		return ClassDenied, CausePolicy, false
-	case strings.Contains(message, "admission webhook ") && strings.Contains(message, "denied the request"):
-		return ClassDenied, CauseWebhook, false
-	case strings.Contains(message, "failed calling webhook"):
-		return ClassTransient, CauseWebhook, true
 	case strings.Contains(message, "limit to request ratio"), namesLimit(message, "maximum "), namesLimit(message, "minimum "):
 		return ClassForbidden, CauseLimitRange, false
 	}
