@@ -26,7 +26,7 @@ type registry struct {
 
 	mu        sync.Mutex
 	published map[string]bool
-	news      chan struct{} // closed when an image is published, and made anew
+	news      chan struct{}  // closed when an image is published, and made anew
 	asked     map[string]int // manifests, by the image's name
 
 	manifest, config, layer []byte

@@ -180,6 +180,17 @@ func TestSwapsOnARealKubelet(t *testing.T) {
 			},
 			want: map[string]string{"step": "exit 6", "other": "not run"},
 		}, {
+			// As a webhook injects them: the caller takes every slot for a placeholder.
+			name: "init container and sidecar",
+			pod:  withInit(newPod("init", sh("step", "exit 5"), slot("other")), sh("setup", "exit 0"), always(sh("mesh", "sleep 300"))),
+			do:   swapped(step),
+			want: map[string]string{"setup": "exit 0", "step": "exit 5", "other": "not run"},
+		}, {
+			name: "init container that fails",
+			pod:  withInit(newPod("init-fails", slot("step"), slot("other")), sh("setup", "exit 3")),
+			do:   swapFails(eventsplit.ClassPodEnded, step),
+			want: map[string]string{"setup": "exit 3", "step": "PodEnded", "other": "PodEnded", "": "exit 3"},
+		}, {
 			name: "a step replaced by another image", golden: true,
 			pod: newPod("twice", sh("step", "exit 5"), slot("other")),
 			do: func(ctx context.Context, t *testing.T, p *play) {
@@ -193,6 +204,22 @@ func TestSwapsOnARealKubelet(t *testing.T) {
 			want: map[string]string{"step": "exit 5", "other": "not run"},
 		},
 	})
+}
+
+// withInit gives a pod init containers.
+func withInit(pod *corev1.Pod, containers ...corev1.Container) *corev1.Pod {
+	for _, c := range containers {
+		c.Image = *busyboxImage
+		pod.Spec.InitContainers = append(pod.Spec.InitContainers, c)
+	}
+	return pod
+}
+
+// always makes an init container a sidecar.
+func always(c corev1.Container) corev1.Container {
+	policy := corev1.ContainerRestartPolicyAlways
+	c.RestartPolicy = &policy
+	return c
 }
 
 func unscheduled(pod *corev1.Pod) *corev1.Pod {

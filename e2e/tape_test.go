@@ -283,7 +283,7 @@ func (o *outline) addText(slot, phase, id, exit, failure string) {
 }
 
 var (
-	goldenState   = regexp.MustCompile("^    (?:~ )?(\\S+) (NotRun|Waiting|Running|Ended)( \\S+-\\d+)?(?: |$)")
+	goldenState   = regexp.MustCompile(`^    (?:~ )?(\S+) (NotRun|Waiting|Running|Ended)( \S+-\d+)?(?: |$)`)
 	goldenExit    = regexp.MustCompile(` exit=(\d+)`)
 	goldenFailure = regexp.MustCompile(` failure=\[([^\]]+)\]`)
 )
