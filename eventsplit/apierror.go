@@ -73,27 +73,39 @@ func classifyStatus(st *metav1.Status) (Class, Cause, bool) {
 	return ClassTransient, "", true
 }
 
-// denial reads who denied a request; only the message says.
+// denial reads who denied a request; only the message says. Webhooks and policies
+// come first, for they may use anyone's words.
 func denial(message string) (Class, Cause, bool) {
 	switch {
+	case strings.Contains(message, "admission webhook ") && strings.Contains(message, "denied the request"),
+		strings.Contains(message, "image policy webhook backend denied"):
+		return ClassDenied, CauseWebhook, false
+	case strings.Contains(message, "failed calling webhook"):
+		return ClassTransient, CauseWebhook, true
+	case strings.Contains(message, "ValidatingAdmissionPolicy "):
+		return ClassDenied, CausePolicy, false
 	case strings.Contains(message, "exceeded quota"), strings.Contains(message, "resourcequotas"):
 		return ClassQuota, "", true
 	case strings.Contains(message, "failed quota"):
 		return ClassQuota, "", false // it names no requests or limits, and must
 	case strings.Contains(message, "violates PodSecurity"):
 		return ClassPodSecurity, "", false
-	case strings.Contains(message, "ValidatingAdmissionPolicy "):
-		return ClassDenied, CausePolicy, false
-	case strings.Contains(message, "admission webhook ") && strings.Contains(message, "denied the request"):
-		return ClassDenied, CauseWebhook, false
-	case strings.Contains(message, "failed calling webhook"):
-		return ClassTransient, CauseWebhook, true
-	case strings.Contains(message, "maximum cpu usage per "), strings.Contains(message, "maximum memory usage per "),
-		strings.Contains(message, "minimum cpu usage per "), strings.Contains(message, "minimum memory usage per "),
-		strings.Contains(message, "limit to request ratio"):
+	case strings.Contains(message, "limit to request ratio"), namesLimit(message, "maximum "), namesLimit(message, "minimum "):
 		return ClassForbidden, CauseLimitRange, false
 	}
 	return "", "", false
+}
+
+// namesLimit tells whether a LimitRange is what a request was held against:
+// "maximum memory usage per Container is 1Gi", of whatever resource
+// (kubernetes plugin/pkg/admission/limitranger/admission.go, v1.36).
+func namesLimit(message, bound string) bool {
+	_, rest, ok := strings.Cut(message, bound)
+	if !ok {
+		return false
+	}
+	resource, _, ok := strings.Cut(rest, " usage per ")
+	return ok && resource != "" && !strings.Contains(resource, " ")
 }
 
 func hasCause(st *metav1.Status, cause metav1.CauseType) bool {

@@ -169,7 +169,10 @@ func classifyEvent(e *corev1.Event) (*Failure, int) {
 	case "BackOff":
 		f.Class, rank = ClassCrashLoop, rankEcho
 		if strings.HasPrefix(message, "Back-off pulling image") {
-			f.Class, f.Reason = ClassImagePull, reasonImagePullBackOff
+			f.Class, f.Reason, f.Message = ClassImagePull, reasonImagePullBackOff, pullWords(message)
+			if f.Message != "" {
+				f.Cause, f.MayRecover = classifyPull(f.Message)
+			}
 		}
 	case "FailedCreate":
 		*f = *ownerFailure(e.FirstTimestamp, message)

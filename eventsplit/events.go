@@ -160,8 +160,11 @@ func (s *slot) explained(e *corev1.Event) {
 		switch e.Reason {
 		case "Pulling", "Pulled", "Created", "Started":
 			s.progress = e.Reason
+			return
+		case "BackOff": // that of a pull is Normal (pkg/kubelet/images/image_manager.go, v1.36)
+		default:
+			return
 		}
-		return
 	}
 	f, rank := classifyEvent(e)
 	if f == nil || isDisruption(f.Class) || rank < s.explain.rank {

@@ -105,16 +105,28 @@ func (s *Splitter) settle(now time.Time) (asks []ask) {
 			asks = sl.patience.question(sl.waiting, asks)
 		}
 	}
-	if len(s.slots) > len(s.order) && (s.pod != nil || s.over()) {
-		for _, sl := range s.slots {
-			if sl.spec == nil {
-				sl.release() // whoever waits for a slot that there is not
-			}
-		}
+	if len(s.slots) > len(s.order) {
+		s.settleUnknown()
 	}
 	w.publish(s.podState(), time.Time{}, false)
 	s.arm(now)
 	return asks
+}
+
+// settleUnknown tells those who wait for slots that the pod's spec does not have:
+// that there are none, or, while it is unknown, that the watch has lost contact.
+func (s *Splitter) settleUnknown() {
+	for _, sl := range s.slots {
+		if sl.spec != nil {
+			continue
+		}
+		st := *sl.cur
+		st.Stale = s.stale
+		sl.publish(st, time.Time{}, false)
+		if s.pod != nil || s.over() {
+			sl.release()
+		}
+	}
 }
 
 // final is f once it is decided that Kubernetes will not get over it in time.

@@ -133,6 +133,8 @@ func (s *Splitter) takeSpec(pod *corev1.Pod) {
 			return // two pods handled at once: the next version has it
 		}
 		sl.kind = kind
+		// A new image restarts neither, so what runs there is never a placeholder.
+		sl.declared = sl.declared && kind != KindInit && kind != KindEphemeral
 		sl.respec(c)
 		if grown {
 			s.order = append(s.order, sl)

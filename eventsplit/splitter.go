@@ -14,7 +14,8 @@ import (
 // they may be called more than once, from any goroutine, never with a lock held.
 type Options struct {
 	// Placeholder tells whether the first run of a slot is a placeholder, to be
-	// replaced by Swap. nil: no slot has one.
+	// replaced by Swap. nil: no slot has one. Plain init containers and ephemeral
+	// ones, which cannot be swapped, have none whatever it says.
 	Placeholder func(slot string) bool
 	// Policy tells how long to wait for Kubernetes to get over a waiting reason
 	// before it counts as a Failure (0: at once), or that it never does. It must

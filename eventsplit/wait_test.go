@@ -357,3 +357,27 @@ func TestConcurrentUseIsSafe(t *testing.T) {
 	wg.Wait()
 	s.Close()
 }
+
+// The watch may lose contact before the pod was ever seen.
+func TestWhoeverWaitsForAPodUnseenHearsOfLostContact(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(testNS, testPod, Options{})
+		defer s.Close()
+		told := make(chan State, 1)
+		go func() {
+			if st, err := s.Wait(t.Context(), "a", func(st State) bool { return st.Stale }); err == nil {
+				told <- st
+			}
+		}()
+		synctest.Wait()
+		s.Handle(watch.Event{Type: watch.Error, Object: &metav1.Status{Reason: statusStale}})
+		synctest.Wait()
+		if len(told) == 0 {
+			t.Fatal("nothing was said")
+		}
+		s.Handle(watch.Event{Type: watch.Error, Object: &metav1.Status{Reason: statusFresh}})
+		if s.State("a").Stale || s.State("").Stale {
+			t.Error("it is stale with contact regained")
+		}
+	})
+}

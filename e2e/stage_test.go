@@ -1,0 +1,246 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/go-vela/podlife/eventsplit"
+	"github.com/go-vela/podlife/podwatch"
+)
+
+// play is one pod on a real kubelet, with what eventsplit says of it and a tape of
+// what it was told.
+type play struct {
+	pod     *corev1.Pod
+	split   *eventsplit.Splitter
+	track   *podwatch.Tracking
+	tape    *tape
+	patched chan struct{} // closed when a swap has called its patch
+}
+
+// stage creates the pod, every slot of it a placeholder at first, watched from
+// before its creation.
+func stage(t *testing.T, pod *corev1.Pod) *play {
+	t.Helper()
+	w, err := podwatch.New(world.client, podwatch.Options{
+		Namespace: pod.Namespace, LabelSelector: buildLabel + "=" + pod.Labels[buildLabel], Events: podwatch.EventsRequired,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runUntilCleanup(t, w.Run)
+	p := &play{
+		split:   eventsplit.New(pod.Namespace, pod.Name, eventsplit.Options{Placeholder: func(string) bool { return true }}),
+		tape:    newTape(pod),
+		patched: make(chan struct{}),
+	}
+	if p.track, err = w.Track(pod.Namespace, pod.Name, p.tape, p.split); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.track.Close()
+		p.split.Close()
+	})
+	if err := w.WaitForSync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.pod = create(t, pod)
+	p.track.Created(p.pod)
+	return p
+}
+
+// swap patches the images of slots, "slot=image" each, all in one.
+func (p *play) swap(ctx context.Context, images ...string) error {
+	p.tape.swap(images)
+	slots := make([]string, len(images))
+	patches := make([]string, len(images))
+	for i, text := range images {
+		slot, image, _ := strings.Cut(text, "=")
+		slots[i], patches[i] = slot, fmt.Sprintf(`{"name":%q,"image":%q}`, slot, image)
+	}
+	patch := []byte(`{"spec":{"containers":[` + strings.Join(patches, ",") + `]}}`)
+	calls := 0
+	err := p.split.Swap(ctx, func(ctx context.Context) (*corev1.Pod, error) {
+		if calls++; calls > 1 {
+			return nil, errors.New("the patch was called twice")
+		}
+		select {
+		case <-p.patched:
+		default:
+			close(p.patched)
+		}
+		return world.client.CoreV1().Pods(p.pod.Namespace).Patch(ctx, p.pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	}, slots...)
+	return err
+}
+
+// mustSwap fails the test if the swap's patch does.
+func (p *play) mustSwap(ctx context.Context, t *testing.T, images ...string) {
+	t.Helper()
+	if err := p.swap(ctx, images...); err != nil {
+		t.Fatalf("swap %s: %v", images, err)
+	}
+}
+
+// placeholdersRun waits until every slot's placeholder does.
+func (p *play) placeholdersRun(ctx context.Context, t *testing.T) {
+	t.Helper()
+	eventually(ctx, t, "every placeholder to run", func() bool { return p.tape.running() == len(p.pod.Spec.Containers) })
+}
+
+func eventually(ctx context.Context, t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	err := wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, 2*time.Minute, true, func(context.Context) (bool, error) {
+		return holds(), nil
+	})
+	if err != nil {
+		t.Fatalf("waiting for %s: %v", what, err)
+	}
+}
+
+// fate says in a few words what became of a slot: how its run ended, or why it
+// has none. want tells what to wait for: a slot that waits, or that nobody asked
+// to run, has no end.
+func (p *play) fate(ctx context.Context, slot, want string) string {
+	switch {
+	case want == "not run":
+		if st := p.split.State(slot); st.Phase != eventsplit.PhaseNotRun || st.Failure != nil || st.Outcome != nil {
+			return fmt.Sprintf("%+v", st)
+		}
+		return want
+	case want == "runs":
+		return p.reaches(ctx, slot, want, func(st eventsplit.State) bool { return st.Phase == eventsplit.PhaseRunning })
+	case strings.HasPrefix(want, "waits: "):
+		return p.reaches(ctx, slot, want, func(st eventsplit.State) bool {
+			return st.Waiting != nil && st.Phase == eventsplit.PhaseWaiting && "waits: "+kindOf(st.Waiting) == want
+		})
+	}
+	st, err := p.split.Wait(ctx, slot, eventsplit.Ended)
+	var f *eventsplit.Failure
+	switch {
+	case errors.As(err, &f):
+		return kindOf(f)
+	case err != nil:
+		return fmt.Sprintf("%v, when it was %+v", err, p.split.State(slot))
+	case st.Failure != nil:
+		return fmt.Sprintf("exit %d, %s", st.Outcome.ExitCode, kindOf(st.Failure))
+	}
+	return fmt.Sprintf("exit %d", st.Outcome.ExitCode)
+}
+
+func (p *play) reaches(ctx context.Context, slot, want string, until func(eventsplit.State) bool) string {
+	if st, err := p.split.Wait(ctx, slot, until); err != nil {
+		return fmt.Sprintf("%v, when it was %+v", err, st)
+	}
+	return want
+}
+
+// kindOf is a Failure's class, with its cause if it has one.
+func kindOf(f *eventsplit.Failure) string {
+	if f.Cause == "" {
+		return string(f.Class)
+	}
+	return string(f.Class) + "/" + string(f.Cause)
+}
+
+// checkFates compares what became of the slots with what should have; slot "" is
+// the pod.
+func (p *play) checkFates(ctx context.Context, t *testing.T, want map[string]string) {
+	t.Helper()
+	for _, slot := range slices.Sorted(maps.Keys(want)) {
+		got := p.fate(ctx, slot, want[slot])
+		if got != want[slot] {
+			t.Errorf("slot %q: got %q, want %q", slot, got, want[slot])
+		}
+		p.checkAgreement(ctx, t, slot)
+		if f := p.split.State(slot).Failure; f != nil {
+			t.Logf("%v", f)
+		}
+	}
+}
+
+// checkAgreement: of a slot that failed without a run Wait, State and NextRun say
+// the same; one that ran has its runs, and the end of them.
+func (p *play) checkAgreement(ctx context.Context, t *testing.T, slot string) {
+	t.Helper()
+	st := p.split.State(slot)
+	if slot == "" || !st.Final {
+		return
+	}
+	id, err := p.split.NextRun(ctx, slot, "")
+	if st.ContainerID == "" && st.Failure != nil {
+		var f *eventsplit.Failure
+		if !errors.As(err, &f) || kindOf(f) != kindOf(st.Failure) {
+			t.Errorf("slot %q: NextRun says %q, %v; State says %v", slot, id, err, st.Failure)
+		}
+		if _, err := p.split.Wait(ctx, slot, eventsplit.Started); !errors.As(err, &f) || kindOf(f) != kindOf(st.Failure) {
+			t.Errorf("slot %q: Wait says %v; State says %v", slot, err, st.Failure)
+		}
+		return
+	}
+	last := ""
+	for err == nil {
+		if p.split.IsPlaceholder(slot, id) {
+			t.Errorf("slot %q: NextRun gave a placeholder's run", slot)
+		}
+		last = id
+		id, err = p.split.NextRun(ctx, slot, last)
+	}
+	if !errors.Is(err, io.EOF) || last != st.ContainerID {
+		t.Errorf("slot %q: the runs end with %q, %v; want %q and EOF", slot, last, err, st.ContainerID)
+	}
+}
+
+// checkTimelines ends the play and checks what holds whatever the story: a run
+// starts before it ends, and once; a placeholder's is not spoken of.
+func (p *play) checkTimelines(ctx context.Context, t *testing.T) map[string][]string {
+	t.Helper()
+	p.track.Close()
+	p.split.Close()
+	outlines := map[string][]string{}
+	for _, c := range append([]corev1.Container{{Name: ""}}, p.pod.Spec.Containers...) {
+		var o outline
+		phase := map[string]eventsplit.Phase{}
+		for e, err := range p.split.Entries(ctx, c.Name) {
+			if err != nil {
+				break // The play ended before the slot did.
+			}
+			if e.Missed > 0 {
+				t.Errorf("slot %q: %d runs were missed", c.Name, e.Missed)
+			}
+			st := e.State
+			if st == nil {
+				continue
+			}
+			o.add(c.Name, string(st.Phase), st.ContainerID, st.Outcome, st.Failure)
+			if st.ContainerID == "" {
+				continue
+			}
+			if st.ContainerID == p.tape.placeholder(c.Name) {
+				t.Errorf("slot %q: the placeholder is spoken of: %+v", c.Name, st)
+			}
+			before := phase[st.ContainerID]
+			started := before != "" || st.Failure != nil && st.Failure.Class == eventsplit.ClassStart
+			if st.Phase == eventsplit.PhaseEnded && !started || before == eventsplit.PhaseEnded && st.Phase == eventsplit.PhaseRunning {
+				t.Errorf("slot %q: run %s is %s after %q", c.Name, st.ContainerID, st.Phase, before)
+			}
+			phase[st.ContainerID] = st.Phase
+		}
+		if len(o.lines) > 0 {
+			outlines[c.Name] = o.lines
+		}
+	}
+	return outlines
+}
