@@ -110,13 +110,18 @@ func (s *splicer) feed(p []byte) (a answer, ok bool) {
 	return answerEOF, true
 }
 
-// takeLine moves bytes of p into hold, up to a newline or lineLen bytes.
+// takeLine moves bytes of p into hold, up to a newline or lineLen bytes; of a line
+// that differs, whose end may be the kubelet's words, longLine bytes.
 func (s *splicer) takeLine(p []byte) (rest []byte, whole bool) {
+	most := lineLen
+	if s.mode == modeOdd {
+		most = longLine
+	}
 	n, whole := len(p), false
 	if j := bytes.IndexByte(p, '\n'); j >= 0 {
 		n, whole = j+1, true
 	}
-	if most := lineLen - len(s.hold); n >= most {
+	if most -= len(s.hold); n >= most {
 		n, whole = most, true
 	}
 	s.hold = append(s.hold, p[:n]...)
@@ -178,7 +183,7 @@ func (s *splicer) compare(p []byte) []byte {
 			return s.join(p)
 		default:
 			s.mode = modeOdd
-			s.hold = s.l.peek(append(s.hold[:0], make([]byte, min(s.off-s.line, lineLen))...), s.line, s.off)
+			s.hold = s.l.peek(append(s.hold[:0], make([]byte, min(s.off-s.line, longLine))...), s.line, s.off)
 		}
 		return p
 	}

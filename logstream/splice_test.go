@@ -98,6 +98,22 @@ func TestTheKubeletsWordsAreNeverOutput(t *testing.T) {
 	}
 }
 
+// A read that ends in the kubelet's words proves nothing: neither that the log is
+// another nor, because the line was long, that it differs.
+func TestTheKubeletsWordsInALongLineAreNoDifference(t *testing.T) {
+	full := body("before", strings.Repeat("long ", 4000), "after")
+	for cut := len(full) - 15000; cut < len(full); cut += 1000 {
+		s := newTestSplicer()
+		s.respond(t, full, true, false)
+		if _, equal := s.respond(t, full[:cut]+"rpc error: code = Unavailable", false, false); equal {
+			t.Fatalf("cut at %d: equal", cut)
+		}
+		if _, equal := s.respond(t, full, false, false); !equal || s.diverged || len(s.l.gaps) > 0 {
+			t.Fatalf("cut at %d: equal %v, diverged %v, gaps %v", cut, equal, s.diverged, s.l.gaps)
+		}
+	}
+}
+
 func TestOutputThatQuotesTheKubeletIsOutput(t *testing.T) {
 	for _, k := range kubeletTexts {
 		full := body("before", k.text+"x") + "2026-11-22T10:00:09.000000001Z " + k.text + "x"
