@@ -240,11 +240,15 @@ func (s *splicer) seal(proved bool) {
 	if end == s.lineAt || s.sealed {
 		return
 	}
-	if from := max(s.lineAt, end-lineLen); !proved {
-		if _, text := kubeletTail(s.l.peek(make([]byte, end-from), from, end)); text {
-			s.l.truncate(max(committed, s.lineAt))
-			return
-		}
+	from := max(s.lineAt, end-lineLen)
+	tail := s.l.peek(make([]byte, end-from), from, end)
+	drop := !s.counted && s.isTornStamp(tail) && (!proved || s.decided)
+	if !proved && !drop {
+		_, drop = kubeletTail(tail)
+	}
+	if drop {
+		s.l.truncate(max(committed, s.lineAt))
+		return
 	}
 	if !s.counted {
 		_, n := s.clock.parse(s.stamp[:s.stampN])
@@ -257,4 +261,10 @@ func (s *splicer) seal(proved bool) {
 	s.commit(end)
 	s.l.countTail()
 	s.sealed = true
+}
+
+// isTornStamp says whether all there is of a line is the beginning of its timestamp:
+// nothing that the container printed.
+func (s *splicer) isTornStamp(line []byte) bool {
+	return !s.plain && len(line) < stampMax && stampLen(line) == 0 && stampPrefix(line) == min(len(line), len(stampLayout))
 }

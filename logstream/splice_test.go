@@ -98,6 +98,20 @@ func TestTheKubeletsWordsAreNeverOutput(t *testing.T) {
 	}
 }
 
+func TestTheStartOfATimestampIsNoOutput(t *testing.T) {
+	lines := strings.SplitAfter(body("one", "two"), "\n")
+	for before, text := range map[string]string{"": lines[0], lines[0]: lines[1]} {
+		for cut := range len(text) - len("two\n") {
+			s := newTestSplicer()
+			s.respond(t, before+text[:cut], true, false)
+			s.seal(false)
+			if got := s.captured(); got != before {
+				t.Errorf("captured %q, want %q", got, before)
+			}
+		}
+	}
+}
+
 // A read that ends in the kubelet's words proves nothing: neither that the log is
 // another nor, because the line was long, that it differs.
 func TestTheKubeletsWordsInALongLineAreNoDifference(t *testing.T) {
