@@ -17,8 +17,9 @@ func (s *splicer) append(p []byte) []byte {
 		}
 		next := done + j + 1
 		ns, n := s.parseLine(p[done:next])
-		if ns < s.newest && n > 0 && !s.plain {
-			s.stepped = s.stepped || ns < s.newest-int64(time.Second)
+		back := n > 0 && ns < s.newest && !s.plain
+		s.stepped = s.stepped || (back && ns < s.newest-int64(time.Second))
+		if back && !s.oneFile {
 			if done > 0 { // so that all that was sent before can be searched
 				s.store(p[:done], done)
 				p, next = p[done:], next-done
@@ -161,11 +162,19 @@ func (s *splicer) end(follow bool) (a answer, equal bool) {
 		}
 	}
 	if s.mode == modeCompare {
-		_, end := s.l.bounds()
+		committed, end := s.l.bounds()
 		s.joined = s.joined || s.off == end
+		if s.oneFile && s.off == committed && committed == s.lineAt && committed < end {
+			// The file does not have the unterminated line that a stream ended in: the
+			// start of one that was sent again. Should this read be the one that was
+			// cut, the next will bring it back.
+			s.l.truncate(committed)
+			s.startLine(committed)
+			s.joined, s.grew = true, true
+		}
 		if s.replay >= 0 {
 			s.joined = true
-			s.endReplay()
+			s.endReplay(true)
 		}
 	}
 	if s.mode == modeOdd && stampLen(s.hold) == 0 && !s.plain {

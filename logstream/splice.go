@@ -15,6 +15,7 @@ type splicer struct {
 	id      string
 	foreign func(line []byte, ns int64) bool // the log of another run?
 
+	oneFile    bool  // the response is no stream: it is one file, read once
 	filterFrom int64 // bytes from which a resumed stream is asked for by time
 
 	// The run's.
@@ -176,7 +177,7 @@ func (s *splicer) compare(p []byte) []byte {
 		}
 		switch {
 		case s.replay >= 0:
-			s.endReplay()
+			s.endReplay(false)
 		case s.off >= committed:
 			s.l.truncate(s.off)
 			s.grew = true
@@ -194,7 +195,7 @@ func (s *splicer) compare(p []byte) []byte {
 func (s *splicer) join(p []byte) []byte {
 	s.joined = true
 	if s.replay >= 0 {
-		s.endReplay()
+		s.endReplay(false)
 		return p
 	}
 	s.mode = modeAppend
@@ -204,12 +205,15 @@ func (s *splicer) join(p []byte) []byte {
 }
 
 // endReplay ends what looked like lines sent again. A few in a row are taken for
-// output that happens to repeat itself, unless they are a whole file's.
-func (s *splicer) endReplay() {
+// output that happens to repeat itself, unless they are a whole file's, or all there
+// is (over): the next read tells then.
+func (s *splicer) endReplay(over bool) {
 	n, from, off, line := s.replay, s.from, s.off, s.line
 	s.replay, s.mode = -1, modeAppend
 	if n <= 3 && !s.isWhole(from, off) {
-		s.again(from, off)
+		if !over {
+			s.again(from, off)
+		}
 		return
 	}
 	ns, before := s.timesAt(from)
@@ -220,6 +224,9 @@ func (s *splicer) endReplay() {
 		head = head[:j+1]
 	}
 	s.startFile(from, head, ns)
+	if over {
+		return
+	}
 	s.again(line, off) // the start of a line that went on differently
 }
 

@@ -218,6 +218,40 @@ func TestASmallFileSentAgainIsNotOutputAgain(t *testing.T) {
 	}
 }
 
+// A rotation that fails makes the follower start the file over; its stream may end at
+// any byte of that.
+func TestAFileThatIsStartedOverAndCutIsCapturedOnce(t *testing.T) {
+	full := body(numbered(10)...)
+	for cut := range len(full) + 1 {
+		s := newTestSplicer()
+		s.respond(t, full+full[:cut], true, false)
+		if got := s.captured(); got != full {
+			t.Fatalf("cut at %d: captured\n%s want\n%s", cut, got, full)
+		}
+		s.oneFile = true
+		_, equal := s.respond(t, full, false, false)
+		if !equal { // the torn line is taken back
+			_, equal = s.respond(t, full, false, false)
+		}
+		if s.seal(true); !equal || s.captured() != full {
+			t.Fatalf("cut at %d: equal %v, captured\n%s", cut, equal, s.captured())
+		}
+	}
+}
+
+func TestAPlainReadHasNothingTwice(t *testing.T) {
+	at := func(ns int, text string) string { return fmt.Sprintf("2026-11-22T10:00:00.%09dZ %s\n", ns, text) }
+	full := strings.Repeat(at(4, "a")+at(5, "b"), 5)
+	s := newTestSplicer()
+	s.oneFile = true
+	for range 2 {
+		s.respond(t, full, false, false)
+	}
+	if got := s.captured(); got != full || len(s.l.gaps) > 0 {
+		t.Errorf("captured\n%s want\n%s, gaps %+v", got, full, s.l.gaps)
+	}
+}
+
 func TestALineOfTheSameTimeAndTextIsNoReplay(t *testing.T) {
 	at := func(ns int, text string) string {
 		return fmt.Sprintf("2026-11-22T10:00:00.%09dZ %s\n", ns, text)
