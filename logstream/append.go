@@ -119,12 +119,12 @@ func (s *splicer) startReplay(part []byte, ns int64) bool {
 	_, end := s.l.bounds()
 	line := part
 	if end > s.lineAt {
-		if end-s.lineAt > lineLen {
+		if end-s.lineAt > longLine {
 			return false
 		}
 		line = append(s.l.peek(make([]byte, end-s.lineAt), s.lineAt, end), part...)
 	}
-	if len(line) > lineLen {
+	if len(line) > longLine {
 		return false
 	}
 	off := s.l.find(line, 0, ns)
@@ -164,17 +164,24 @@ func (s *splicer) end(follow bool) (a answer, equal bool) {
 	if s.mode == modeCompare {
 		committed, end := s.l.bounds()
 		s.joined = s.joined || s.off == end
-		if s.oneFile && s.off == committed && committed == s.lineAt && committed < end {
-			// The file does not have the unterminated line that a stream ended in: the
-			// start of one that was sent again. Should this read be the one that was
-			// cut, the next will bring it back.
-			s.l.truncate(committed)
-			s.startLine(committed)
+		if s.oneFile && s.off >= committed && s.off < end {
+			// The file does not have all of the unterminated line that was read before:
+			// that was the start of one sent again, or the kubelet's words. Should this
+			// read be the one that was cut, the next will bring it back.
+			s.l.truncate(s.off)
+			s.reloadLine(s.off)
 			s.joined, s.grew = true, true
 		}
 		if s.replay >= 0 {
 			s.joined = true
 			s.endReplay(true)
+		}
+	}
+	if s.mode == modeOdd && s.replay >= 0 {
+		a, text := kubeletTail(s.hold)
+		s.hold, s.joined = s.hold[:0], true
+		if s.endReplay(true); text {
+			return a, false
 		}
 	}
 	if s.mode == modeOdd && stampLen(s.hold) == 0 && !s.plain {

@@ -97,7 +97,7 @@ func (s *splicer) feed(p []byte) (a answer, ok bool) {
 			}
 		case modeCompare:
 			p = s.compare(p)
-			if s.mode == modeOdd && s.filtered {
+			if s.mode == modeOdd && s.filtered && s.replay < 0 {
 				return answerAstray, false
 			}
 		case modeAppend:
@@ -176,7 +176,7 @@ func (s *splicer) compare(p []byte) []byte {
 			continue
 		}
 		switch {
-		case s.replay >= 0:
+		case s.replay >= 0 && s.off-s.line > longLine:
 			s.endReplay(false)
 		case s.off >= committed:
 			s.l.truncate(s.off)
@@ -280,7 +280,11 @@ func (s *splicer) odd(p []byte) []byte {
 	if !whole {
 		return rest
 	}
-	if !s.retarget() {
+	switch {
+	case s.replay >= 0:
+		s.hold = s.hold[:copy(s.hold, s.hold[s.off-s.line:])]
+		s.endReplay(false)
+	case !s.retarget():
 		s.diverge()
 	}
 	s.refeed()

@@ -222,9 +222,10 @@ func TestASmallFileSentAgainIsNotOutputAgain(t *testing.T) {
 // any byte of that.
 func TestAFileThatIsStartedOverAndCutIsCapturedOnce(t *testing.T) {
 	full := body(numbered(10)...)
-	for cut := range len(full) + 1 {
+	for n := range 2*len(full) + 2 {
+		cut, words := n/2, []string{"", kubeletTexts[0].text}[n%2]
 		s := newTestSplicer()
-		s.respond(t, full+full[:cut], true, false)
+		s.respond(t, full+full[:cut]+words, true, false)
 		if got := s.captured(); got != full {
 			t.Fatalf("cut at %d: captured\n%s want\n%s", cut, got, full)
 		}
@@ -236,6 +237,41 @@ func TestAFileThatIsStartedOverAndCutIsCapturedOnce(t *testing.T) {
 		if s.seal(true); !equal || s.captured() != full {
 			t.Fatalf("cut at %d: equal %v, captured\n%s", cut, equal, s.captured())
 		}
+	}
+}
+
+func TestLongLinesSentAgainAreCapturedOnce(t *testing.T) {
+	var lines []string
+	for i := range 6 {
+		lines = append(lines, strings.Repeat(fmt.Sprint(i), 5000*(1+i)))
+	}
+	full := body(lines...)
+	for step := 4000; step < 40000; step += 1111 {
+		s := newTestSplicer()
+		s.begin(false, 0, false)
+		for p := []byte(full + full); len(p) > 0; {
+			k := min(step, len(p))
+			s.feed(p[:k])
+			p = p[k:]
+		}
+		if s.end(true); s.captured() != full {
+			t.Errorf("step %d: captured %d bytes instead of %d", step, len(s.captured()), len(full))
+		}
+	}
+}
+
+func TestTheKubeletsWordsAfterAnUnterminatedLineAreTakenBack(t *testing.T) {
+	full := body("one") + "2026-11-22T10:00:09.000000001Z two"
+	s := newTestSplicer()
+	s.respond(t, full, true, false)
+	s.oneFile = true
+	s.respond(t, full+"context canceled", false, false)
+	s.respond(t, full, false, false)
+	if _, equal := s.respond(t, full, false, false); !equal {
+		t.Error("no read agrees")
+	}
+	if s.seal(true); s.captured() != full {
+		t.Errorf("captured %q", s.captured())
 	}
 }
 
