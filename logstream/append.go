@@ -17,8 +17,9 @@ func (s *splicer) append(p []byte) []byte {
 		}
 		next := done + j + 1
 		ns, n := s.parseLine(p[done:next])
-		if ns < s.newest && n > 0 && !s.plain {
-			s.stepped = s.stepped || ns < s.newest-int64(time.Second)
+		back := n > 0 && ns < s.newest && !s.plain
+		s.stepped = s.stepped || (back && ns < s.newest-int64(time.Second))
+		if back && !s.oneFile {
 			if done > 0 { // so that all that was sent before can be searched
 				s.store(p[:done], done)
 				p, next = p[done:], next-done
@@ -118,12 +119,12 @@ func (s *splicer) startReplay(part []byte, ns int64) bool {
 	_, end := s.l.bounds()
 	line := part
 	if end > s.lineAt {
-		if end-s.lineAt > lineLen {
+		if end-s.lineAt > longLine {
 			return false
 		}
 		line = append(s.l.peek(make([]byte, end-s.lineAt), s.lineAt, end), part...)
 	}
-	if len(line) > lineLen {
+	if len(line) > longLine {
 		return false
 	}
 	off := s.l.find(line, 0, ns)
@@ -161,11 +162,26 @@ func (s *splicer) end(follow bool) (a answer, equal bool) {
 		}
 	}
 	if s.mode == modeCompare {
-		_, end := s.l.bounds()
+		committed, end := s.l.bounds()
 		s.joined = s.joined || s.off == end
+		if s.oneFile && s.off >= committed && s.off < end {
+			// The file does not have all of the unterminated line that was read before:
+			// that was the start of one sent again, or the kubelet's words. Should this
+			// read be the one that was cut, the next will bring it back.
+			s.l.truncate(s.off)
+			s.reloadLine(s.off)
+			s.joined, s.grew = true, true
+		}
 		if s.replay >= 0 {
 			s.joined = true
-			s.endReplay()
+			s.endReplay(true)
+		}
+	}
+	if s.mode == modeOdd && s.replay >= 0 {
+		a, text := kubeletTail(s.hold)
+		s.hold, s.joined = s.hold[:0], true
+		if s.endReplay(true); text {
+			return a, false
 		}
 	}
 	if s.mode == modeOdd && stampLen(s.hold) == 0 && !s.plain {
@@ -240,11 +256,15 @@ func (s *splicer) seal(proved bool) {
 	if end == s.lineAt || s.sealed {
 		return
 	}
-	if from := max(s.lineAt, end-lineLen); !proved {
-		if _, text := kubeletTail(s.l.peek(make([]byte, end-from), from, end)); text {
-			s.l.truncate(max(committed, s.lineAt))
-			return
-		}
+	from := max(s.lineAt, end-lineLen)
+	tail := s.l.peek(make([]byte, end-from), from, end)
+	drop := !s.counted && s.isTornStamp(tail) && (!proved || s.decided)
+	if !proved && !drop {
+		_, drop = kubeletTail(tail)
+	}
+	if drop {
+		s.l.truncate(max(committed, s.lineAt))
+		return
 	}
 	if !s.counted {
 		_, n := s.clock.parse(s.stamp[:s.stampN])
@@ -257,4 +277,10 @@ func (s *splicer) seal(proved bool) {
 	s.commit(end)
 	s.l.countTail()
 	s.sealed = true
+}
+
+// isTornStamp says whether all there is of a line is the beginning of its timestamp:
+// nothing that the container printed.
+func (s *splicer) isTornStamp(line []byte) bool {
+	return !s.plain && len(line) < stampMax && stampLen(line) == 0 && stampPrefix(line) == min(len(line), len(stampLayout))
 }

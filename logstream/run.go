@@ -211,6 +211,7 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
 	_, empty := r.log.bounds()
+	r.sp.oneFile = !q.follow
 	r.sp.begin(q.filtered, q.expect, r.foreign > 2 || (r.foreign > 0 && empty > 0))
 	res := r.pump(ctx, body, q)
 	if stop() {

@@ -15,6 +15,7 @@ type splicer struct {
 	id      string
 	foreign func(line []byte, ns int64) bool // the log of another run?
 
+	oneFile    bool  // the response is no stream: it is one file, read once
 	filterFrom int64 // bytes from which a resumed stream is asked for by time
 
 	// The run's.
@@ -96,7 +97,7 @@ func (s *splicer) feed(p []byte) (a answer, ok bool) {
 			}
 		case modeCompare:
 			p = s.compare(p)
-			if s.mode == modeOdd && s.filtered {
+			if s.mode == modeOdd && s.filtered && s.replay < 0 {
 				return answerAstray, false
 			}
 		case modeAppend:
@@ -110,13 +111,18 @@ func (s *splicer) feed(p []byte) (a answer, ok bool) {
 	return answerEOF, true
 }
 
-// takeLine moves bytes of p into hold, up to a newline or lineLen bytes.
+// takeLine moves bytes of p into hold, up to a newline or lineLen bytes; of a line
+// that differs, whose end may be the kubelet's words, longLine bytes.
 func (s *splicer) takeLine(p []byte) (rest []byte, whole bool) {
+	most := lineLen
+	if s.mode == modeOdd {
+		most = longLine
+	}
 	n, whole := len(p), false
 	if j := bytes.IndexByte(p, '\n'); j >= 0 {
 		n, whole = j+1, true
 	}
-	if most := lineLen - len(s.hold); n >= most {
+	if most -= len(s.hold); n >= most {
 		n, whole = most, true
 	}
 	s.hold = append(s.hold, p[:n]...)
@@ -170,15 +176,15 @@ func (s *splicer) compare(p []byte) []byte {
 			continue
 		}
 		switch {
-		case s.replay >= 0:
-			s.endReplay()
+		case s.replay >= 0 && s.off-s.line > longLine:
+			s.endReplay(false)
 		case s.off >= committed:
 			s.l.truncate(s.off)
 			s.grew = true
 			return s.join(p)
 		default:
 			s.mode = modeOdd
-			s.hold = s.l.peek(append(s.hold[:0], make([]byte, min(s.off-s.line, lineLen))...), s.line, s.off)
+			s.hold = s.l.peek(append(s.hold[:0], make([]byte, min(s.off-s.line, longLine))...), s.line, s.off)
 		}
 		return p
 	}
@@ -189,7 +195,7 @@ func (s *splicer) compare(p []byte) []byte {
 func (s *splicer) join(p []byte) []byte {
 	s.joined = true
 	if s.replay >= 0 {
-		s.endReplay()
+		s.endReplay(false)
 		return p
 	}
 	s.mode = modeAppend
@@ -199,12 +205,15 @@ func (s *splicer) join(p []byte) []byte {
 }
 
 // endReplay ends what looked like lines sent again. A few in a row are taken for
-// output that happens to repeat itself, unless they are a whole file's.
-func (s *splicer) endReplay() {
+// output that happens to repeat itself, unless they are a whole file's, or all there
+// is (over): the next read tells then.
+func (s *splicer) endReplay(over bool) {
 	n, from, off, line := s.replay, s.from, s.off, s.line
 	s.replay, s.mode = -1, modeAppend
 	if n <= 3 && !s.isWhole(from, off) {
-		s.again(from, off)
+		if !over {
+			s.again(from, off)
+		}
 		return
 	}
 	ns, before := s.timesAt(from)
@@ -215,6 +224,9 @@ func (s *splicer) endReplay() {
 		head = head[:j+1]
 	}
 	s.startFile(from, head, ns)
+	if over {
+		return
+	}
 	s.again(line, off) // the start of a line that went on differently
 }
 
@@ -268,7 +280,11 @@ func (s *splicer) odd(p []byte) []byte {
 	if !whole {
 		return rest
 	}
-	if !s.retarget() {
+	switch {
+	case s.replay >= 0:
+		s.hold = s.hold[:copy(s.hold, s.hold[s.off-s.line:])]
+		s.endReplay(false)
+	case !s.retarget():
 		s.diverge()
 	}
 	s.refeed()

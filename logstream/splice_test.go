@@ -98,6 +98,36 @@ func TestTheKubeletsWordsAreNeverOutput(t *testing.T) {
 	}
 }
 
+func TestTheStartOfATimestampIsNoOutput(t *testing.T) {
+	lines := strings.SplitAfter(body("one", "two"), "\n")
+	for before, text := range map[string]string{"": lines[0], lines[0]: lines[1]} {
+		for cut := range len(text) - len("two\n") {
+			s := newTestSplicer()
+			s.respond(t, before+text[:cut], true, false)
+			s.seal(false)
+			if got := s.captured(); got != before {
+				t.Errorf("captured %q, want %q", got, before)
+			}
+		}
+	}
+}
+
+// A read that ends in the kubelet's words proves nothing: neither that the log is
+// another nor, because the line was long, that it differs.
+func TestTheKubeletsWordsInALongLineAreNoDifference(t *testing.T) {
+	full := body("before", strings.Repeat("long ", 4000), "after")
+	for cut := len(full) - 15000; cut < len(full); cut += 1000 {
+		s := newTestSplicer()
+		s.respond(t, full, true, false)
+		if _, equal := s.respond(t, full[:cut]+"rpc error: code = Unavailable", false, false); equal {
+			t.Fatalf("cut at %d: equal", cut)
+		}
+		if _, equal := s.respond(t, full, false, false); !equal || s.diverged || len(s.l.gaps) > 0 {
+			t.Fatalf("cut at %d: equal %v, diverged %v, gaps %v", cut, equal, s.diverged, s.l.gaps)
+		}
+	}
+}
+
 func TestOutputThatQuotesTheKubeletIsOutput(t *testing.T) {
 	for _, k := range kubeletTexts {
 		full := body("before", k.text+"x") + "2026-11-22T10:00:09.000000001Z " + k.text + "x"
@@ -185,6 +215,76 @@ func TestASmallFileSentAgainIsNotOutputAgain(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A rotation that fails makes the follower start the file over; its stream may end at
+// any byte of that.
+func TestAFileThatIsStartedOverAndCutIsCapturedOnce(t *testing.T) {
+	full := body(numbered(10)...)
+	for n := range 2*len(full) + 2 {
+		cut, words := n/2, []string{"", kubeletTexts[0].text}[n%2]
+		s := newTestSplicer()
+		s.respond(t, full+full[:cut]+words, true, false)
+		if got := s.captured(); got != full {
+			t.Fatalf("cut at %d: captured\n%s want\n%s", cut, got, full)
+		}
+		s.oneFile = true
+		_, equal := s.respond(t, full, false, false)
+		if !equal { // the torn line is taken back
+			_, equal = s.respond(t, full, false, false)
+		}
+		if s.seal(true); !equal || s.captured() != full {
+			t.Fatalf("cut at %d: equal %v, captured\n%s", cut, equal, s.captured())
+		}
+	}
+}
+
+func TestLongLinesSentAgainAreCapturedOnce(t *testing.T) {
+	var lines []string
+	for i := range 6 {
+		lines = append(lines, strings.Repeat(fmt.Sprint(i), 5000*(1+i)))
+	}
+	full := body(lines...)
+	for step := 4000; step < 40000; step += 1111 {
+		s := newTestSplicer()
+		s.begin(false, 0, false)
+		for p := []byte(full + full); len(p) > 0; {
+			k := min(step, len(p))
+			s.feed(p[:k])
+			p = p[k:]
+		}
+		if s.end(true); s.captured() != full {
+			t.Errorf("step %d: captured %d bytes instead of %d", step, len(s.captured()), len(full))
+		}
+	}
+}
+
+func TestTheKubeletsWordsAfterAnUnterminatedLineAreTakenBack(t *testing.T) {
+	full := body("one") + "2026-11-22T10:00:09.000000001Z two"
+	s := newTestSplicer()
+	s.respond(t, full, true, false)
+	s.oneFile = true
+	s.respond(t, full+"context canceled", false, false)
+	s.respond(t, full, false, false)
+	if _, equal := s.respond(t, full, false, false); !equal {
+		t.Error("no read agrees")
+	}
+	if s.seal(true); s.captured() != full {
+		t.Errorf("captured %q", s.captured())
+	}
+}
+
+func TestAPlainReadHasNothingTwice(t *testing.T) {
+	at := func(ns int, text string) string { return fmt.Sprintf("2026-11-22T10:00:00.%09dZ %s\n", ns, text) }
+	full := strings.Repeat(at(4, "a")+at(5, "b"), 5)
+	s := newTestSplicer()
+	s.oneFile = true
+	for range 2 {
+		s.respond(t, full, false, false)
+	}
+	if got := s.captured(); got != full || len(s.l.gaps) > 0 {
+		t.Errorf("captured\n%s want\n%s, gaps %+v", got, full, s.l.gaps)
 	}
 }
 

@@ -44,9 +44,9 @@ func containerd(*rand.Rand) clock {
 // conmon gives all lines of one read(2) the same (containers/conmon src/ctr_logging.c:491).
 func conmon(rng *rand.Rand) clock {
 	var last time.Time
-	return func(now time.Time, _ int) time.Time {
+	return func(now time.Time, i int) time.Time {
 		if now.Sub(last) > time.Second || rng.IntN(8) == 0 {
-			last = now
+			last = now.Add(time.Duration(i) * time.Microsecond)
 		}
 		return last
 	}
@@ -114,16 +114,16 @@ var kinds = map[string]life{
 	"bulky, partial":        {clock: conmon, texts: mixed, bulky: true, parts: true, faults: 60},
 	"bulky, both":           {clock: inverted, texts: mixed, bulky: true, faults: 60},
 	"bulky, set back":       {clock: stepped, texts: mixed, bulky: true, faults: 60},
-	"rotated":               {clock: containerd, texts: mixed, rotations: 10},
-	"rotated, faults":       {clock: containerd, texts: mixed, rotations: 10, faults: 40},
-	"rotated, conmon":       {clock: conmon, texts: repeated, rotations: 10, faults: 40},
-	"rotated, both streams": {clock: inverted, texts: mixed, rotations: 10, faults: 40},
-	"rotated, partial":      {clock: containerd, texts: mixed, parts: true, rotations: 10, faults: 40},
-	"rotated, late":         {clock: containerd, texts: mixed, parts: true, rotations: 10, late: true, faults: 20},
-	"rotated, bulky":        {clock: containerd, texts: mixed, bulky: true, rotations: 10, faults: 40},
-	"renamed back":          {clock: containerd, texts: mixed, rotations: 5, back: true, faults: 20},
-	"renamed back, conmon":  {clock: conmon, texts: repeated, rotations: 5, back: true, faults: 20},
-	"renamed back, partial": {clock: conmon, texts: mixed, parts: true, rotations: 5, back: true, faults: 20},
+	"rotated":               {clock: containerd, texts: mixed, rotations: 30},
+	"rotated, faults":       {clock: containerd, texts: mixed, rotations: 30, faults: 40},
+	"rotated, conmon":       {clock: conmon, texts: repeated, rotations: 30, faults: 40},
+	"rotated, both streams": {clock: inverted, texts: mixed, rotations: 30, faults: 40},
+	"rotated, partial":      {clock: containerd, texts: mixed, parts: true, rotations: 30, faults: 40},
+	"rotated, late":         {clock: containerd, texts: mixed, parts: true, rotations: 30, late: true, faults: 20},
+	"rotated, bulky":        {clock: containerd, texts: mixed, bulky: true, rotations: 30, faults: 40},
+	"renamed back":          {clock: containerd, texts: mixed, rotations: 15, back: true, faults: 20},
+	"renamed back, conmon":  {clock: conmon, texts: repeated, rotations: 15, back: true, faults: 20},
+	"renamed back, partial": {clock: conmon, texts: mixed, parts: true, rotations: 15, back: true, faults: 20},
 }
 
 // A node may do to a log what it likes: nothing is captured twice, nothing is lost
@@ -231,15 +231,17 @@ func pause(rng *rand.Rand) time.Duration {
 	return time.Duration(rng.ExpFloat64() * float64(rng.IntN(2)) * float64(mean))
 }
 
-// rotate makes the node rotate the log, unless nothing of it was captured so far: what
-// is rotated before it was ever read is lost untold.
+// rotate makes the node rotate the log, as often and as soon as a kubelet does on this
+// scale: a file that is large enough, and twice as seldom as its head is looked at
+// (10 s and 5 s). What is rotated before it was ever read is lost untold.
 func (k life) rotate(r *rig, b *box, p *pen) {
 	if p.rng.IntN(2) == 0 {
 		wait(20 * time.Millisecond) // seldom does a reader keep up to the byte
 	}
-	if r.captured() == 0 {
+	if r.captured() == 0 || b.size() < quick.RotateSize*5/4 || time.Since(p.rotated) < 2*quick.HeadProbe {
 		return
 	}
+	p.rotated = time.Now()
 	if k.back {
 		r.n.note("a rotation fails")
 		b.failToRotate()
@@ -259,6 +261,8 @@ type pen struct {
 	rng   *rand.Rand
 	clock clock
 	n     int // records
+
+	rotated time.Time
 }
 
 func (p *pen) line() []record {
