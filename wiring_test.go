@@ -65,10 +65,10 @@ func runStep(ctx context.Context, cfg *rest.Config, pod *corev1.Pod, step, image
 	if err != nil {
 		return err
 	}
-	if _, err = io.Copy(os.Stdout, reader); err != nil { // live; ends when the whole log was captured and verified
+	if _, err = io.Copy(os.Stdout, reader); err != nil { // live, to the log's end; an image that cannot be pulled is a *Failure
 		return err
 	}
-	state, err := split.Wait(ctx, step, eventsplit.Ended) // an image that cannot be pulled is a *Failure here
+	state, err := split.Wait(ctx, step, eventsplit.Ended) // from memory, or the same *Failure
 	if err != nil {
 		return err
 	}

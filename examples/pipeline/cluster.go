@@ -76,6 +76,10 @@ func loadKubeconfig(file string) (*rest.Config, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("%s: %s", file, oneLine(err))
 	}
+	// A certificate that is none is found here, before anything runs.
+	if _, err := rest.TransportFor(cfg); err != nil {
+		return nil, "", fmt.Errorf("%s: %s", file, oneLine(err))
+	}
 	cfg.QPS = -1 // the server's own flow control decides; client-go's default of 5 a second would queue swaps
 	namespace, _, err := cc.Namespace()
 	if err != nil {

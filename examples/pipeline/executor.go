@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -11,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
@@ -22,9 +25,10 @@ import (
 	"github.com/go-vela/podlife/podwatch"
 )
 
-// cleanUp bounds what happens after the last step: drain, delete, and the wait
-// until the pod is gone.
-const cleanUp = 30 * time.Second
+const (
+	drainTime  = 30 * time.Second // for what has ended to be read to its end
+	removeTime = 30 * time.Second // for the pod to be gone, and for a create that nobody waits for
+)
 
 // build is one run of a pipeline: one pod, and what the library knows of it.
 type build struct {
@@ -38,6 +42,7 @@ type build struct {
 	split *eventsplit.Splitter
 	logs  *logstream.Capture
 
+	maybe  bool                    // the pod was created, or may have been
 	giveUp context.CancelCauseFunc // ends the steps, not the clean-up
 }
 
@@ -68,9 +73,14 @@ func newBuild(cfg *rest.Config, pod *corev1.Pod, p *Pipeline, out *printer) (*bu
 // one sentence, why not every step succeeded. When ctx ends, the step that runs
 // is given up, and the pod is drained and deleted all the same.
 func execute(ctx context.Context, cfg *rest.Config, pod *corev1.Pod, p *Pipeline, out *printer) ([]StepResult, error) {
+	results := make([]StepResult, len(p.Steps))
+	for i, s := range p.Steps {
+		results[i] = StepResult{Name: s.Name, Image: s.Image, Outcome: "skipped", Log: "none"}
+	}
 	b, streams, err := newBuild(cfg, pod, p, out)
 	if err != nil {
-		return nil, err
+		results[0].fail(err)
+		return results, err
 	}
 	ctx, b.giveUp = context.WithCancelCause(ctx)
 	defer b.giveUp(nil)
@@ -81,41 +91,55 @@ func execute(ctx context.Context, cfg *rest.Config, pod *corev1.Pod, p *Pipeline
 	work.Go(func() error { return streams.Run(background) })
 	work.Go(func() error { b.printEvents(background); return nil })
 
-	results, err := b.run(ctx)
-	err = errors.Join(err, b.finish(background, results))
+	err = b.run(ctx, results)
+	err = inOneSentence(err, b.finish(background, results))
 	stop()
 	_ = work.Wait() // the cause is our own stop
 	return results, err
 }
 
-func (b *build) run(ctx context.Context) ([]StepResult, error) {
-	results := make([]StepResult, len(b.pipeline.Steps))
-	for i, s := range b.pipeline.Steps {
-		results[i] = StepResult{Name: s.Name, Image: s.Image, Outcome: "skipped", Log: "none"}
-	}
-	created, err := b.pods.Create(ctx, b.pod, metav1.CreateOptions{})
-	if err != nil {
-		err = refused(ctx, err)
+// run creates the pod and runs the steps until one does not succeed.
+func (b *build) run(ctx context.Context, results []StepResult) error {
+	if err := b.create(ctx); err != nil {
 		results[0].fail(err)
-		return results, fmt.Errorf("the pod of pipeline %q could not be created: %w", b.pipeline.Name, err)
+		return fmt.Errorf("the pod of pipeline %q could not be created: %w", b.pipeline.Name, err)
 	}
-	b.track.Created(created)
-
 	for i, s := range b.pipeline.Steps {
 		state, err := b.step(ctx, s)
 		switch r := &results[i]; {
 		case err != nil:
 			r.fail(err)
-			return results, fmt.Errorf("step %q (image %s) %s: %w", s.Name, s.Image, verb(err), err)
+			return fmt.Errorf("step %q (image %s) %s: %w", s.Name, s.Image, verb(err), err)
 		case state.Outcome.ExitCode != 0:
 			r.Outcome, r.ExitCode = "failed", &state.Outcome.ExitCode
-			return results, fmt.Errorf("step %q (image %s) failed: exit code %d (%s)",
+			return fmt.Errorf("step %q (image %s) failed: exit code %d (%s)",
 				s.Name, s.Image, state.Outcome.ExitCode, state.Outcome.Reason)
 		default:
 			r.Outcome, r.ExitCode = "succeeded", &state.Outcome.ExitCode
 		}
 	}
-	return results, nil
+	return nil
+}
+
+// create does not end with ctx: of a request that was cut off nobody knows
+// whether the pod comes into being, and then it could come after its deletion.
+func (b *build) create(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTime)
+	defer cancel()
+	created, err := b.pods.Create(limited, b.pod, metav1.CreateOptions{})
+	if err != nil {
+		f := eventsplit.ClassifyAPIError(err)
+		// An answer that is not a plain no may be wrong: the pod is there, perhaps.
+		b.maybe = f.Class == eventsplit.ClassTransient && !utilnet.IsConnectionRefused(err)
+		return f
+	}
+	b.maybe = true
+	b.track.Created(created)
+	b.out.sayHeld()
+	return nil
 }
 
 // verb tells a step that Kubernetes could not run from one that we gave up.
@@ -141,20 +165,28 @@ func (b *build) step(ctx context.Context, s Step) (state eventsplit.State, err e
 	}, s.Name); err == nil {
 		state, err = b.split.Wait(ctx, s.Name, eventsplit.Ended)
 	}
-	if err != nil && b.split.State(s.Name).ContainerID == "" {
-		giveUp() // nothing ran, nothing to read
+	// Once the log is captured to its end, only the printing may take its time.
+	drain, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	certificates, derr := b.logs.Drain(drain, b.track.Pod())
+	live := slices.ContainsFunc(certificates, func(c logstream.Certificate) bool {
+		return c.Slot == s.Name && c.Proof == logstream.Live
+	})
+	if derr != nil || live || err != nil && b.split.State(s.Name).ContainerID == "" {
+		giveUp() // there is no end to read to, or nothing ran
 	}
-	late := time.AfterFunc(cleanUp, giveUp)
-	defer late.Stop()
 	_ = printing.Wait() // what a log lacks is in its certificate
 	return state, err
 }
 
 // finish drains the logs, deletes the pod and waits until it is gone.
 func (b *build) finish(ctx context.Context, results []StepResult) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, cleanUp, errors.New("clean-up took too long"))
+	shown, hide := context.WithCancel(ctx)
+	var progress errgroup.Group
+	progress.Go(func() error { b.tick(shown, "pod", func() string { return "cleaning up" }); return nil })
+	drain, cancel := context.WithTimeoutCause(ctx, drainTime, errors.New("the logs took too long to drain"))
 	defer cancel()
-	certificates, derr := b.logs.Drain(ctx, b.track.Pod())
+	certificates, derr := b.logs.Drain(drain, b.track.Pod())
 	for _, c := range certificates {
 		for i := range results {
 			if results[i].Name == c.Slot {
@@ -165,40 +197,59 @@ func (b *build) finish(ctx context.Context, results []StepResult) error {
 	err := b.remove(ctx)
 	b.track.Close()
 	b.split.Close()
-	return errors.Join(derr, err, b.logs.Close())
+	hide()
+	_ = progress.Wait()
+	return inOneSentence(derr, err, b.logs.Close())
 }
 
-// remove deletes the pod, first with its own grace, then without any.
+// remove deletes the pod and waits until it is gone: with its own grace at
+// first, then without any. It asks again until the answer is plain.
 func (b *build) remove(ctx context.Context) error {
-	// Create may have made the pod although its answer was lost, so try whatever was heard.
-	err := b.pods.Delete(ctx, b.pod.Name, metav1.DeleteOptions{})
-	if err != nil {
-		return ignoreGone(err)
-	}
-	err = wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, 2*terminationGrace*time.Second, true, func(ctx context.Context) (bool, error) {
-		_, err := b.pods.Get(ctx, b.pod.Name, metav1.GetOptions{})
-		return apierrors.IsNotFound(err), nil
-	})
-	if err != nil {
-		err = ignoreGone(b.pods.Delete(ctx, b.pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}))
-	}
-	return err
-}
-
-// ignoreGone: a pod, or its namespace, that is not there needs no deleting.
-func ignoreGone(err error) error {
-	if apierrors.IsNotFound(err) {
+	if !b.maybe {
 		return nil
 	}
-	return err
+	ctx, cancel := context.WithTimeout(ctx, removeTime)
+	defer cancel()
+	impatient := time.Now().Add(2 * terminationGrace * time.Second)
+	var last error
+	err := wait.PollUntilContextCancel(ctx, 200*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		var o metav1.DeleteOptions
+		if time.Now().After(impatient) {
+			o.GracePeriodSeconds = new(int64)
+		}
+		err := b.pods.Delete(ctx, b.pod.Name, o)
+		switch {
+		case apierrors.IsNotFound(err): // nor is a namespace that is gone a fault
+			return true, nil
+		case err == nil || eventsplit.ClassifyAPIError(err).MayRecover:
+			if ctx.Err() == nil {
+				last = err
+			}
+			return false, nil
+		}
+		return false, err
+	})
+	if err != nil {
+		if wait.Interrupted(err) {
+			err = cmp.Or(last, errors.New("it does not go away"))
+		}
+		return fmt.Errorf("pod %s/%s may be left behind: %w", b.pod.Namespace, b.pod.Name, err)
+	}
+	return nil
 }
 
-// refused says why the pod could not be created.
-func refused(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+// inOneSentence joins what went wrong, in this order; nil if nothing did.
+func inOneSentence(errs ...error) (all error) {
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case all == nil:
+			all = err
+		default:
+			all = fmt.Errorf("%w; %w", all, err)
+		}
 	}
-	return eventsplit.ClassifyAPIError(err)
+	return all
 }
 
 // terminationGrace is what a container that ignores SIGTERM costs, in seconds:

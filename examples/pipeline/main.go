@@ -33,8 +33,9 @@ const (
 var errTimeout = errors.New("timed out")
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Ignore(syscall.SIGPIPE) // nobody reads on: the pod is to be deleted all the same
+	context.AfterFunc(ctx, stop)   // a second Ctrl-C ends the program at once
 	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -16,6 +16,8 @@ type printer struct {
 	json     bool
 	terminal bool // err is a terminal: show a progress line
 	shown    bool // a progress line stands there
+	pod      bool // there is one: remarks are said as they come
+	held     []string
 }
 
 type logLine struct {
@@ -90,6 +92,31 @@ func (p *printer) result(steps []StepResult) {
 
 // say prints a sentence for people, never mixed into the output.
 func (p *printer) say(format string, args ...any) { p.text(p.err, format+"\n", args...) }
+
+// remark says a sentence about the pod's surroundings. Before there is a pod it is
+// held: if the pod is refused, that alone is what a person should read.
+func (p *printer) remark(format string, args ...any) {
+	p.mu.Lock()
+	held := !p.pod
+	if held {
+		p.held = append(p.held, fmt.Sprintf(format, args...))
+	}
+	p.mu.Unlock()
+	if !held {
+		p.say(format, args...)
+	}
+}
+
+// sayHeld says the remarks so far: there is a pod.
+func (p *printer) sayHeld() {
+	p.mu.Lock()
+	held := p.held
+	p.pod, p.held = true, nil
+	p.mu.Unlock()
+	for _, text := range held {
+		p.say("%s", text)
+	}
+}
 
 // progress replaces the progress line; "" removes it.
 func (p *printer) progress(step, what string, since time.Duration) {

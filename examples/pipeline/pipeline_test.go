@@ -63,6 +63,8 @@ func TestBadUsageExitsWith2AndASentence(t *testing.T) {
 	pipeline := file("good.yaml", good)
 	noServer := file("noserver", `{"apiVersion":"v1","kind":"Config","current-context":"c",
 		"contexts":[{"name":"c","context":{"cluster":"k","user":"u"}}],"clusters":[{"name":"k","cluster":{}}],"users":[{"name":"u","user":{}}]}`)
+	noCA := file("noca", `{"apiVersion":"v1","kind":"Config","current-context":"c","contexts":[{"name":"c","context":{"cluster":"k","user":"u"}}],
+		"clusters":[{"name":"k","cluster":{"server":"https://127.0.0.1:1","certificate-authority-data":"Zm9v"}}],"users":[{"name":"u","user":{}}]}`)
 	for name, c := range map[string]struct {
 		args []string
 		want string
@@ -76,6 +78,7 @@ func TestBadUsageExitsWith2AndASentence(t *testing.T) {
 		"a cluster without pipeline":  {[]string{"-kubeconfig", noServer}, "-f"},
 		"a kubeconfig not there":      {[]string{"-kubeconfig", filepath.Join(dir, "none"), "-f", pipeline}, "none"},
 		"a kubeconfig without server": {[]string{"-kubeconfig", noServer, "-f", pipeline}, "server"},
+		"a certificate that is none":  {[]string{"-kubeconfig", noCA, "-f", pipeline}, "certificate"},
 		"an empty kubeconfig":         {[]string{"-kubeconfig", file("empty", ""), "-f", pipeline}, "empty"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -21,7 +22,7 @@ func (r *StepResult) fail(err error) {
 	var f *eventsplit.Failure
 	switch {
 	case errors.As(err, &f):
-		r.Failure = &Problem{Class: string(f.Class), Reason: f.Reason, Message: f.Message}
+		r.Failure = &Problem{Class: string(f.Class), Reason: f.Reason, Message: cmp.Or(f.Message, f.Error())}
 	case errors.Is(err, errTimeout):
 		r.Failure.Class, r.Failure.Reason = "Timeout", "Timeout"
 	}
@@ -86,9 +87,9 @@ func (b *build) notice(n podwatch.Notice) {
 		b.giveUp(eventsplit.ClassifyAPIError(n.Err))
 	case n.Kind == podwatch.NoticeStale && apierrors.IsForbidden(n.Err): // said already
 	case n.Kind == podwatch.NoticeForbidden, n.Kind == podwatch.NoticeStale:
-		b.out.say("watching %s: %s: %s", n.Resource, n.Kind, oneLine(n.Err))
+		b.out.remark("watching %s: %s: %s", n.Resource, n.Kind, oneLine(n.Err))
 	case n.Kind == podwatch.NoticeFresh:
-		b.out.say("watching %s: contact again", n.Resource)
+		b.out.remark("watching %s: contact again", n.Resource)
 	}
 }
 
@@ -101,27 +102,35 @@ func waitsFor(s Step, state eventsplit.State) string {
 		return "starting"
 	case w.Reason == "Pulling":
 		return "pulling " + s.Image
+	case w.Reason == "Swapping":
+		return "swapping in " + s.Image
 	default:
 		return "waiting: " + w.Reason
 	}
 }
 
-// showProgress says every second what the step waits for, on a terminal.
+// showProgress says what the step waits for, until it runs.
 func (b *build) showProgress(ctx context.Context, s Step) {
+	b.tick(ctx, s.Name, func() string { return waitsFor(s, b.split.State(s.Name)) })
+}
+
+// tick shows on a terminal what is waited for, every second until ctx ends or
+// there is nothing to wait for.
+func (b *build) tick(ctx context.Context, who string, what func() string) {
 	if !b.out.terminal {
 		return
 	}
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
 	for begin := time.Now(); ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-ticker.C:
 		}
-		what := waitsFor(s, b.split.State(s.Name))
-		b.out.progress(s.Name, what, time.Since(begin))
-		if what == "" {
+		now := what()
+		b.out.progress(who, now, time.Since(begin))
+		if now == "" {
 			return
 		}
 	}

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -225,6 +227,87 @@ func TestAPodThatWasCreatedThoughTheAnswerWasLostIsDeleted(t *testing.T) {
 		})
 	})
 	want(t, "exit status", got.status, 1)
+}
+
+// A user who may do nothing reads of the pod alone, not of the watch, nor of a
+// deletion that there is no need for.
+func TestAClusterThatAnswersNothingElseIsOneSentence(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault testutil.Fault
+		word  string
+	}{
+		"all forbidden":      {testutil.Fault{Status: 403, Reason: metav1.StatusReasonForbidden, Message: `pods is forbidden: User "ci" can do nothing`}, "can do nothing"},
+		"connection refused": {testutil.Fault{Err: &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}}, "connection refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := play(t, builtin(), asJSON(), 0, func(cluster *testutil.Cluster) {
+				cluster.Fault(func(*http.Request) testutil.Fault { return c.fault })
+			})
+			_, _, result := got.lines(t)
+			want(t, "exit status", got.status, 1)
+			want(t, "steps", strings.Join(brief(result), ", "), "quick error none, count skipped none, report skipped none")
+			if result[0].Failure == nil || !strings.Contains(result[0].Failure.Message, c.word) {
+				t.Errorf("failure %+v, want a message with %q", result[0].Failure, c.word)
+			}
+			if !strings.Contains(got.stderr, c.word) || strings.Count(got.stderr, "\n") != 1 {
+				t.Errorf("stderr %q, want one sentence with %q", got.stderr, c.word)
+			}
+		})
+	}
+}
+
+// play checks that no pod is left.
+func TestThePodIsDeletedThough(t *testing.T) {
+	unavailable := testutil.Fault{Status: 503, Reason: metav1.StatusReasonServiceUnavailable, Message: "not now"}
+	deletions := 0
+	for name, fault := range map[string]func(*http.Request) testutil.Fault{
+		"no log can be read": func(r *http.Request) testutil.Fault {
+			if strings.HasSuffix(r.URL.Path, "/log") {
+				return unavailable
+			}
+			return testutil.Fault{}
+		},
+		"its deletion fails at first": func(r *http.Request) testutil.Fault {
+			if r.Method != http.MethodDelete {
+				return testutil.Fault{}
+			}
+			if deletions++; deletions > 3 {
+				return testutil.Fault{}
+			}
+			return unavailable
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := play(t, builtin(), asJSON(), 0, func(c *testutil.Cluster) { c.Fault(fault) })
+			_, _, result := got.lines(t)
+			want(t, "outcome", result[0].Outcome, "succeeded")
+		})
+	}
+}
+
+// slowly is a stdout whose reader takes its time.
+type slowly struct{ strings.Builder }
+
+func (s *slowly) Write(p []byte) (int, error) {
+	time.Sleep(20 * time.Second)
+	return s.Builder.Write(p)
+}
+
+func TestASlowReaderOfTheOutputGetsEveryLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := steps(Step{"count", "demo/count", []string{"20"}})
+		cluster := simulate(p)
+		ctx, stop := context.WithCancel(t.Context())
+		stopped := make(chan struct{})
+		go func() { defer close(stopped); _ = cluster.Run(ctx) }()
+		var stdout slowly
+		var stderr strings.Builder
+		o := options{timeout: time.Hour, pod: PodOptions{Namespace: "default"}}
+		want(t, "exit status", run(ctx, cluster.Config(), p, o, &printer{out: &stdout, err: &stderr}), 0)
+		want(t, "lines", strings.Count(stdout.String(), "[count] "), 20)
+		stop()
+		<-stopped
+	})
 }
 
 func TestAWatchThatIsRefusedEndsThePipelineInsteadOfHangingIt(t *testing.T) {
