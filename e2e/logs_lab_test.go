@@ -1,0 +1,113 @@
+package e2e
+
+import (
+	"crypto/rand"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/go-vela/podlife/e2e/cluster"
+	"github.com/go-vela/podlife/logstream"
+	"github.com/go-vela/podlife/podwatch"
+)
+
+var fullSize = flag.Bool("logs-full", false,
+	"capture logs at full size: 150 containers at once, which takes all of a user's inotify instances, and more restarts")
+
+// site is a cluster to capture logs on.
+type site struct {
+	config  *rest.Config
+	client  kubernetes.Interface
+	cluster *cluster.Cluster // nil if it is not ours
+}
+
+// sharedSite is the cluster of all tests.
+func sharedSite(t *testing.T) site {
+	t.Helper()
+	needCluster(t)
+	return site{world.config, world.client, world.cluster}
+}
+
+// ownSite brings up a cluster that a test may break.
+func ownSite(t *testing.T, cfg cluster.Config) site {
+	t.Helper()
+	if testing.Short() || os.Getenv("KUBECONFIG") != "" {
+		t.Skip("-short, or a cluster is given by KUBECONFIG: brings up none of its own")
+	}
+	t.Parallel()
+	state, err := os.MkdirTemp("", "podlife-e2e-") // t.TempDir's path is too long for sockets.
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, err := startGuard(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := end(); err != nil {
+			t.Errorf("taking the cluster down: %v", err)
+		}
+	})
+	cfg.State = state
+	c, err := cluster.Up(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.QPS = -1
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return site{config, client, c}
+}
+
+// lab captures the logs of a test's pods, all with one watch and one Streamer.
+type lab struct {
+	site
+	label   string
+	gate    string // a directory of this machine: its file "open" ends what waits for it
+	watch   *podwatch.Watcher
+	logs    *logstream.Streamer
+	latency *stopwatch
+}
+
+func newLab(t *testing.T, s site, o logstream.Options) *lab {
+	t.Helper()
+	open, err := logstream.FromConfig(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lab{site: s, label: strings.ToLower(rand.Text()[:8]), gate: t.TempDir(), latency: newStopwatch(open)}
+	if err := os.Chmod(l.gate, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l.watch, err = podwatch.New(s.client, podwatch.Options{
+		Namespace: namespace, LabelSelector: buildLabel + "=" + l.label, Events: podwatch.EventsOff,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.logs = logstream.New(l.latency, o)
+	runUntilCleanup(t, l.watch.Run, l.logs.Run)
+	if err := l.watch.WaitForSync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// openGate ends all containers that wait for it.
+func (l *lab) openGate(t *testing.T) {
+	t.Helper()
+	if err := os.WriteFile(l.gate+"/open", []byte("open\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,295 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/go-vela/podlife/logstream"
+)
+
+// truth is what a container prints: numbered lines, each of which can be told by
+// its number alone, and at its end how many they were and their checksum.
+type truth struct {
+	slot  string
+	batch int           // lines at a time; 0: all
+	pause time.Duration // between batches
+	first time.Duration // after the first one, more
+
+	// The end: the first of them; zero values are none.
+	lines   int
+	seconds int
+	gate    bool // when the pod's gate is opened
+
+	code int
+}
+
+// printer prints what is asked for by its arguments: slot, batch, pause, first,
+// lines, seconds, gate, exit code.
+const printer = `mkfifo /tmp/fifo
+sha256sum < /tmp/fifo > /tmp/sum &
+awk -v slot="$1" -v batch="$2" -v pause="$3" -v first="$4" -v lines="$5" -v seconds="$6" -v gate="$7" '
+function over(i) {
+	if (lines && i >= lines || seconds && systime() - start >= seconds) return 1
+	if (!gate || (getline open < gate) <= 0) return 0
+	return 1
+}
+BEGIN {
+	start = systime()
+	while (!over(i + 0)) {
+		for (b = 0; b < batch; b++) {
+			print slot, i + 0, (i * 7919) % 100003, "the quick brown fox jumps over the lazy dog"
+			i++
+		}
+		fflush()
+		if (first) system("sleep " first)
+		if (pause) system("sleep " pause)
+		first = 0
+	}
+	print i > "/tmp/count"
+}' | tee /tmp/fifo
+wait
+echo "end $(cat /tmp/count /tmp/sum)" | tr '\n' ' '
+echo
+exit $8`
+
+const gatePath = "/gate/open"
+
+func (t truth) container() corev1.Container {
+	batch, gate := t.batch, ""
+	if batch == 0 {
+		batch = t.lines
+	}
+	if t.gate {
+		gate = gatePath
+	}
+	seconds := func(d time.Duration) string {
+		if d == 0 {
+			return ""
+		}
+		return strconv.FormatFloat(d.Seconds(), 'f', 3, 64)
+	}
+	args := []string{
+		"sh", "-c", printer, "sh", t.slot, strconv.Itoa(batch), seconds(t.pause), seconds(t.first),
+		strconv.Itoa(t.lines), strconv.Itoa(t.seconds), gate, strconv.Itoa(t.code),
+	}
+	return corev1.Container{
+		Name: t.slot, Image: *busyboxImage, ImagePullPolicy: corev1.PullIfNotPresent, Args: args,
+		VolumeMounts: []corev1.VolumeMount{{Name: "gate", MountPath: "/gate", ReadOnly: true}},
+	}
+}
+
+// appendLine appends the line of that number, newline included.
+func (t truth) appendLine(b []byte, number int) []byte {
+	b = append(append(b, t.slot...), ' ')
+	b = append(strconv.AppendInt(b, int64(number), 10), ' ')
+	b = strconv.AppendInt(b, int64(number)*7919%100003, 10)
+	return append(b, " the quick brown fox jumps over the lazy dog\n"...)
+}
+
+// numberOf returns which line text says that it is.
+func numberOf(text []byte) (int, bool) {
+	fields := bytes.SplitN(text, []byte(" "), 3)
+	if len(fields) < 3 {
+		return 0, false
+	}
+	n, err := strconv.Atoi(string(fields[1]))
+	return n, err == nil
+}
+
+// account is what was captured of one run, held against the truth line by line.
+type account struct {
+	truth   truth
+	id      string
+	lines   uint64
+	bytes   int64
+	next    int // number of the line that should come
+	missing []stretch
+	flaws   []string
+	begin   time.Time // of the first line
+	last    time.Time // of the last one
+	ended   bool      // the container's last word is there
+	sum     hash.Hash // of the lines but the last word
+	scratch []byte
+}
+
+// stretch is lines of the truth that were not captured.
+type stretch struct {
+	from, to       int    // numbers; to < 0: nobody knows
+	after          uint64 // lines captured before
+	before, behind time.Time
+}
+
+func (s stretch) String() string {
+	return fmt.Sprintf("[%d, %d) after %d captured lines, between %s and %s", s.from, s.to, s.after,
+		s.before.Format(time.RFC3339Nano), s.behind.Format(time.RFC3339Nano))
+}
+
+func newAccount(t truth, id string) *account {
+	return &account{truth: t, id: id, sum: sha256.New()}
+}
+
+func (a *account) flaw(format string, args ...any) {
+	if len(a.flaws) < 5 {
+		a.flaws = append(a.flaws, fmt.Sprintf(format, args...))
+	}
+}
+
+// take takes the next line that a reader brought.
+func (a *account) take(l logstream.Line) {
+	if a.ended {
+		a.flaw("%q comes after the container's last word", l.Text)
+	}
+	switch number, ok := numberOf(l.Text); {
+	case bytes.HasPrefix(l.Text, []byte("end ")) && !l.Partial:
+		a.end(l)
+	case !ok:
+		a.flaw("line %d was never printed: %.200q", a.lines, l.Text)
+	default:
+		a.numbered(l, number)
+	}
+	if a.lines == 0 {
+		a.begin = l.Time
+	}
+	a.lines++
+	a.bytes += int64(len(l.Text))
+	if !l.Partial {
+		a.bytes++
+	}
+	a.last = l.Time
+}
+
+func (a *account) numbered(l logstream.Line, number int) {
+	a.scratch = a.truth.appendLine(a.scratch[:0], number)
+	whole := a.scratch[:len(a.scratch)-1]
+	switch {
+	case number < a.next:
+		a.flaw("line %d has number %d, which came before or is out of order", a.lines, number)
+		return
+	case !bytes.Equal(l.Text, whole) && (!l.Partial || !bytes.HasPrefix(whole, l.Text)):
+		a.flaw("line %d was never printed: %.200q", a.lines, l.Text)
+		return
+	case number > a.next:
+		a.missing = append(a.missing, stretch{a.next, number, a.lines, a.last, l.Time})
+	}
+	a.next = number + 1
+	_, _ = a.sum.Write(a.scratch)
+}
+
+// end takes the container's last word.
+func (a *account) end(l logstream.Line) {
+	a.ended = true
+	var count int
+	var sum string
+	if _, err := fmt.Sscanf(string(l.Text), "end %d %s", &count, &sum); err != nil {
+		a.flaw("the container's last word is %q", l.Text)
+		return
+	}
+	switch {
+	case a.next > count:
+		a.flaw("line %d of only %d", a.next-1, count)
+	case a.next < count:
+		a.missing = append(a.missing, stretch{a.next, count, a.lines, a.last, l.Time})
+	case len(a.missing) == 0 && fmt.Sprintf("%x", a.sum.Sum(nil)) != sum:
+		a.flaw("the lines are not those that the container printed: their checksum is another one")
+	}
+}
+
+// lost is how many lines are known to be missing.
+func (a *account) lost() (n int) {
+	for _, s := range a.missing {
+		n += s.to - s.from
+	}
+	return n
+}
+
+// judge returns what contradicts the run's certificate.
+func (a *account) judge(c *logstream.Certificate) []string {
+	flaws := append([]string(nil), a.flaws...)
+	if c.Lines != a.lines || c.Bytes != a.bytes {
+		flaws = append(flaws, fmt.Sprintf("it certifies %d lines of %d bytes, read were %d of %d", c.Lines, c.Bytes, a.lines, a.bytes))
+	}
+	missing := a.missing
+	if !a.ended {
+		missing = append(missing[:len(missing):len(missing)], stretch{from: a.next, to: -1, after: a.lines, before: a.last})
+	}
+	for _, s := range missing {
+		if c.Proof == logstream.Verified {
+			flaws = append(flaws, "Verified, but missing are "+s.String())
+		} else if !covered(s, c.Gaps) {
+			flaws = append(flaws, fmt.Sprintf("no gap covers the missing %s", s))
+		}
+	}
+	return flaws
+}
+
+// covered says whether a gap is where the lines are missing, or around it.
+func covered(s stretch, gaps []logstream.Gap) bool {
+	for _, g := range gaps {
+		around := !g.From.IsZero() && !g.From.After(s.before) && (g.To.IsZero() || (!s.behind.IsZero() && !g.To.Before(s.behind)))
+		if g.AfterLine == s.after || around {
+			return true
+		}
+	}
+	return false
+}
+
+// The judge is held to its word, too.
+func TestAnAccountFindsEveryFlaw(t *testing.T) {
+	tr := truth{slot: "s", lines: 4}
+	var text []byte
+	for i := range tr.lines {
+		text = tr.appendLine(text, i)
+	}
+	all := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	all = append(all, fmt.Sprintf("end 4 %x  - ", sha256.Sum256(text)))
+	at := func(n int) time.Time { return time.Unix(int64(100+n), 0) }
+	for name, c := range map[string]struct {
+		take  []int // of all
+		forge string
+		cert  logstream.Certificate
+		want  []string // words of the flaws
+	}{
+		"whole":           {take: []int{0, 1, 2, 3, 4}, cert: logstream.Certificate{Proof: logstream.Verified}},
+		"twice":           {take: []int{0, 1, 1, 2, 3, 4}, want: []string{"came before"}},
+		"out of order":    {take: []int{0, 2, 1, 3, 4}, want: []string{"came before", "no gap"}},
+		"forged":          {take: []int{0, 1, 2, 3, 4}, forge: "s 3 1 the quick", want: []string{"never printed", "no gap"}},
+		"foreign":         {take: []int{0, 1, 2, 3, 4}, forge: "hello", want: []string{"never printed", "no gap"}},
+		"silent loss":     {take: []int{0, 3, 4}, cert: logstream.Certificate{Proof: logstream.Unverified}, want: []string{"no gap"}},
+		"lost, verified":  {take: []int{0, 3, 4}, cert: logstream.Certificate{Proof: logstream.Verified}, want: []string{"Verified, but"}},
+		"lost, and said":  {take: []int{0, 3, 4}, cert: logstream.Certificate{Gaps: []logstream.Gap{{AfterLine: 1}}}},
+		"lost, elsewhere": {take: []int{0, 3, 4}, cert: logstream.Certificate{Gaps: []logstream.Gap{{AfterLine: 2, From: at(3), To: at(9)}}}, want: []string{"no gap"}},
+		"lost, around":    {take: []int{0, 3, 4}, cert: logstream.Certificate{Gaps: []logstream.Gap{{AfterLine: 2, From: at(0), To: at(3)}}}},
+		"no end":          {take: []int{0, 1, 2, 3}, cert: logstream.Certificate{Proof: logstream.Verified}, want: []string{"Verified, but"}},
+		"no end, said":    {take: []int{0, 1, 2}, cert: logstream.Certificate{Gaps: []logstream.Gap{{From: at(0), AfterLine: 3}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAccount(tr, "")
+			for _, i := range c.take {
+				line := all[i]
+				if i == 3 && c.forge != "" {
+					line = c.forge
+				}
+				a.take(logstream.Line{Text: []byte(line), Time: at(i)})
+			}
+			c.cert.Lines, c.cert.Bytes = a.lines, a.bytes
+			got := a.judge(&c.cert)
+			if len(got) != len(c.want) {
+				t.Fatalf("flaws (-want +got):\n%s", cmp.Diff(c.want, got))
+			}
+			for i, want := range c.want {
+				if !strings.Contains(got[i], want) {
+					t.Errorf("flaw %d is %q, want it to say %q", i, got[i], want)
+				}
+			}
+		})
+	}
+}
