@@ -64,11 +64,11 @@ func tryPod(ctx context.Context, ns string, change ...func(*corev1.Pod)) error {
 }
 
 func tryPodAs(ctx context.Context, client kubernetes.Interface, ns string, change ...func(*corev1.Pod)) error {
-	_, err := client.CoreV1().Pods(ns).Create(ctx, idlePod(ns, change...), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	_, err := client.CoreV1().Pods(ns).Create(ctx, unboundPod(ns, change...), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	return err
 }
 
-func idlePod(ns string, change ...func(*corev1.Pod)) *corev1.Pod {
+func unboundPod(ns string, change ...func(*corev1.Pod)) *corev1.Pod {
 	pod := newPod("answers", slot("step", "true"))
 	pod.Name, pod.Namespace, pod.Spec.NodeName, pod.Spec.HostNetwork = "build-1", ns, "", false
 	for _, c := range change {
@@ -78,7 +78,7 @@ func idlePod(ns string, change ...func(*corev1.Pod)) *corev1.Pod {
 }
 
 // havePod creates the pod build-1, which no node runs.
-func havePod(t *testing.T, ns string) { create(t, idlePod(ns)) }
+func havePod(t *testing.T, ns string) { create(t, unboundPod(ns)) }
 
 func patchPod(ctx context.Context, ns, name, patch string) error {
 	_, err := world.client.CoreV1().Pods(ns).Patch(ctx, name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{})
@@ -219,7 +219,7 @@ func askInACrowd(ctx context.Context, t *testing.T, ns string) error {
 		go func() {
 			errs <- client.Post().Namespace(ns).Resource("pods").MaxRetries(0).
 				VersionedParams(&metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}, scheme.ParameterCodec).
-				Body(idlePod(ns)).Do(ctx).Error()
+				Body(unboundPod(ns)).Do(ctx).Error()
 		}()
 	}
 	var turnedAway error
@@ -339,7 +339,7 @@ func apiAnswers() []answer {
 			ask: func(ctx context.Context, _ *testing.T, ns string) error {
 				return world.client.CoreV1().RESTClient().Post().Namespace(ns).Resource("pods").Param("timeout", "300ms").
 					VersionedParams(&metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}, scheme.ParameterCodec).
-					Body(idlePod(ns)).Do(ctx).Error()
+					Body(unboundPod(ns)).Do(ctx).Error()
 			},
 		},
 		{
