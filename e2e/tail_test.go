@@ -139,8 +139,10 @@ func TestTailExamplePrintsWhatEveryRunPrinted(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("lines (-raw +tail):\n%s", diff)
 	}
-	for _, words := range []string{" init#0: Verified, 301 lines", " debug#0: Verified, 101 lines", " crash#0: Verified, 201 lines",
-		" crash#1: Verified, 201 lines", " sidecar#0: Unverified, 1 lines", "again and again", " 0 incomplete"} {
+	for _, words := range []string{
+		" init#0: Verified, 301 lines", " debug#0: Verified, 101 lines", " crash#0: Verified, 201 lines",
+		" crash#1: Verified, 201 lines", " sidecar#0: Unverified, 1 lines", "again and again", " 0 incomplete",
+	} {
 		if !strings.Contains(stderr.String(), words) {
 			t.Errorf("stderr does not say %q:\n%s", words, stderr.String())
 		}

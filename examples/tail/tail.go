@@ -242,7 +242,7 @@ func (f *follower) finish() {
 	if err == nil {
 		f.printing.Wait() // every run is final: the readers come to their ends
 	}
-	f.logs.Close() // else this ends them
+	_ = f.logs.Close() // else this ends them; it never fails
 	f.printing.Wait()
 	f.t.health.forget(f.namespace, f.name)
 	for _, c := range certificates {
