@@ -46,6 +46,8 @@ type life struct {
 	real   bool
 	heard  []*witness // two of the own watcher's, then two of the hosted one's
 	tracks []*podwatch.Tracking
+
+	confirms int // calls of Confirm; more than one if the server could not be reached
 }
 
 func newStress(t *testing.T, c *cluster.Cluster, config *rest.Config) *stress {
@@ -130,14 +132,25 @@ func (s *stress) live(ctx context.Context, i int, slow, stay time.Duration) (*li
 		}
 	}
 	if l.real {
-		if life, err := l.tracks[0].Confirm(ctx); err != nil || life != podwatch.Gone {
-			return l, fmt.Errorf("Confirm: %v, %w; want Gone", life, err)
+		if err := s.confirm(ctx, l); err != nil {
+			return l, err
 		}
 	}
 	for _, track := range l.tracks {
 		track.Close()
 	}
 	return l, nil
+}
+
+func (s *stress) confirm(ctx context.Context, l *life) error {
+	return s.retry(ctx, func() error {
+		l.confirms++
+		life, err := l.tracks[0].Confirm(ctx)
+		if err == nil && life != podwatch.Gone {
+			s.t.Errorf("Confirm of pod %s: %v, want Gone", l.pod.Name, life)
+		}
+		return err
+	})
 }
 
 func exitCode(i int) int { return 1 + i%200 }
@@ -147,9 +160,14 @@ func isEnd(typ watch.EventType, _ *corev1.Pod) bool { return typ == watch.Delete
 // act has the pod go through a few versions. The last one counts.
 func (s *stress) act(ctx context.Context, l *life, stay time.Duration) error {
 	if l.real {
-		return l.heard[0].wait(ctx, "the run's end", anyPod(func(_ watch.EventType, p *corev1.Pod) bool {
-			return p.Status.Phase == corev1.PodFailed
-		}))
+		for _, r := range l.heard {
+			if err := r.wait(ctx, "the run's end", anyPod(func(_ watch.EventType, p *corev1.Pod) bool {
+				return p.Status.Phase == corev1.PodFailed
+			})); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	for n := range 3 {
 		if err := s.retry(ctx, func() error {
