@@ -51,6 +51,7 @@ type box struct {
 	file    *os.File
 	records []record // everything ever written
 	files   int      // rotations
+	head    int      // the first record of the current file
 	running bool
 	status  func() error // what the runtime answers instead of the container's status
 }
@@ -118,6 +119,7 @@ func (b *box) rotate(late ...record) {
 	for _, r := range late {
 		b.put(old, r)
 	}
+	b.head = len(b.records)
 	_ = old.Close()
 }
 
@@ -171,6 +173,16 @@ func (b *box) written() []record {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return append([]record(nil), b.records...)
+}
+
+// headTime is that of the first line of the current file.
+func (b *box) headTime() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.head == len(b.records) {
+		return time.Now()
+	}
+	return b.records[b.head].at
 }
 
 // size is that of the current file.
