@@ -51,6 +51,7 @@ type box struct {
 	file    *os.File
 	records []record // everything ever written
 	files   int      // rotations
+	head    int      // the first record of the current file
 	running bool
 	status  func() error // what the runtime answers instead of the container's status
 }
@@ -96,6 +97,19 @@ func (b *box) bytes(f *os.File, s string) {
 	written(b.path)
 }
 
+// tear writes a record whose end never gets to the file.
+func (b *box) tear(r record) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	raw := r.raw()
+	r.part = true
+	b.records = append(b.records, r)
+	b.bytes(b.file, raw[:len(raw)-1])
+}
+
+// rendered is the length of a read of everything.
+func (b *box) rendered() int { return len(render(linesOf(b.written()))) }
+
 // say writes whole lines, a microsecond apart.
 func (b *box) say(lines ...string) {
 	now := time.Now()
@@ -109,15 +123,21 @@ func (b *box) say(lines ...string) {
 // the old file after that (containerd's internal/cri/server/container_log_reopen.go).
 func (b *box) rotate(late ...record) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.files++
 	b.rename(b.path, b.rotated())
 	old := b.file
 	b.file = b.create()
 	created(b.path)
+	b.mu.Unlock()
+	if len(late) > 0 {
+		wait(5 * time.Millisecond)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for _, r := range late {
 		b.put(old, r)
 	}
+	b.head = len(b.records)
 	_ = old.Close()
 }
 
@@ -171,6 +191,16 @@ func (b *box) written() []record {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return append([]record(nil), b.records...)
+}
+
+// headTime is that of the first line of the current file.
+func (b *box) headTime() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.head == len(b.records) {
+		return time.Now()
+	}
+	return b.records[b.head].at
 }
 
 // size is that of the current file.

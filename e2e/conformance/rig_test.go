@@ -100,15 +100,19 @@ func (r *rig) until(what string, is func() bool) {
 	r.t.Fatalf("a minute has passed, and not: %s", what)
 }
 
-// captured is how many bytes readers can have at this moment.
-func (r *rig) captured() int {
+// newest is the newest time among the lines that readers can have at this moment.
+func (r *rig) newest() (newest time.Time) {
 	rd := r.c.Reader(context.WithoutCancel(r.t.Context()), "c", logstream.ReadOptions{Snapshot: true})
 	defer rd.Close()
-	b, err := io.ReadAll(rd)
-	if err != nil {
-		r.t.Error(err)
+	for l, err := range rd.Lines() {
+		if err != nil {
+			r.t.Error(err)
+		}
+		if l.Time.After(newest) {
+			newest = l.Time
+		}
 	}
-	return len(b)
+	return newest
 }
 
 // drain ends the capture of the runs that have ended.

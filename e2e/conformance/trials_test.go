@@ -232,13 +232,14 @@ func pause(rng *rand.Rand) time.Duration {
 }
 
 // rotate makes the node rotate the log, as often and as soon as a kubelet does on this
-// scale: a file that is large enough, and twice as seldom as its head is looked at
-// (10 s and 5 s). What is rotated before it was ever read is lost untold.
+// scale: a file that is large enough (10Mi are not all of one time), and twice as seldom
+// as its head is looked at (10 s and 5 s). What is rotated before it was ever read is
+// lost untold.
 func (k life) rotate(r *rig, b *box, p *pen) {
 	if p.rng.IntN(2) == 0 {
 		wait(20 * time.Millisecond) // seldom does a reader keep up to the byte
 	}
-	if r.captured() == 0 || b.size() < quick.RotateSize*5/4 || time.Since(p.rotated) < 2*quick.HeadProbe {
+	if b.size() < quick.RotateSize*5/4 || time.Since(p.rotated) < 2*quick.HeadProbe || !r.newest().After(b.headTime()) {
 		return
 	}
 	p.rotated = time.Now()
@@ -311,7 +312,7 @@ func (k life) faultsBy(rng *rand.Rand, b *box) func(int, *corev1.PodLogOptions) 
 			f.refuse = unsynced
 		case 3:
 			f.then = never
-			f.stall = time.Duration(rng.IntN(20000)) * time.Millisecond
+			f.stall = k.lag(rng)
 		case 4:
 			if o.Follow {
 				f.then = silently
@@ -326,4 +327,15 @@ func (k life) faultsBy(rng *rand.Rand, b *box) func(int, *corev1.PodLogOptions) 
 		used[f.after] = true
 		return f
 	}
+}
+
+// lag is for how long a stream is stalled. A follower that is held up over two rotations
+// opens the newest file twice (E2); where that has lines of but one time, nobody can tell
+// its second copy from output that repeats itself.
+func (k life) lag(rng *rand.Rand) time.Duration {
+	most := 20 * time.Second
+	if k.rotations > 0 && !k.back {
+		most = 2 * quick.HeadProbe
+	}
+	return time.Duration(rng.Int64N(int64(most)))
 }

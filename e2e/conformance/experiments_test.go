@@ -1,0 +1,399 @@
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/go-vela/podlife/logstream"
+)
+
+// play runs one scene with a rig of its own.
+func play(t *testing.T, o logstream.Options, f func(r *rig, b *box)) {
+	t.Helper()
+	t.Parallel()
+	inTime(t, func(t *testing.T) {
+		r := newRig(t, o)
+		f(r, r.begin("a"))
+		if t.Failed() {
+			t.Log("what happened:\n" + r.n.told())
+		}
+	})
+}
+
+// first is the fault of the first request.
+func first(f fault) func(int, *corev1.PodLogOptions) *fault {
+	return func(n int, _ *corev1.PodLogOptions) *fault {
+		if n > 1 {
+			return nil
+		}
+		return &f
+	}
+}
+
+func numbered(from, to int) (lines []string) {
+	for i := from; i < to; i++ {
+		lines = append(lines, fmt.Sprintf("line %d %s", i, strings.Repeat("x", 80)))
+	}
+	return lines
+}
+
+// finish ends the container and returns its capture, which must be proper.
+func (r *rig) finish(b *box) caught {
+	r.t.Helper()
+	b.exit()
+	r.tell(b, nil)
+	got := r.drain()[0]
+	if err := got.proper(linesOf(b.written()), true); err != nil {
+		r.t.Errorf("%v\n%+v\n%s", err, got.cert, listed(got.lines))
+	}
+	return got
+}
+
+// wants holds a capture against what was written, all of it.
+func (r *rig) wants(got caught, b *box, p logstream.Proof) {
+	r.t.Helper()
+	if d := difference(got.bytes, texts(linesOf(b.written()))); d != "" || got.cert.Proof != p {
+		r.t.Errorf("%+v: %s", got.cert, d)
+	}
+}
+
+// last waits until readers can have the last line that was written.
+func (r *rig) last(b *box) {
+	r.t.Helper()
+	rs := b.written()
+	r.until("the last line is captured", func() bool { return r.newest().Equal(rs[len(rs)-1].at) })
+}
+
+// A follower that is still catching up when the log is rotated never turns to the new
+// file.
+func TestARotationBeforeTheFirstEndOfFileIsNoticed(t *testing.T) {
+	play(t, logstream.Options{IdleProbe: 2 * time.Second, HeadProbe: -1}, func(r *rig, b *box) {
+		r.n.fault = first(fault{after: 5000, stall: time.Second})
+		b.say(numbered(0, 300)...)
+		r.tell(b, nil)
+		wait(500 * time.Millisecond)
+		b.rotate()
+		b.say(numbered(300, 330)...)
+		r.last(b)
+		r.wants(r.finish(b), b, logstream.Unverified)
+	})
+}
+
+// A follower that is held up over two rotations skips a file and sends another twice.
+func TestAReaderHeldUpOverTwoRotationsTellsOfTheSkippedFile(t *testing.T) {
+	for name, o := range map[string]logstream.Options{
+		"head probes":    quick,
+		"no head probes": {IdleProbe: 2 * time.Second, HeadProbe: -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, o, func(r *rig, b *box) {
+				r.n.fault = first(fault{after: 2000, stall: 4 * time.Second})
+				b.say(numbered(0, 100)...)
+				r.tell(b, nil)
+				wait(100 * time.Millisecond)
+				b.rotate()
+				b.say(numbered(100, 110)...)
+				wait(1900 * time.Millisecond)
+				b.rotate()
+				b.say(numbered(110, 112)...)
+				wait(4 * time.Second)
+				b.say(numbered(112, 120)...)
+				r.last(b)
+				if got := r.finish(b); got.cert.Proof == logstream.Verified || len(got.cert.Gaps) == 0 {
+					t.Errorf("%+v", got.cert)
+				}
+			})
+		})
+	}
+}
+
+// What the runtime writes to the old file after it made the new one may be lost to
+// followers. It is inside a gap.
+func TestWritesToTheOldFileAreInsideAGap(t *testing.T) {
+	play(t, quick, func(r *rig, b *box) {
+		b.say(numbered(0, 20)...)
+		r.tell(b, nil)
+		for i := range 3 {
+			r.last(b)
+			wait(2 * time.Second)
+			b.rotate(record{at: time.Now(), text: "too late"})
+			b.say(numbered(20+20*i, 40+20*i)...)
+		}
+		r.last(b)
+		got := r.finish(b)
+		if lost := 3 - strings.Count(got.bytes, "too late"); got.cert.Proof != logstream.Unverified || (virtual && lost == 0) {
+			t.Errorf("%d lines lost, %+v", lost, got.cert)
+		}
+	})
+}
+
+// The kubelet gives a file its name back when the runtime could not make another, and
+// its followers start over.
+func TestAFailedRotationRepeatsNothing(t *testing.T) {
+	play(t, quick, func(r *rig, b *box) {
+		b.say(numbered(0, 50)...)
+		r.tell(b, nil)
+		r.last(b)
+		b.failToRotate()
+		wait(time.Second)
+		b.say(numbered(50, 60)...)
+		r.last(b)
+		if got := r.finish(b); got.bytes != texts(linesOf(b.written())) {
+			t.Errorf("%+v\n%s", got.cert, listed(got.lines))
+		}
+	})
+}
+
+// A record whose writing was cut short: followers drop it, plain reads have it.
+func TestATornLastRecordIsCaptured(t *testing.T) {
+	play(t, quick, func(r *rig, b *box) {
+		b.say("one", "two")
+		r.tell(b, nil)
+		r.last(b)
+		b.tear(record{at: time.Now(), text: "torn"})
+		r.wants(r.finish(b), b, logstream.Verified)
+	})
+}
+
+// The kubelet ends a stream in the runtime's error when the container is removed,
+// without the last lines.
+func TestARemovedContainer(t *testing.T) {
+	t.Run("that can still be read is Verified", func(t *testing.T) {
+		play(t, quick, func(r *rig, b *box) {
+			b.say("one", "two")
+			r.tell(b, nil)
+			r.last(b)
+			asked := 0
+			b.answer(func() error {
+				if asked++; asked > 1 {
+					return nil
+				}
+				return notFound(b.id)()
+			})
+			b.say("three")
+			r.last(b)
+			r.wants(r.finish(b), b, logstream.Verified)
+		})
+	})
+	t.Run("that cannot is Incomplete", func(t *testing.T) {
+		play(t, quick, func(r *rig, b *box) {
+			b.say("one", "two")
+			r.tell(b, nil)
+			r.last(b)
+			b.remove()
+			wait(2 * time.Second)
+			r.tell(b, nil)
+			got := r.drain()[0]
+			if got.cert.Proof != logstream.Incomplete || got.bytes != "one\ntwo\n" || len(got.cert.Gaps) != 1 {
+				t.Errorf("%+v %q", got.cert, got.bytes)
+			}
+		})
+	})
+}
+
+func TestAnExitEndsTheStreamWithinASecond(t *testing.T) {
+	play(t, quick, func(r *rig, b *box) {
+		b.say("one")
+		r.tell(b, nil)
+		r.last(b)
+		wait(1300 * time.Millisecond)
+		b.exit()
+		exit := time.Now()
+		r.until("the stream ends", func() bool { return strings.Contains(r.n.told(), "request 1 ended") })
+		if d := time.Since(exit); d > 2*time.Second {
+			t.Errorf("the stream ended %s after the container", d)
+		}
+		r.wants(r.finish(b), b, logstream.Verified)
+	})
+}
+
+// Each time the kubelet's connection ends: at its restarts, and every four hours.
+func TestAStreamThatEndsCleanlyInALineGoesOn(t *testing.T) {
+	play(t, quick, func(r *rig, b *box) {
+		r.n.fault = func(n int, o *corev1.PodLogOptions) *fault {
+			if !o.Follow || n > 6 {
+				return nil
+			}
+			return &fault{after: 777 * n, then: cleanly}
+		}
+		b.say(numbered(0, 40)...)
+		r.tell(b, nil)
+		r.last(b)
+		r.wants(r.finish(b), b, logstream.Verified)
+	})
+}
+
+// A node without inotify instances says so in the body, with HTTP 200.
+func TestANodeWithoutInotifyIsRead(t *testing.T) {
+	play(t, quick, func(r *rig, b *box) {
+		r.n.fault = func(_ int, o *corev1.PodLogOptions) *fault {
+			if !o.Follow {
+				return nil
+			}
+			return &fault{after: b.rendered(), then: cleanly, words: "failed to create fsnotify watcher: too many open files"}
+		}
+		b.say("one")
+		r.tell(b, nil)
+		for _, l := range numbered(0, 5) {
+			r.last(b)
+			b.say(l)
+		}
+		r.last(b)
+		follows := 0
+		for _, o := range r.n.asked() {
+			if o.Follow {
+				follows++
+			}
+		}
+		if follows > 2 {
+			t.Errorf("%d streams were tried", follows)
+		}
+		r.wants(r.finish(b), b, logstream.Verified)
+	})
+}
+
+// Nobody reads, and the kubelet is not held up: it blocks after 8 MiB, and misses what
+// is rotated meanwhile.
+func TestAnAbsentReaderDoesNotHoldUpTheKubelet(t *testing.T) {
+	play(t, logstream.Options{Memory: 1 << 20}, func(r *rig, b *box) {
+		rd := r.c.Reader(context.WithoutCancel(r.t.Context()), "c", logstream.ReadOptions{})
+		defer rd.Close()
+		r.tell(b, nil)
+		text := strings.Repeat("x", 16<<10)
+		for i := range 640 {
+			b.write(record{at: time.Now().Add(time.Duration(i)), text: text})
+		}
+		r.last(b)
+		r.wants(r.finish(b), b, logstream.Verified)
+	})
+}
+
+// Rotated while nobody could read: what is lost is inside a gap, and known to be.
+func TestARotationWhileTheKubeletIsAwayIsAGap(t *testing.T) {
+	play(t, quick, func(r *rig, b *box) {
+		down := false
+		r.n.fault = func(n int, _ *corev1.PodLogOptions) *fault {
+			switch {
+			case n == 1:
+				return &fault{after: 1000, then: brokenly}
+			case down:
+				return &fault{refuse: refused}
+			}
+			return nil
+		}
+		down = true
+		b.say(numbered(0, 30)...)
+		r.tell(b, nil)
+		wait(time.Second)
+		b.rotate()
+		b.say(numbered(30, 60)...)
+		wait(time.Second)
+		r.n.mu.Lock()
+		down = false
+		r.n.mu.Unlock()
+		r.last(b)
+		got := r.finish(b)
+		if got.cert.Proof == logstream.Verified || len(got.cert.Gaps) == 0 || !strings.HasSuffix(got.bytes, texts(linesOf(b.written()[30:]))) {
+			t.Errorf("%+v\n%s", got.cert, listed(got.lines))
+		}
+	})
+}
+
+// The node keeps one dead container of a slot: its log is asked for as the previous one.
+func TestTheRunBeforeIsReadAsThePreviousOne(t *testing.T) {
+	play(t, quick, func(r *rig, a *box) {
+		r.n.fault = first(fault{after: 200, then: brokenly})
+		a.say(numbered(0, 10)...)
+		a.exit()
+		b := r.begin("b")
+		b.say(numbered(10, 20)...)
+		r.tell(b, a)
+		r.last(b)
+		b.exit()
+		r.tell(b, a)
+		got := r.drain()
+		if len(got) != 2 {
+			t.Fatalf("%d runs", len(got))
+		}
+		r.wants(got[0], a, logstream.Verified)
+		r.wants(got[1], b, logstream.Verified)
+	})
+}
+
+// A kubelet whose cached status is old answers with the log of the run before.
+func TestTheLogOfAnotherRunIsNotTakenForThisOnes(t *testing.T) {
+	play(t, quick, func(r *rig, a *box) {
+		a.say(numbered(0, 10)...)
+		r.tell(a, nil)
+		r.last(a)
+		a.exit()
+		b := newBox(r.t, "containerd://b")
+		b.say(numbered(10, 20)...)
+		r.tell(b, a) // the kubelet goes on to answer with a's log
+		wait(time.Second)
+		r.n.start(b)
+		r.last(b)
+		b.exit()
+		r.tell(b, a)
+		got := r.drain()
+		r.wants(got[0], a, logstream.Verified)
+		r.wants(got[1], b, logstream.Verified)
+	})
+}
+
+// What logstream knows of the kubelet, said by the kubelet's code.
+func TestTheKubeletRendersAsLogstreamBelieves(t *testing.T) {
+	t0 := time.Date(2026, 11, 22, 10, 0, 0, 999, time.UTC)
+	s := func(n int) time.Time { return t0.Add(time.Duration(n) * time.Second) }
+	b := newBox(t, "containerd://a")
+	b.exit()
+	b.write(
+		record{at: s(0), text: "one"},
+		record{at: s(1), text: "left", part: true},
+		record{at: s(2), text: "right"},
+		record{at: s(3).In(time.FixedZone("", 7*3600+1800)), text: "east"},
+	)
+	one := int64(1)
+	zero := t0.Add(2 * time.Second).Truncate(time.Second)
+	for name, k := range map[string]struct {
+		o    corev1.PodLogOptions
+		want string
+	}{
+		"whole": {corev1.PodLogOptions{}, "2026-11-22T10:00:00.000000999Z one\n2026-11-22T10:00:01.000000999Z leftright\n2026-11-22T17:30:03.000000999+07:30 east\n"},
+		"a filter that cuts a joined line leaves its end without a timestamp": {
+			corev1.PodLogOptions{SinceTime: &metav1.Time{Time: zero}},
+			"right\n2026-11-22T17:30:03.000000999+07:30 east\n",
+		},
+		"the last record": {corev1.PodLogOptions{TailLines: &one}, "2026-11-22T17:30:03.000000999+07:30 east\n"},
+	} {
+		var body bytes.Buffer
+		k.o.Timestamps = true
+		if err := getContainerLogs(context.WithoutCancel(t.Context()), b, &k.o, &body); err != nil || body.String() != k.want {
+			t.Errorf("%s: %v %q, want %q", name, err, body.String(), k.want)
+		}
+	}
+	two := int64(2)
+	var body bytes.Buffer
+	if err := getContainerLogs(context.WithoutCancel(t.Context()), b, &corev1.PodLogOptions{Timestamps: true, TailLines: &two}, &body); err != nil || !strings.HasPrefix(body.String(), "2026-11-22T10:00:02.000000999Z right\n") {
+		t.Errorf("the end of a joined line has a timestamp of its own: %v %q", err, body.String())
+	}
+	b.tear(record{at: s(4), text: "torn"})
+	for follow, want := range map[bool]bool{false: true, true: false} {
+		body.Reset()
+		err := getContainerLogs(context.WithoutCancel(t.Context()), b, &corev1.PodLogOptions{Follow: follow}, &body)
+		if got := strings.HasSuffix(body.String(), "torn"); err != nil || got != want {
+			t.Errorf("follow %v: %v %q", follow, err, body.String())
+		}
+	}
+	if err := getContainerLogs(context.WithoutCancel(t.Context()), &box{status: notFound("x")}, &corev1.PodLogOptions{}, io.Discard); err == nil || !strings.HasPrefix(err.Error(), "unable to retrieve container logs for ") {
+		t.Error(err)
+	}
+}
