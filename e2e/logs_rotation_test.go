@@ -22,12 +22,12 @@ func TestLogsThatAreRotatedSayWhatTheyMayMiss(t *testing.T) {
 		truth truth
 		slots int
 	}{
-		{"at a moderate rate", truth{batch: 200, pause: 150 * time.Millisecond, first: first, seconds: 18}, 4},
-		{"at a mad rate", truth{batch: 500, first: first, seconds: 12}, 1},
+		{"at a moderate rate", truth{batch: 200, pause: 150 * time.Millisecond, first: first, seconds: 15}, 4},
+		{"at a mad rate", truth{batch: 500, first: first, seconds: 10}, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var all []*printing
-			for _, o := range []logstream.Options{{}, {RotateSize: 64 << 10, HeadProbe: time.Second, IdleProbe: time.Second}} {
+			for _, o := range []logstream.Options{{}, {RotateSize: 64 << 10, HeadProbe: 1500 * time.Millisecond}} {
 				var truths []truth
 				for i := range c.slots {
 					tr := c.truth

@@ -10,6 +10,7 @@ import (
 const (
 	finalTries = 50               // final reads of a log that changes from one to the next
 	shortTries = 20               // final reads that end before the capture does
+	emptyTries = 4                // final reads that are empty, of a log that may have been rotated
 	finalTime  = 10 * time.Minute // for all of them
 )
 
@@ -75,7 +76,7 @@ func (d *drain) step(ctx context.Context, l life) bool {
 		d.pause(ctx, min(time.Duration(d.short)*250*time.Millisecond, 2*time.Second))
 	}
 	switch {
-	case d.empty >= shortTries:
+	case d.empty >= shortTries || d.empty >= emptyTries && d.mayBeRotated():
 		d.sp.rotated = true
 		d.uncertain("the node's file is empty: it was rotated before the container ended")
 		d.prove(l)
@@ -85,6 +86,15 @@ func (d *drain) step(ctx context.Context, l life) bool {
 		return false
 	}
 	return true
+}
+
+// mayBeRotated says whether the node's file was large enough to be rotated. The
+// node does that within its interval, though nothing more is printed: then the new
+// file stays empty.
+func (d *drain) mayBeRotated() bool {
+	_, start := d.log.progress()
+	_, end := d.log.bounds()
+	return end-start > d.s.opt.RotateSize
 }
 
 // failed waits after an answer that was no log, or gives up.

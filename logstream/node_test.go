@@ -26,6 +26,7 @@ type node struct {
 	prev  map[string]*box
 	log   []corev1.PodLogOptions
 	fault func(n int, o *corev1.PodLogOptions) *fault // n counts from 1
+	lag   time.Duration                               // what a follower takes for a line or so
 }
 
 // fault is what goes wrong with one request.
@@ -171,6 +172,15 @@ func (r *nodeBody) Close() error {
 }
 
 func (r *nodeBody) Read(p []byte) (int, error) {
+	if r.o.Follow && r.n.lag > 0 {
+		time.Sleep(r.n.lag)
+		p = p[:min(len(p), 60)]
+		select {
+		case <-r.closed:
+			return 0, errors.New("body closed")
+		default:
+		}
+	}
 	for {
 		r.n.mu.Lock()
 		n, wait, err := r.step(p)

@@ -17,6 +17,7 @@ const (
 	endWait     = 10 * time.Second // silence of a stream whose container is dead
 	goneWait    = 30 * time.Second // and of one whose pod is deleted
 	readWait    = time.Minute      // and of a read that should end by itself
+	fallenQuiet = time.Second      // silence in which a stream brings nothing more of a rotated file
 )
 
 var errKick = errors.New("logstream: the stream is looked at again")
@@ -28,6 +29,8 @@ type probeState struct {
 	idleAt  time.Time     // last idle probe
 	headAt  time.Time     // last head probe
 	headEnd int64         // bytes captured by then
+	nextNS  int64         // the node's file is another one now, and begins at this time; 0: it is not
+	nextAt  time.Time     // when that was found
 	newer   int64         // a line of this time is on the node and was not captured
 	known   int64         // such a line that a new stream did not bring either
 }
@@ -115,6 +118,16 @@ func (r *run) due(now time.Time) func(context.Context) {
 		r.kick(errKick)
 		return nil
 	}
+	if p.nextNS != 0 {
+		// What is still to come of the file before is nowhere else to be had: the
+		// stream is given the time to get to the next one, but not so long that
+		// the node may rotate that one, too.
+		if newest >= p.nextNS || silence >= fallenQuiet || now.Sub(p.nextAt) >= o.HeadProbe/2 {
+			r.recheck = true
+			r.kick(errKick)
+		}
+		return nil
+	}
 	if silence < o.IdleProbe {
 		p.idle = 0
 	} else if o.IdleProbe > 0 && now.Sub(p.idleAt) >= p.idle {
@@ -152,13 +165,14 @@ func (r *run) probeHead(ctx context.Context) {
 	if j := bytes.IndexByte(b, '\n'); j >= 0 {
 		b = b[:j+1]
 	}
-	changed := stampLen(b) > 0 && !r.log.fileBeginsWith(b)
+	var c clock
+	ns, n := c.parse(b)
+	changed := n > 0 && !r.log.fileBeginsWith(b)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.probe.running = false
-	if changed && r.kick != nil {
-		r.recheck = true
-		r.kick(errKick)
+	if changed {
+		r.probe.nextNS, r.probe.nextAt = ns, time.Now()
 	}
 }
 

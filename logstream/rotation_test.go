@@ -1,0 +1,90 @@
+package logstream
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// A node rotates a large log though nothing more is printed.
+func TestALogRotatedAfterItsLastLineIsSettledSoon(t *testing.T) {
+	inBubble(t, Options{RotateSize: 1000}, nil, func(b *bench) {
+		b.n.start("a", "a1")
+		b.c.Handle(b.p.running("a", "a1"))
+		b.n.print("a", numbered(60)...)
+		synctest.Wait()
+		b.n.rotate("a")
+		time.Sleep(time.Minute)
+		b.n.exit("a")
+		b.c.Handle(b.p.ended("a", "a1"))
+		start := time.Now()
+		cert := b.drain()[0]
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("Drain took %s", took)
+		}
+		if cert.Proof != Unverified || cert.Lines != 60 || len(cert.Gaps) != 1 {
+			t.Errorf("certificate %+v", cert)
+		}
+	})
+}
+
+// A log too small to be rotated is not empty: whoever says so is waited for.
+func TestEmptyAnswersOfASmallLogAreWaitedOut(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.n.fault = func(n int, _ *corev1.PodLogOptions) *fault {
+			if n > 1 && n < 10 {
+				return &fault{}
+			}
+			return nil
+		}
+		b.run("a", "a1", "one")
+		if cert := b.drain()[0]; cert.Proof != Verified {
+			t.Errorf("certificate %+v", cert)
+		}
+	})
+}
+
+// What a stream has still to bring of a rotated file is nowhere else to be had.
+func TestAStreamThatIsBehindARotationIsNotCut(t *testing.T) {
+	inBubble(t, Options{RotateSize: 1000}, nil, func(b *bench) {
+		b.n.lag = 100 * time.Millisecond
+		b.n.start("a", "a1")
+		b.c.Handle(b.p.running("a", "a1"))
+		b.n.print("a", numbered(60)...)
+		time.Sleep(time.Second)
+		b.n.rotate("a")
+		b.n.print("a", numbered(10)...)
+		time.Sleep(time.Minute)
+		b.n.exit("a")
+		b.c.Handle(b.p.ended("a", "a1"))
+		cert := b.drain()[0]
+		if cert.Proof != Unverified || len(cert.Gaps) != 1 || cert.Gaps[0].AfterLine != 60 || cert.Lines != 70 {
+			t.Errorf("certificate %+v", cert)
+		}
+	})
+}
+
+// But one that is silent, or far behind, would miss the file that is current now.
+func TestAStreamThatDoesNotGetToTheNextFileIsCut(t *testing.T) {
+	inBubble(t, Options{RotateSize: 1000, IdleProbe: -1}, nil, func(b *bench) {
+		b.n.fault = func(n int, _ *corev1.PodLogOptions) *fault {
+			if n == 1 {
+				return &fault{cut: 2000, hang: true}
+			}
+			return nil
+		}
+		b.n.start("a", "a1")
+		b.c.Handle(b.p.running("a", "a1"))
+		b.n.print("a", numbered(60)...)
+		synctest.Wait()
+		b.n.rotate("a")
+		b.n.print("a", "of the next file")
+		time.Sleep(10 * time.Second)
+		if text, _ := b.readAll("a", ReadOptions{Snapshot: true}); !strings.HasSuffix(text, "of the next file\n") {
+			t.Errorf("the capture ends in %q", text[max(0, len(text)-50):])
+		}
+	})
+}
