@@ -15,14 +15,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/go-vela/podlife/eventsplit"
 	"github.com/go-vela/podlife/podwatch"
 )
 
-// play is one pod on a real kubelet, with what eventsplit says of it and a tape of
+// play is one pod on a kubelet, with what eventsplit says of it and a tape of
 // what it was told.
 type play struct {
+	client  kubernetes.Interface
 	pod     *corev1.Pod
 	split   *eventsplit.Splitter
 	track   *podwatch.Tracking
@@ -32,9 +34,9 @@ type play struct {
 
 // stage creates the pod, every slot of it a placeholder at first, watched from
 // before its creation.
-func stage(t *testing.T, pod *corev1.Pod) *play {
+func stage(t *testing.T, client kubernetes.Interface, pod *corev1.Pod) *play {
 	t.Helper()
-	w, err := podwatch.New(world.client, podwatch.Options{
+	w, err := podwatch.New(client, podwatch.Options{
 		Namespace: pod.Namespace, LabelSelector: buildLabel + "=" + pod.Labels[buildLabel], Events: podwatch.EventsRequired,
 	})
 	if err != nil {
@@ -42,6 +44,7 @@ func stage(t *testing.T, pod *corev1.Pod) *play {
 	}
 	runUntilCleanup(t, w.Run)
 	p := &play{
+		client:  client,
 		split:   eventsplit.New(pod.Namespace, pod.Name, eventsplit.Options{Placeholder: func(string) bool { return true }}),
 		tape:    newTape(pod),
 		patched: make(chan struct{}),
@@ -56,7 +59,7 @@ func stage(t *testing.T, pod *corev1.Pod) *play {
 	if err := w.WaitForSync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	p.pod = create(t, pod)
+	p.pod = createOn(t, client, pod)
 	p.track.Created(p.pod)
 	return p
 }
@@ -81,7 +84,7 @@ func (p *play) swap(ctx context.Context, images ...string) error {
 		default:
 			close(p.patched)
 		}
-		return world.client.CoreV1().Pods(p.pod.Namespace).Patch(ctx, p.pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+		return p.client.CoreV1().Pods(p.pod.Namespace).Patch(ctx, p.pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 	}, slots...)
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/go-vela/podlife/e2e/cluster"
 	"github.com/go-vela/podlife/eventsplit"
@@ -27,13 +28,20 @@ type story struct {
 	// golden: what the cluster shows is compared with, or recorded as, a golden
 	// trace of eventsplit's. Not for what a script has no words for.
 	golden bool
+	// real: the simulated cluster cannot play it.
+	real bool
 }
 
 func (s story) run(t *testing.T) {
 	t.Helper()
+	s.runOn(t, world.client)
+}
+
+func (s story) runOn(t *testing.T, client kubernetes.Interface) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	p := stage(t, s.pod)
+	p := stage(t, client, s.pod)
 	s.do(ctx, t, p)
 	p.checkFates(ctx, t, s.want)
 	outlines := p.checkTimelines(ctx, t)
@@ -104,9 +112,14 @@ func runStories(t *testing.T, stories []story) {
 
 func TestSwapsOnARealKubelet(t *testing.T) {
 	needCluster(t)
+	runStories(t, swapStories(t))
+}
+
+func swapStories(t *testing.T) []story {
+	t.Helper()
 	step := "step=" + *busyboxImage
 	bad := "step=" + badImage(t)
-	runStories(t, []story{
+	return []story{
 		{
 			name: "good swap", golden: true,
 			pod:  newPod("good", sh("step", "sleep 1; exit 3"), slot("other")),
@@ -128,7 +141,7 @@ func TestSwapsOnARealKubelet(t *testing.T) {
 			do:   swappedAtOnce(bad),
 			want: map[string]string{"step": "ImagePull/Network", "other": "not run"},
 		}, {
-			name: "pod unscheduled for a while", golden: true,
+			name: "pod unscheduled for a while", golden: true, real: true,
 			pod:  unscheduled(newPod("unscheduled", sh("step", "exit 5"), slot("other"))),
 			do:   swappedUnscheduled(step),
 			want: map[string]string{"step": "exit 5", "other": "not run"},
@@ -144,7 +157,7 @@ func TestSwapsOnARealKubelet(t *testing.T) {
 			do:   swapped(bad),
 			want: map[string]string{"step": "ImagePull/Network", "": "ImagePull/Network"},
 		}, {
-			name: "command not found", golden: true,
+			name: "command not found", golden: true, real: true,
 			pod:  newPod("no-command", slot("step", "/no/such/command"), slot("other")),
 			do:   swapped(step),
 			want: map[string]string{"step": "exit 128, Start", "other": "not run"},
@@ -159,7 +172,7 @@ func TestSwapsOnARealKubelet(t *testing.T) {
 			},
 			want: map[string]string{"step": "runs", "other": "not run"}, golden: true,
 		}, {
-			name: "placeholder that ignores SIGTERM, bad image", golden: true,
+			name: "placeholder that ignores SIGTERM, bad image", golden: true, real: true,
 			pod:  newPod("stubborn", busyPlaceholder("step", "trap '' TERM; while :; do sleep 1; done"), slot("other")),
 			do:   swapped(bad),
 			want: map[string]string{"step": "ImagePull/Network", "other": "not run"},
@@ -203,7 +216,7 @@ func TestSwapsOnARealKubelet(t *testing.T) {
 			},
 			want: map[string]string{"step": "exit 5", "other": "not run"},
 		},
-	})
+	}
 }
 
 // withInit gives a pod init containers.
@@ -427,6 +440,10 @@ func TestSecretsThatAreMissingOnARealKubelet(t *testing.T) {
 
 func TestAPodsEndReleasesEveryoneOnARealKubelet(t *testing.T) {
 	needCluster(t)
+	runStories(t, endStories())
+}
+
+func endStories() []story {
 	greedy := slot("step")
 	greedy.Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10k")}
 	// running swaps in a step that goes on and on.
@@ -440,9 +457,9 @@ func TestAPodsEndReleasesEveryoneOnARealKubelet(t *testing.T) {
 	killed := func(class string) map[string]string {
 		return map[string]string{"step": "exit 137, " + class, "never": class, "": class}
 	}
-	runStories(t, []story{
+	return []story{
 		{
-			name: "refused by the kubelet", golden: true,
+			name: "refused by the kubelet", golden: true, real: true,
 			pod: newPod("rejected", greedy, slot("never")),
 			do: func(ctx context.Context, t *testing.T, p *play) {
 				swapFails(eventsplit.ClassRejected, "step="+*busyboxImage)(ctx, t, p)
@@ -454,7 +471,7 @@ func TestAPodsEndReleasesEveryoneOnARealKubelet(t *testing.T) {
 			do: func(ctx context.Context, t *testing.T, p *play) {
 				running(ctx, t, p)
 				deadline := []byte(`{"spec":{"activeDeadlineSeconds":1}}`)
-				_, err := world.client.CoreV1().Pods(namespace).Patch(ctx, p.pod.Name, types.StrategicMergePatchType, deadline, metav1.PatchOptions{})
+				_, err := p.client.CoreV1().Pods(namespace).Patch(ctx, p.pod.Name, types.StrategicMergePatchType, deadline, metav1.PatchOptions{})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -465,7 +482,7 @@ func TestAPodsEndReleasesEveryoneOnARealKubelet(t *testing.T) {
 			pod: newPod("deleted", slot("step", "sleep", "300"), slot("never")),
 			do: func(ctx context.Context, t *testing.T, p *play) {
 				running(ctx, t, p)
-				if err := world.client.CoreV1().Pods(namespace).Delete(ctx, p.pod.Name, metav1.DeleteOptions{}); err != nil {
+				if err := p.client.CoreV1().Pods(namespace).Delete(ctx, p.pod.Name, metav1.DeleteOptions{}); err != nil {
 					t.Fatal(err)
 				}
 			},
@@ -475,7 +492,7 @@ func TestAPodsEndReleasesEveryoneOnARealKubelet(t *testing.T) {
 			pod: newPod("forced", slot("step", "sleep", "300"), slot("never")),
 			do: func(ctx context.Context, t *testing.T, p *play) {
 				running(ctx, t, p)
-				err := world.client.CoreV1().Pods(namespace).Delete(ctx, p.pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
+				err := p.client.CoreV1().Pods(namespace).Delete(ctx, p.pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -483,11 +500,11 @@ func TestAPodsEndReleasesEveryoneOnARealKubelet(t *testing.T) {
 			// The object is gone before its containers are: nobody will know.
 			want: map[string]string{"step": "Deleted", "never": "Deleted", "": "Deleted"},
 		}, {
-			name: "evicted", golden: true,
+			name: "evicted", golden: true, real: true,
 			pod: newPod("evicted", slot("step", "sleep", "300"), slot("never")),
 			do: func(ctx context.Context, t *testing.T, p *play) {
 				running(ctx, t, p)
-				err := world.client.CoreV1().Pods(namespace).EvictV1(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: p.pod.Name, Namespace: namespace}})
+				err := p.client.CoreV1().Pods(namespace).EvictV1(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: p.pod.Name, Namespace: namespace}})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -500,7 +517,7 @@ func TestAPodsEndReleasesEveryoneOnARealKubelet(t *testing.T) {
 				swap := make(chan error, 1)
 				go func() { swap <- p.swap(ctx, "step="+*busyboxImage) }()
 				after(t, 300*time.Millisecond)
-				if err := world.client.CoreV1().Pods(namespace).Delete(ctx, p.pod.Name, metav1.DeleteOptions{}); err != nil {
+				if err := p.client.CoreV1().Pods(namespace).Delete(ctx, p.pod.Name, metav1.DeleteOptions{}); err != nil {
 					t.Fatal(err)
 				}
 				var f *eventsplit.Failure
@@ -508,7 +525,7 @@ func TestAPodsEndReleasesEveryoneOnARealKubelet(t *testing.T) {
 					t.Errorf("swap: %v", err)
 				}
 			},
-			want: map[string]string{"step": "Deleted", "never": "Deleted", "": "Deleted"}, golden: true,
+			want: map[string]string{"step": "Deleted", "never": "Deleted", "": "Deleted"}, golden: true, real: true,
 		},
-	})
+	}
 }
