@@ -1,0 +1,177 @@
+package e2e
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/go-vela/podlife/e2e/cluster"
+	"github.com/go-vela/podlife/eventsplit"
+)
+
+func TestPullsFailInTheRegistrysWordsOnARealKubelet(t *testing.T) {
+	needCluster(t)
+	needLocalNode(t)
+	r := startRegistry(t)
+	pod := func(name string) *corev1.Pod { return newPod("pull-"+name, slot("step"), slot("other")) }
+	var stories []story
+	for name, c := range map[string]struct{ image, want string }{
+		"no such image":         {r.image("missing"), "ImagePull/NotFound"},
+		"no credentials":        {r.image("private"), "ImagePull/Unauthorized"},
+		"rate limit":            {r.image("limited"), "ImagePull/RateLimited"},
+		"broken registry":       {r.image("broken"), "ImagePull/Network"},
+		"no such host":          {"registry.invalid/no/such:image", "ImagePull/NoSuchHost"},
+		"no image's name":       {"UPPER//case", "ImagePull/InvalidName"},
+		"a digest that is none": {r.host + "/missing@sha256:0", "ImagePull/InvalidName"},
+	} {
+		stories = append(stories, story{
+			name: "pull, " + name, golden: true, pod: pod("x"), do: swapped("step=" + c.image),
+			want: map[string]string{"step": c.want, "other": "not run"},
+		})
+	}
+	never := slot("step")
+	never.ImagePullPolicy = corev1.PullNever
+	runStories(t, append(stories, story{
+		name: "pull, never", golden: true,
+		pod: newPod("pull-never", never, slot("other")), do: swapped("step=" + r.image("missing")),
+		want: map[string]string{"step": "ImagePull/NeverPull", "other": "not run"},
+	}, story{
+		name: "placeholder that cannot be pulled",
+		pod: func() *corev1.Pod {
+			pod := newPod("placeholder", slot("step"), slot("other"))
+			pod.Spec.Containers[0].Image = r.image("missing")
+			return pod
+		}(),
+		do:   swapFails(eventsplit.ClassImagePull, "step="+*busyboxImage),
+		want: map[string]string{"step": "ImagePull/NotFound", "other": "not run"}, golden: true,
+	}))
+}
+
+// needLocalNode skips a test whose cluster does not run on this machine.
+func needLocalNode(t *testing.T) {
+	t.Helper()
+	if *nodeName != cluster.NodeName {
+		t.Skip("needs a node that reaches this machine's loopback")
+	}
+}
+
+// With a restart policy, or a rule, that restarts what the swap killed, the pull
+// is tried again: that is no failure, it waits, and runs when the image is there.
+func TestFailedPullsAreTriedAgainWhereThePolicySaysSo(t *testing.T) {
+	needCluster(t)
+	needLocalNode(t)
+	r := startRegistry(t)
+	// It waits with the registry's words, then the image comes.
+	waitsThenRuns := func(name string) func(ctx context.Context, t *testing.T, p *play) {
+		return func(ctx context.Context, t *testing.T, p *play) {
+			swapped("step="+r.image(name))(ctx, t, p)
+			if got, want := p.fate(ctx, "step", "waits: ImagePull/Network"), "waits: ImagePull/Network"; got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			r.publish(name)
+		}
+	}
+	killed := busyPlaceholder("step", "trap '' TERM; while :; do sleep 1; done")
+	exits42 := busyPlaceholder("step", "trap 'exit 42' TERM; while :; do sleep 0.1; done")
+	runStories(t, []story{
+		{
+			name: "Always, the image comes late",
+			pod:  withPolicy(corev1.RestartPolicyAlways, newPod("always-late", sh("step", "sleep 300"), slot("other"))),
+			do:   waitsThenRuns("late-always"),
+			want: map[string]string{"step": "runs", "other": "not run"}, golden: true,
+		}, {
+			name: "restarted by a rule, the image comes late",
+			pod:  newPod("rule-late", restartedOn(sh("step", "exit 7"), 0, 2, 137), slot("other")),
+			do:   waitsThenRuns("late-rule"),
+			want: map[string]string{"step": "exit 7", "other": "not run"},
+		}, {
+			name: "a rule for the placeholder's own exit code", golden: true,
+			pod:  newPod("rule-42", restartedOn(exits42, 42), slot("other")),
+			do:   swapped("step=" + badImage(t)),
+			want: map[string]string{"step": "waits: ImagePull/Network", "other": "not run"},
+		}, {
+			name: "a rule for another exit code", golden: true,
+			pod:  newPod("rule-0", restartedOn(slot("step"), 42), slot("other")),
+			do:   swapped("step=" + badImage(t)),
+			want: map[string]string{"step": "ImagePull/Network", "other": "not run"},
+		}, {
+			name: "OnFailure, the placeholder exits 0", golden: true,
+			pod:  withPolicy(corev1.RestartPolicyOnFailure, newPod("onfailure", slot("step"), slot("other"))),
+			do:   swapped("step=" + badImage(t)),
+			want: map[string]string{"step": "ImagePull/Network", "other": "not run"},
+		}, {
+			name: "OnFailure, the placeholder is killed", golden: true,
+			pod:  withPolicy(corev1.RestartPolicyOnFailure, newPod("onfailure-killed", killed, slot("other"))),
+			do:   swapped("step=" + badImage(t)),
+			want: map[string]string{"step": "waits: ImagePull/Network", "other": "not run"},
+		}, {
+			name: "Always, a step that ends is run again",
+			pod:  withPolicy(corev1.RestartPolicyAlways, newPod("always", sh("step", "sleep 1; exit 3"), slot("other"))),
+			do: func(ctx context.Context, t *testing.T, p *play) {
+				swapped("step="+*busyboxImage)(ctx, t, p)
+				if got, want := p.fate(ctx, "step", "exit 3"), "exit 3"; got != want {
+					t.Errorf("got %q, want %q", got, want)
+				}
+				st, err := p.split.Wait(ctx, "step", func(st eventsplit.State) bool { return st.Restarts == 1 && eventsplit.Started(st) })
+				if err != nil || st.Last == nil || st.Last.ExitCode != 3 {
+					t.Errorf("after its restart: %+v, %v", st, err)
+				}
+			},
+			want: map[string]string{"other": "not run"},
+		},
+	})
+}
+
+func TestSecretsThatAreMissingOnARealKubelet(t *testing.T) {
+	needCluster(t)
+	pod := func(name string) *corev1.Pod {
+		c := slot("step", "true")
+		pod := newPod(name, c, slot("other"))
+		pod.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "TOKEN", ValueFrom: &corev1.EnvVarSource{
+			SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: pod.Name}, Key: "token"},
+		}}}
+		return pod
+	}
+	secrets := world.client.CoreV1().Secrets(namespace)
+	secret := func(pod *corev1.Pod, keys ...string) *corev1.Secret {
+		s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Labels: pod.Labels}, Data: map[string][]byte{}}
+		for _, key := range keys {
+			s.Data[key] = []byte("x")
+		}
+		return s
+	}
+	there, never := pod("secret-deleted"), pod("secret-missing")
+	if _, err := secrets.Create(t.Context(), secret(there, "token"), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	runStories(t, []story{
+		{
+			name: "secret deleted before the swap", golden: true,
+			pod: there,
+			do: func(ctx context.Context, t *testing.T, p *play) {
+				p.placeholdersRun(ctx, t)
+				if err := secrets.Delete(ctx, there.Name, metav1.DeleteOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				after(t, time.Second) // The kubelet hears of it by a watch.
+				p.mustSwap(ctx, t, "step="+*busyboxImage)
+			},
+			want: map[string]string{"step": "Config", "other": "not run"},
+		}, {
+			name: "secret that is never there", golden: true,
+			pod: never,
+			do: func(ctx context.Context, t *testing.T, p *play) {
+				begin := time.Now()
+				swapFails(eventsplit.ClassConfig, "step="+*busyboxImage)(ctx, t, p)
+				// It might have come: DefaultPolicy gives it 30 s.
+				if late := time.Since(begin); late < 25*time.Second || late > 45*time.Second {
+					t.Errorf("that was said after %s, want about 30 s", late)
+				}
+			},
+			want: map[string]string{"step": "Config", "other": "not run"},
+		},
+	})
+}
