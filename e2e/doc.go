@@ -6,6 +6,14 @@
 //	go test -timeout 30m ./...  # brings a cluster up and down; the first time it builds it
 //	go test -short ./...        # skips what needs one
 //
+// With -record the tests write what the cluster shows as test data of eventsplit
+// (its testdata/real-*.txt and the recorded part of apierrors.jsonl); then
+//
+//	go test ./eventsplit -run GoldenTraces -update
+//
+// in the module above adds what eventsplit says to it. Without it they hold what
+// eventsplit says on the cluster against that.
+//
 // See package cluster for the cluster, and cmd/cluster to keep one for a while.
 // On another cluster the flags -node-name, -pause-image and -busybox-image say
 // where and of what to make pods.

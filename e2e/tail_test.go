@@ -16,8 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
-// shell returns a container that runs a script.
-func shell(name, script string) corev1.Container {
+// script returns a container that runs a script.
+func script(name, script string) corev1.Container {
 	c := slot(name, "sh", "-c", script)
 	c.Image = *busyboxImage
 	return c
@@ -27,9 +27,9 @@ func shell(name, script string) corev1.Container {
 // The first line of each run is its container's name.
 func everything() *corev1.Pod {
 	always := corev1.ContainerRestartPolicyAlways
-	pod := newPod("tail", shell("crash", "echo crash; seq 200; exit 1"), shell("long", "echo long; head -c 40000 /dev/zero | tr '\\0' x; echo; exec sleep 600"))
+	pod := newPod("tail", script("crash", "echo crash; seq 200; exit 1"), script("long", "echo long; head -c 40000 /dev/zero | tr '\\0' x; echo; exec sleep 600"))
 	pod.Spec.RestartPolicy = corev1.RestartPolicyAlways
-	pod.Spec.InitContainers = []corev1.Container{shell("init", "echo init; seq 300"), shell("sidecar", "echo sidecar; exec sleep 600")}
+	pod.Spec.InitContainers = []corev1.Container{script("init", "echo init; seq 300"), script("sidecar", "echo sidecar; exec sleep 600")}
 	pod.Spec.InitContainers[1].RestartPolicy = &always
 	return pod
 }
@@ -117,7 +117,7 @@ func TestTailExamplePrintsWhatEveryRunPrinted(t *testing.T) {
 		}
 	}
 	awaitLines(map[string]int{"init#0": 301, "sidecar#0": 1, "long#0": 2, "crash#0": 201})
-	debug(t, pod, shell("debug", "echo debug; seq 100"))
+	debug(t, pod, script("debug", "echo debug; seq 100"))
 	awaitLines(map[string]int{"debug#0": 101, "crash#1": 201, "crash#2": 201}) // the second restart takes 10 s
 
 	want := map[string][]string{}
