@@ -64,6 +64,8 @@
 //     drops most, and those of ten containers already exceed that. An Event may
 //     explain; its absence means nothing. That the API server forgot one (after
 //     an hour, by default) is not handed on.
+//   - The end of a pod that is out of scope goes by unseen: after [OutOfScope] no
+//     Deleted comes, unless another pod takes its name. [Tracking.Confirm] tells.
 //   - Without permission to get pods, a pod that is absent from a list counts as
 //     deleted, though it may have left the selector.
 //   - FromInformers cannot see trouble: no Stale, no Fresh, no notices of them.
@@ -110,7 +112,8 @@
 //     used: where a proxy swallows the bookmark that ends its initial events, such
 //     an informer waits for ever (client-go v0.35 and later use it by default).
 //   - After trouble requests are repeated after at most 12 s; a bare informer
-//     takes up to a minute. A refused (403) Event list is repeated in 5 minutes.
+//     takes up to a minute, and so does a refused (401, 403) request for pods. A
+//     refused Event list is repeated in 5 minutes.
 //   - The client's Timeout must be zero, else every watch ends with it.
 //   - client-go logs through klog: a line about a list that takes more than 10 s,
 //     and what it can do nothing about. The library avoids what it can; for the

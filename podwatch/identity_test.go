@@ -262,6 +262,30 @@ func TestAPodCreatedOutsideTheSelectorIsSaidToBeOutOfScopeAtOnce(t *testing.T) {
 
 // A pod that is missing from a relist may have been deleted or may have left
 // the selector; only the API server knows.
+// What a pod does out of the scope nobody sees; who takes its name ends it.
+func TestAPodThatEndsOutOfScopeEndsWhenAnotherTakesItsName(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+		var r recorder
+		tr := b.track(w, "a", &r)
+		b.create("a")
+		b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
+		r.want(t, "ADDED pod", "ERROR OutOfScope")
+		b.delete("a")
+		b.relist()
+		for _, l := range r.heard() {
+			if strings.Contains(l, "pod") {
+				t.Errorf("heard %q of a pod out of scope", l)
+			}
+		}
+		if life, err := tr.Confirm(t.Context()); life != podwatch.Gone || err != nil {
+			t.Errorf("Confirm: %v, %v; want Gone", life, err)
+		}
+		b.create("a")
+		r.want(t, "DELETED pod", "ADDED pod")
+	})
+}
+
 func TestAPodMissingFromARelistIsAskedAboutOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		meanwhile func(b *bench)
