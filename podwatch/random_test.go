@@ -28,7 +28,7 @@ type auditor struct {
 
 	mu       sync.Mutex
 	current  types.UID // Added and not Deleted
-	v        string // label of the newest version
+	v        string    // label of the newest version
 	ended    map[types.UID]bool
 	versions map[string]bool
 	stale    bool
