@@ -24,7 +24,7 @@ func TestTheSimulatedClusterTellsTheRealOnesStories(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := testutil.New(testutil.Options{
-					Images: map[string]testutil.Program{*pauseImage: testutil.Pause, "podlife.test/pause": testutil.Pause, *busyboxImage: shell},
+					Images: map[string]testutil.Program{*pauseImage: testutil.Pause, "podlife.test/pause": testutil.Pause, *busyboxImage: simulatedShell},
 					Pull:   pullSimulated,
 				})
 				runUntilCleanup(t, c.Run)
@@ -34,8 +34,8 @@ func TestTheSimulatedClusterTellsTheRealOnesStories(t *testing.T) {
 	}
 }
 
-// shell is busybox, which as PID 1 does not hear a SIGTERM while it sleeps.
-func shell(ctx context.Context, args []string, out io.Writer) int {
+// simulatedShell is busybox, which as PID 1 does not hear a SIGTERM while it sleeps.
+func simulatedShell(ctx context.Context, args []string, out io.Writer) int {
 	if slices.Equal(args, []string{"sleep", "300"}) {
 		return testutil.Deaf(ctx, args, out)
 	}
