@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/go-vela/podlife/eventsplit"
+	"github.com/go-vela/podlife/examples/internal/cli"
 	"github.com/go-vela/podlife/podwatch"
 )
 
@@ -76,7 +77,7 @@ func (h *host) added(obj any) {
 }
 
 func (h *host) trouble(_ context.Context, _ *cache.Reflector, err error) {
-	h.out.say("the host's own informers: %s", oneLine(err))
+	h.out.say("the host's own informers: %s", cli.OneLine(err))
 }
 
 // follow waits for the verdict on every container of a pod that the informer found.

@@ -16,12 +16,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/go-vela/podlife/examples/internal/cli"
 )
 
 const (
@@ -66,7 +66,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		out.say("No -kubeconfig: this watches a simulated cluster, inside this process.")
 		return onSimulatedCluster(ctx, out)
 	}
-	cfg, namespace, err := loadKubeconfig(o.kubeconfig)
+	cfg, namespace, err := cli.Kubeconfig(o.kubeconfig)
 	if err != nil {
 		out.say("informer: %v", err)
 		return exitUsage
@@ -95,30 +95,9 @@ func onSimulatedCluster(ctx context.Context, out *printer) int {
 func run(ctx context.Context, cfg *rest.Config, namespace string, out *printer) int {
 	h, err := newHost(cfg, namespace, out)
 	if err != nil {
-		out.say("informer: %s", oneLine(err))
+		out.say("informer: %s", cli.OneLine(err))
 		return exitFailed
 	}
 	h.run(ctx)
 	return 0
 }
-
-// loadKubeconfig returns the client configuration of the file's current context
-// and that context's namespace.
-func loadKubeconfig(file string) (*rest.Config, string, error) {
-	raw, err := clientcmd.LoadFromFile(file)
-	if err != nil {
-		return nil, "", fmt.Errorf("cannot read the kubeconfig %s: %s", file, oneLine(err))
-	}
-	cc := clientcmd.NewDefaultClientConfig(*raw, nil)
-	cfg, err := cc.ClientConfig()
-	if err != nil {
-		return nil, "", fmt.Errorf("%s: %s", file, oneLine(err))
-	}
-	namespace, _, err := cc.Namespace()
-	if err != nil {
-		return nil, "", fmt.Errorf("%s: %s", file, oneLine(err))
-	}
-	return cfg, namespace, nil
-}
-
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

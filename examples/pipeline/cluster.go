@@ -8,9 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-
 	"github.com/go-vela/podlife/internal/testutil"
 )
 
@@ -62,28 +59,4 @@ func number(args []string) int {
 	}
 	n, _ := strconv.Atoi(args[0])
 	return n
-}
-
-// loadKubeconfig returns the client configuration of the file's current context
-// and that context's namespace.
-func loadKubeconfig(file string) (*rest.Config, string, error) {
-	raw, err := clientcmd.LoadFromFile(file)
-	if err != nil {
-		return nil, "", fmt.Errorf("cannot read the kubeconfig %s: %s", file, oneLine(err))
-	}
-	cc := clientcmd.NewDefaultClientConfig(*raw, nil)
-	cfg, err := cc.ClientConfig()
-	if err != nil {
-		return nil, "", fmt.Errorf("%s: %s", file, oneLine(err))
-	}
-	// A certificate that is none is found here, before anything runs.
-	if _, err := rest.TransportFor(cfg); err != nil {
-		return nil, "", fmt.Errorf("%s: %s", file, oneLine(err))
-	}
-	cfg.QPS = -1 // the server's own flow control decides; client-go's default of 5 a second would queue swaps
-	namespace, _, err := cc.Namespace()
-	if err != nil {
-		return nil, "", fmt.Errorf("%s: %s", file, oneLine(err))
-	}
-	return cfg, namespace, nil
 }

@@ -22,6 +22,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
+
+	"github.com/go-vela/podlife/examples/internal/cli"
 )
 
 const (
@@ -83,7 +85,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return exitUsage
 	}
-	out := &printer{out: stdout, err: stderr, json: o.output == "json", terminal: isTerminal(stderr)}
+	out := &printer{out: stdout, err: stderr, json: o.output == "json", terminal: cli.IsTerminal(stderr)}
 	p := builtin()
 	if o.file != "" {
 		if p, err = readPipeline(o.file); err != nil {
@@ -95,7 +97,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		out.say("No -kubeconfig: this runs on a simulated cluster, inside this process.")
 		return onSimulatedCluster(ctx, p, o, out)
 	}
-	cfg, namespace, err := loadKubeconfig(o.kubeconfig)
+	cfg, namespace, err := cli.Kubeconfig(o.kubeconfig)
 	if err != nil {
 		out.say("pipeline: %v", err)
 		return exitUsage
@@ -127,7 +129,7 @@ func run(ctx context.Context, cfg *rest.Config, p *Pipeline, o options, out *pri
 	results, err := execute(limited, cfg, newPod(p, o.pod), p, out)
 	out.result(results)
 	if err != nil {
-		out.say("pipeline: %s", oneLine(err))
+		out.say("pipeline: %s", cli.OneLine(err))
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -137,13 +139,4 @@ func run(ctx context.Context, cfg *rest.Config, p *Pipeline, o options, out *pri
 	default:
 		return 0
 	}
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -10,6 +10,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/go-vela/podlife/examples/internal/cli"
 )
 
 // Pipeline is what -f reads: steps that run one after the other, each in a
@@ -44,13 +46,13 @@ func readPipeline(file string) (*Pipeline, error) {
 func parsePipeline(data []byte) (*Pipeline, error) {
 	raw, err := yaml.ToJSON(data)
 	if err != nil {
-		return nil, fmt.Errorf("not YAML: %s", oneLine(err))
+		return nil, fmt.Errorf("not YAML: %s", cli.OneLine(err))
 	}
 	p := &Pipeline{}
 	dec := json.NewDecoder(strings.NewReader(string(raw)))
 	dec.DisallowUnknownFields() // a misspelt key would silently drop what it says
 	if err := dec.Decode(p); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("not a pipeline: %s", oneLine(err))
+		return nil, fmt.Errorf("not a pipeline: %s", cli.OneLine(err))
 	}
 	return p, p.validate()
 }
@@ -97,8 +99,4 @@ func dnsLabel(field, value string, maxLen int) error {
 		return fmt.Errorf("%s %q: %s", field, value, errs[0])
 	}
 	return nil
-}
-
-func oneLine(err error) string {
-	return strings.Join(strings.Fields(err.Error()), " ")
 }

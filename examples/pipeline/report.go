@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/go-vela/podlife/eventsplit"
+	"github.com/go-vela/podlife/examples/internal/cli"
 	"github.com/go-vela/podlife/logstream"
 	"github.com/go-vela/podlife/podwatch"
 )
@@ -87,7 +88,7 @@ func (b *build) notice(n podwatch.Notice) {
 		b.giveUp(eventsplit.ClassifyAPIError(n.Err))
 	case n.Kind == podwatch.NoticeStale && apierrors.IsForbidden(n.Err): // said already
 	case n.Kind == podwatch.NoticeForbidden, n.Kind == podwatch.NoticeStale:
-		b.out.remark("watching %s: %s: %s", n.Resource, n.Kind, oneLine(n.Err))
+		b.out.remark("watching %s: %s: %s", n.Resource, n.Kind, cli.OneLine(n.Err))
 	case n.Kind == podwatch.NoticeFresh:
 		b.out.remark("watching %s: contact again", n.Resource)
 	}

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/go-vela/podlife/examples/internal/cli"
 	"github.com/go-vela/podlife/logstream"
 	"github.com/go-vela/podlife/podwatch"
 )
@@ -59,7 +60,7 @@ func (h *health) note(pod string, err error) {
 	}
 	switch now := len(h.failing); {
 	case before == 0 && now > 0:
-		h.out.say("logs cannot be read, trying again: %s: %s", pod, oneLine(err))
+		h.out.say("logs cannot be read, trying again: %s: %s", pod, cli.OneLine(err))
 	case before > 0 && now == 0:
 		h.out.say("logs can be read again")
 	}

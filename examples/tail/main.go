@@ -19,13 +19,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/go-vela/podlife/examples/internal/cli"
 )
 
 const (
@@ -60,7 +60,7 @@ func parseFlags(args []string, stderr io.Writer) (o options, err error) {
 	case o.output != "text" && o.output != "json":
 		err = fmt.Errorf("-o %q: it is text or json", o.output)
 	case bad != nil:
-		err = fmt.Errorf("-l %q: %s", o.selector, oneLine(bad))
+		err = fmt.Errorf("-l %q: %s", o.selector, cli.OneLine(bad))
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "tail:", err)
@@ -77,12 +77,12 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return exitUsage
 	}
-	out := &printer{out: stdout, err: stderr, json: o.output == "json", colour: isTerminal(stdout)}
+	out := &printer{out: stdout, err: stderr, json: o.output == "json", colour: cli.IsTerminal(stdout)}
 	if o.kubeconfig == "" {
 		out.say("No -kubeconfig: this tails a show on a simulated cluster, inside this process.")
 		return onSimulatedCluster(ctx, o, out)
 	}
-	cfg, namespace, err := loadKubeconfig(o.kubeconfig)
+	cfg, namespace, err := cli.Kubeconfig(o.kubeconfig)
 	if err != nil {
 		out.say("tail: %v", err)
 		return exitUsage
@@ -115,38 +115,8 @@ func onSimulatedCluster(ctx context.Context, o options, out *printer) int {
 func run(ctx context.Context, cfg *rest.Config, o options, out *printer) int {
 	t, err := newTailer(cfg, o, out)
 	if err != nil {
-		out.say("tail: %s", oneLine(err))
+		out.say("tail: %s", cli.OneLine(err))
 		return exitFailed
 	}
 	return t.run(ctx)
 }
-
-// loadKubeconfig returns the client configuration of the file's current context
-// and that context's namespace.
-func loadKubeconfig(file string) (*rest.Config, string, error) {
-	raw, err := clientcmd.LoadFromFile(file)
-	if err != nil {
-		return nil, "", fmt.Errorf("cannot read the kubeconfig %s: %s", file, oneLine(err))
-	}
-	cc := clientcmd.NewDefaultClientConfig(*raw, nil)
-	cfg, err := cc.ClientConfig()
-	if err != nil {
-		return nil, "", fmt.Errorf("%s: %s", file, oneLine(err))
-	}
-	namespace, _, err := cc.Namespace()
-	if err != nil {
-		return nil, "", fmt.Errorf("%s: %s", file, oneLine(err))
-	}
-	return cfg, namespace, nil
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

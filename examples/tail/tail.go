@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/go-vela/podlife/eventsplit"
+	"github.com/go-vela/podlife/examples/internal/cli"
 	"github.com/go-vela/podlife/logstream"
 	"github.com/go-vela/podlife/podwatch"
 )
@@ -80,7 +81,7 @@ func (t *tailer) run(ctx context.Context) int {
 	stop()
 	work.Wait()
 	if refused != nil {
-		t.out.say("tail: %s", oneLine(refused))
+		t.out.say("tail: %s", cli.OneLine(refused))
 		return exitFailed
 	}
 	t.out.summary()
