@@ -8,6 +8,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 )
 
 // ClassifyAPIError tells what a create or a patch of a pod was answered: denied by
@@ -24,19 +25,26 @@ func ClassifyAPIError(err error) *Failure {
 	}
 	status := apierrors.APIStatus(nil)
 	if !errors.As(err, &status) {
-		f := &Failure{Class: ClassTransient, Err: err, MayRecover: true}
-		if errors.Is(err, context.DeadlineExceeded) {
-			f.Cause = CauseTimeout
-		} else if !errors.Is(err, context.Canceled) {
-			f.Cause = CauseNetwork
-		}
-		return f
+		return &Failure{Class: ClassTransient, Cause: noAnswer(err), Err: err, MayRecover: true}
 	}
 	st := status.Status()
 	message, _, _ := strings.Cut(st.Message, "\n@@") // a diff of Go structs follows
 	f := &Failure{Reason: string(st.Reason), Message: message, Err: err}
 	f.Class, f.Cause, f.MayRecover = classifyStatus(&st)
 	return f
+}
+
+// noAnswer tells why there is no answer.
+func noAnswer(err error) Cause {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return CauseTimeout
+	case errors.Is(err, context.Canceled):
+		return ""
+	case utilnet.IsConnectionRefused(err):
+		return CauseUnreachable
+	}
+	return CauseNetwork
 }
 
 func classifyStatus(st *metav1.Status) (Class, Cause, bool) {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -62,6 +64,7 @@ func TestNoAnswerIsTransient(t *testing.T) {
 		{context.Canceled, ""},
 		{context.DeadlineExceeded, CauseTimeout},
 		{io.ErrUnexpectedEOF, CauseNetwork},
+		{&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}, CauseUnreachable},
 	} {
 		f := ClassifyAPIError(c.err)
 		if f.Class != ClassTransient || f.Cause != c.cause || !errors.Is(f, c.err) || answerOf(c.err) != swapUnknown {

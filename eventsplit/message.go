@@ -118,6 +118,7 @@ var transientTexts = map[Cause]string{
 	CauseTooManyRequests: "the API server asks to come back later",
 	CauseWebhook:         "an admission webhook does not answer",
 	CauseTimeout:         "the API server did not answer in time, so whether it was done is not known",
+	CauseUnreachable:     "the API server cannot be reached",
 	CauseNetwork:         "the API server's answer was lost, so whether it was done is not known",
 }
 

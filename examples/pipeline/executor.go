@@ -13,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
@@ -133,7 +132,7 @@ func (b *build) create(ctx context.Context) error {
 	if err != nil {
 		f := eventsplit.ClassifyAPIError(err)
 		// An answer that is not a plain no may be wrong: the pod is there, perhaps.
-		b.maybe = f.Class == eventsplit.ClassTransient && !utilnet.IsConnectionRefused(err)
+		b.maybe = f.Class == eventsplit.ClassTransient && f.Cause != eventsplit.CauseUnreachable
 		return f
 	}
 	b.maybe = true
