@@ -46,7 +46,7 @@ func TestAStreamMayBeCutAtEveryByte(t *testing.T) {
 	total := len(render(want))
 	step := 1
 	if !virtual {
-		step = 37
+		step = 61
 	}
 	for name, f := range ends {
 		t.Run(name, func(t *testing.T) {

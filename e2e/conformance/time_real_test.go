@@ -3,8 +3,10 @@
 package conformance
 
 import (
+	"flag"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"testing"
 
 	"k8s.io/client-go/rest"
@@ -13,15 +15,9 @@ import (
 // virtual says that time passes when nothing else is left to do.
 const virtual = false
 
-// atOnce limits the lives played at a time: a follower takes one of the 128 inotify
-// instances that a user has by default.
-var atOnce = make(chan struct{}, 40)
-
-// inTime plays f beside others.
+// inTime plays f.
 func inTime(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
-	atOnce <- struct{}{}
-	defer func() { <-atOnce }()
 	f(t)
 }
 
@@ -42,4 +38,18 @@ func serve(t *testing.T, h http.Handler) *rest.Config {
 		srv.Close()
 	})
 	return &rest.Config{Host: srv.URL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
+}
+
+// TestMain lets the tests wait side by side: they do little else. A follower takes one of
+// the 128 inotify instances that a user has by default.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	set := false
+	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "test.parallel" })
+	if !set {
+		if err := flag.Set("test.parallel", "40"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
 }

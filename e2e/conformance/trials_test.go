@@ -134,8 +134,8 @@ func TestRandomLivesLoseAndRepeatNothing(t *testing.T) {
 		first = uint64(time.Now().UnixNano())
 	}
 	if each == 0 {
-		if each = 8; virtual {
-			each = 250
+		if each = 4; virtual {
+			each = 150
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(kinds)) {
