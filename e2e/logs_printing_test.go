@@ -179,7 +179,9 @@ func (p *printing) read(ctx context.Context, tr truth) <-chan reading {
 				break
 			}
 			if n := len(got.runs); n == 0 || got.runs[n-1].id != line.ContainerID {
-				got.runs = append(got.runs, newAccount(tr, line.ContainerID))
+				a := newAccount(tr, line.ContainerID)
+				a.lossy = p.lab.lossy
+				got.runs = append(got.runs, a)
 			}
 			got.runs[len(got.runs)-1].take(line)
 			_, _ = got.all.Write(line.Text)
