@@ -16,7 +16,7 @@ import (
 )
 
 var fullSize = flag.Bool("logs-full", false,
-	"capture logs at full size: 150 containers at once, which takes all of a user's inotify instances, and more restarts")
+	"capture logs at full size: 150 containers at once, crash loops of five runs")
 
 // site is a cluster to capture logs on.
 type site struct {
