@@ -9,7 +9,6 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/go-vela/podlife/e2e/cluster"
 	"github.com/go-vela/podlife/logstream"
@@ -17,7 +16,7 @@ import (
 )
 
 var fullSize = flag.Bool("logs-full", false,
-	"capture logs at full size: 150 containers at once, which takes all of a user's inotify instances, and more restarts")
+	"capture logs at full size: 150 containers at once, crash loops of five runs")
 
 // site is a cluster to capture logs on.
 type site struct {
@@ -33,36 +32,10 @@ func sharedSite(t *testing.T) site {
 	return site{world.config, world.client, world.cluster}
 }
 
-// ownSite brings up a cluster that a test may break.
+// ownSite is a cluster that a test may break.
 func ownSite(t *testing.T, cfg cluster.Config) site {
 	t.Helper()
-	if testing.Short() || os.Getenv("KUBECONFIG") != "" {
-		t.Skip("-short, or a cluster is given by KUBECONFIG: brings up none of its own")
-	}
-	t.Parallel()
-	state, err := os.MkdirTemp("", "podlife-e2e-") // t.TempDir's path is too long for sockets.
-	if err != nil {
-		t.Fatal(err)
-	}
-	end, err := startGuard(state)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := end(); err != nil {
-			t.Errorf("taking the cluster down: %v", err)
-		}
-	})
-	cfg.State = state
-	c, err := cluster.Up(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.QPS = -1
+	c, config := ownCluster(t, cfg)
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
@@ -78,6 +51,7 @@ type lab struct {
 	watch   *podwatch.Watcher
 	logs    *logstream.Streamer
 	latency *stopwatch
+	lossy   bool // the runtime is killed: what it had not yet written is in no log
 }
 
 func newLab(t *testing.T, s site, o logstream.Options) *lab {

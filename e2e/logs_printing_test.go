@@ -86,9 +86,12 @@ type news struct {
 	mu      sync.Mutex
 	pod     *corev1.Pod
 	changed chan struct{}
+	gone    chan struct{} // closed when the pod is
 }
 
-func newNews() *news { return &news{pod: &corev1.Pod{}, changed: make(chan struct{})} }
+func newNews() *news {
+	return &news{pod: &corev1.Pod{}, changed: make(chan struct{}), gone: make(chan struct{})}
+}
 
 func (n *news) Handle(ev watch.Event) {
 	pod, ok := ev.Object.(*corev1.Pod)
@@ -97,7 +100,9 @@ func (n *news) Handle(ev watch.Event) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.pod = pod
+	if n.pod = pod; ev.Type == watch.Deleted {
+		close(n.gone)
+	}
 	close(n.changed)
 	n.changed = make(chan struct{})
 }
@@ -132,7 +137,7 @@ func allRun(p *corev1.Pod) bool {
 	return len(p.Status.ContainerStatuses) > 0
 }
 
-func isDeleted(p *corev1.Pod) bool { return p.DeletionTimestamp != nil }
+func anything(*corev1.Pod) bool { return true }
 
 // await waits until so holds for the pod.
 func (p *printing) await(t *testing.T, so func(*corev1.Pod) bool) {
@@ -141,6 +146,16 @@ func (p *printing) await(t *testing.T, so func(*corev1.Pod) bool) {
 	defer cancel()
 	if _, err := p.news.await(ctx, so); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// awaitGone waits until the pod is deleted, and its capture knows.
+func (p *printing) awaitGone(t *testing.T) {
+	t.Helper()
+	select {
+	case <-p.news.gone:
+	case <-time.After(time.Minute):
+		t.Fatalf("pod %s is not gone", p.pod.Name)
 	}
 }
 
@@ -179,7 +194,9 @@ func (p *printing) read(ctx context.Context, tr truth) <-chan reading {
 				break
 			}
 			if n := len(got.runs); n == 0 || got.runs[n-1].id != line.ContainerID {
-				got.runs = append(got.runs, newAccount(tr, line.ContainerID))
+				a := newAccount(tr, line.ContainerID)
+				a.lossy = p.lab.lossy
+				got.runs = append(got.runs, a)
 			}
 			got.runs[len(got.runs)-1].take(line)
 			_, _ = got.all.Write(line.Text)

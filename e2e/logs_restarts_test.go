@@ -25,6 +25,7 @@ func TestLogsSurviveTheDeathOfTheClustersParts(t *testing.T) {
 	} {
 		t.Run(c.component, func(t *testing.T) {
 			l := newLab(t, s, logstream.Options{})
+			l.lossy = c.component == cluster.Containerd
 			const pods, slots = 2, 10
 			var all []*printing
 			for range pods {

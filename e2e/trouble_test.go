@@ -26,7 +26,7 @@ import (
 )
 
 // ownCluster brings up a cluster whose parts the test may kill.
-func ownCluster(t *testing.T) (*cluster.Cluster, *rest.Config) {
+func ownCluster(t *testing.T, cfg cluster.Config) (*cluster.Cluster, *rest.Config) {
 	t.Helper()
 	needCluster(t)
 	if world.cluster == nil {
@@ -45,7 +45,8 @@ func ownCluster(t *testing.T) (*cluster.Cluster, *rest.Config) {
 			t.Error(err)
 		}
 	})
-	c, err := cluster.Up(t.Context(), cluster.Config{State: state})
+	cfg.State = state
+	c, err := cluster.Up(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,7 @@ func ownCluster(t *testing.T) (*cluster.Cluster, *rest.Config) {
 // while pods come and go, etcd forgets its history and the API server restarts;
 // then the kubelet is killed, then etcd.
 func TestEveryPodEndsOnceWhateverBefallsTheControlPlane(t *testing.T) {
-	c, config := ownCluster(t)
+	c, config := ownCluster(t, cluster.Config{})
 	s := newStress(t, c, config)
 	t.Run("the API server", s.loseTheServer)
 	t.Run("the kubelet", s.loseTheKubelet)
