@@ -47,24 +47,30 @@ func TestLogsOfACrashLoopAreThoseOfAllItsRuns(t *testing.T) {
 	if *fullSize {
 		restarts = 4
 	}
-	const pods = 6 // of one container: its next run is 20 s away when it begins to wait
+	const pods, slots = 3, 2
 	var all []*printing
-	for i := range pods {
-		all = append(all, l.print(t, "crash", corev1.RestartPolicyAlways, truth{slot: "step", lines: []int{1, 2000}[i%2], code: 1}))
+	for range pods {
+		all = append(all, l.print(t, "crash", corev1.RestartPolicyAlways,
+			truth{slot: "few", lines: 1, code: 1}, truth{slot: "many", lines: 2000, code: 1}))
 	}
 	var sum tally
 	for _, p := range all {
 		certificates := p.drain(t, func(pod *corev1.Pod) bool {
-			all := pod.Status.ContainerStatuses
-			return len(all) == 1 && all[0].RestartCount >= restarts && all[0].State.Waiting != nil
+			for i := range pod.Status.ContainerStatuses {
+				s := &pod.Status.ContainerStatuses[i]
+				if s.RestartCount < restarts || s.State.Waiting == nil {
+					return false
+				}
+			}
+			return len(pod.Status.ContainerStatuses) == slots
 		})
 		plains := p.plains(t)
 		p.delete(t)
 		sum.plus(p.check(t, certificates, plains))
 	}
 	l.report(t, "crash loops", sum)
-	if n := sum.runs(); n != pods*int(restarts+1) {
-		t.Errorf("%d runs were captured, want %d", n, pods*int(restarts+1))
+	if n := sum.runs(); n < pods*slots*int(restarts+1) { // One container may be ahead of the other.
+		t.Errorf("%d runs were captured, want %d at least", n, pods*slots*int(restarts+1))
 	}
 }
 
