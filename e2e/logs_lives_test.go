@@ -69,8 +69,8 @@ func TestLogsOfACrashLoopAreThoseOfAllItsRuns(t *testing.T) {
 		sum.plus(p.check(t, certificates, plains))
 	}
 	l.report(t, "crash loops", sum)
-	if n := sum.runs(); n != pods*slots*int(restarts+1) {
-		t.Errorf("%d runs were captured, want %d", n, pods*slots*int(restarts+1))
+	if n := sum.runs(); n < pods*slots*int(restarts+1) { // One container may be ahead of the other.
+		t.Errorf("%d runs were captured, want %d at least", n, pods*slots*int(restarts+1))
 	}
 }
 
