@@ -1,6 +1,7 @@
 package podwatch_test
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
 
 	"github.com/go-vela/podlife/podwatch"
 )
@@ -178,4 +180,51 @@ func TestTheScopeReachesTheAPIServer(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A host's informers keep what the host wants of a pod, and maybe no pod at all.
+func TestAHostsOwnTransformsAreTolerated(t *testing.T) {
+	for name, c := range map[string]struct {
+		transform func(any) (any, error)
+		want      []string
+	}{
+		"trimmed": {func(o any) (any, error) {
+			if p, ok := o.(*corev1.Pod); ok {
+				return podwatch.Trim(p), nil
+			}
+			return o, nil
+		}, []string{"ADDED pod", "DELETED pod"}},
+		"metadata only": {func(o any) (any, error) {
+			if p, ok := o.(*corev1.Pod); ok {
+				return &metav1.PartialObjectMetadata{ObjectMeta: p.ObjectMeta}, nil
+			}
+			return o, nil
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, b *bench) {
+				ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+				f := informers.NewSharedInformerFactory(b.client, 0)
+				pods := f.Core().V1().Pods().Informer()
+				defer f.Shutdown()
+				defer cancel()
+				if err := pods.SetTransform(c.transform); err != nil {
+					t.Fatal(err)
+				}
+				w, err := podwatch.FromInformers(b.client, pods, nil, podwatch.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				f.Start(ctx.Done())
+				b.run(w)
+				b.sync(w)
+				var r recorder
+				b.track(w, "a", &r)
+				b.create("a")
+				settle(time.Second)
+				b.delete("a")
+				r.want(t, c.want...)
+			})
+		})
+	}
 }

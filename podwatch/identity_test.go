@@ -199,6 +199,9 @@ func TestLeavingTheSelectorIsNotADeletion(t *testing.T) {
 		if life, err := tr.Confirm(t.Context()); life != podwatch.Gone || err != nil {
 			t.Errorf("Confirm says %v, %v", life, err)
 		}
+		if got, want := w.Stats().Gets, uint64(b.requests("get", "pods")); got != want || got != 2 {
+			t.Errorf("Stats counts %d live GETs, the API server %d; want 2", got, want)
+		}
 	})
 }
 
