@@ -26,7 +26,7 @@
 //     container's end, and the file was not rotated since the run was first opened.
 //   - Lines that are known to be missing, or that cannot be excluded to be, are
 //     inside a [Gap]. Every rotation that is noticed is one.
-//   - No line is captured twice.
+//   - No line is captured twice (but see the lag of two rotations below).
 //   - What the kubelet writes into a log's body about its own troubles is not
 //     output. Output that quotes the kubelet is.
 //   - Neither a slow nor an absent reader slows a stream; closing a reader ends none.
@@ -43,6 +43,10 @@
 //   - The order of stdout and stderr is the runtime's, not the program's.
 //   - The node keeps one dead run a container. Of runs that start and end faster
 //     than the watch tells, all but the last are lost; a Gap counts them.
+//   - A follower that lags by two rotations may be sent a file twice. Lines sent
+//     again are recognised by their times and text; a file all of whose lines carry
+//     one time, the newest that was captured, looks like repeated output and is
+//     captured twice, as would be lines of more than 64 KiB.
 //   - Verified rests on two reads that agree. Two that are cut, cleanly, at the
 //     same byte look like a whole log.
 //   - When the node's clock goes back while a stream that was resumed by time is
@@ -68,8 +72,9 @@
 //
 // # Kubernetes caveats
 //
-// The host needs the permission to get pods/log. All seen with v1.36: a stream that ends cleanly proves nothing: the API server
-// drops the kubelet's errors, and the kubelet cuts every stream after four hours.
+// The host needs the permission to get pods/log. All seen with v1.36: a stream
+// that ends cleanly proves nothing, for the API server drops the kubelet's errors,
+// and the kubelet cuts every stream after four hours.
 // A request names a container, not a run, so answers are checked for whose log
 // they are. A node has some 100 inotify instances for followers; past them the
 // capture reads in intervals. Logs are readable until the pod is deleted, not
