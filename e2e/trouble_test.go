@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -110,6 +111,16 @@ func (s *stress) loseTheServer(t *testing.T) {
 	for i, l := range lives {
 		s.check(i, l)
 	}
+	// The watch of Events may still wait for its next try.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	eventually(ctx, t, "both watches to have begun anew", func() bool {
+		after(t, time.Second) // to read the whole log is some work
+		all := audited(t, s.cluster, "own-informers")
+		return slices.Contains(verbsAsked(all, "events", parted, time.Now()), "list") &&
+			slices.Contains(verbsAsked(all, "pods", parted, time.Now()), "list") && !s.own.Stats().Stale
+	})
+	after(t, time.Second) // a list is followed by its watch
 	s.checkWatches(killed, parted)
 	s.checkGets("own-informers", lives[:], 0)
 	s.checkGets("host-informers", lives[:], 2)

@@ -179,7 +179,7 @@ func (r *run) probeHead(ctx context.Context) {
 // look makes one small read.
 func (r *run) look(ctx context.Context, o *corev1.PodLogOptions) []byte {
 	r.s.counts.probes.Add(1)
-	body, err := r.s.open(ctx, r.c.namespace, r.c.name, o)
+	body, err := r.s.open(ctx, r.c.namespace, r.c.name, o, false)
 	if err != nil {
 		return nil
 	}

@@ -195,7 +195,7 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	} else {
 		r.s.counts.reads.Add(1)
 	}
-	body, err := r.s.open(ctx, r.c.namespace, r.c.name, q.options(r.slot))
+	body, err := r.s.open(ctx, r.c.namespace, r.c.name, q.options(r.slot), !r.followed && !r.read)
 	if err != nil {
 		if ctx.Err() != nil {
 			return result{answer: answerKicked}

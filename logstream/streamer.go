@@ -47,7 +47,8 @@ type Streamer struct {
 	opener Opener
 	opt    Options
 	store  *store
-	opens  chan struct{}
+	opens  chan struct{} // places for requests that wait for their answer
+	later  chan struct{} // those of them that a run's first request leaves to others
 
 	filterFrom int64 // see splicer; tests lower it
 
@@ -100,6 +101,7 @@ func New(o Opener, opt Options) *Streamer {
 	}
 	return &Streamer{
 		opener: o, opt: opt, store: newStore(opt.Memory, opt.Disk), opens: make(chan struct{}, opt.Opens),
+		later:      make(chan struct{}, max(1, opt.Opens/2)),
 		filterFrom: longLine, live: map[*run]struct{}{}, wake: make(chan struct{}, 1),
 	}
 }
@@ -204,14 +206,29 @@ func (s *Streamer) abandon(r *run) {
 }
 
 // open makes one request. Only the wait for the answer is limited, and not for
-// long: a kubelet may keep the headers of a silent container's log to itself.
-func (s *Streamer) open(ctx context.Context, namespace, pod string, o *corev1.PodLogOptions) (io.ReadCloser, error) {
-	select {
-	case s.opens <- struct{}{}:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+// long: a kubelet may keep the headers of a silent container's log to itself. A
+// run's first request comes before proofs and probes of others, which may take
+// half of the places: somebody waits to read.
+func (s *Streamer) open(ctx context.Context, namespace, pod string, o *corev1.PodLogOptions, first bool) (io.ReadCloser, error) {
+	places := []chan struct{}{s.later, s.opens}
+	if first {
+		places = places[1:]
 	}
-	release := sync.OnceFunc(func() { <-s.opens })
+	for i, p := range places {
+		select {
+		case p <- struct{}{}:
+		case <-ctx.Done():
+			for _, taken := range places[:i] {
+				<-taken
+			}
+			return nil, context.Cause(ctx)
+		}
+	}
+	release := sync.OnceFunc(func() {
+		for _, p := range places {
+			<-p
+		}
+	})
 	t := time.AfterFunc(2*time.Second, release)
 	defer release()
 	defer t.Stop()
