@@ -52,7 +52,7 @@ func TestMain(m *testing.M) {
 // command line says how many: they wait for the kubelet, they do not compute.
 func waitTogether() {
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		if err := f.Value.Set("6"); err != nil {
+		if err := f.Value.Set("4"); err != nil {
 			panic(err)
 		}
 	}
