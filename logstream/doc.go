@@ -58,8 +58,9 @@
 // # Concurrency
 //
 // All methods of Streamer and Capture may be called from any goroutine. Every
-// goroutine belongs to [Streamer.Run], which joins them. Runs is asked without a
-// lock held.
+// goroutine belongs to [Streamer.Run], which joins them. Runs is asked, and
+// [Options].Notify told, without a lock held. The package logs nothing: what a
+// Streamer tells of itself is in Notify and in [Streamer.Stats].
 //
 // # Backpressure
 //

@@ -231,13 +231,20 @@ func (r *Reader) line() (Line, error) {
 	}
 }
 
+// atEnd says whether buf holds the last that there is to read of cur.
+func (r *Reader) atEnd() bool {
+	committed, final, _, _ := r.cur.log.view()
+	return r.pos == r.limit || (final && r.pos == committed)
+}
+
 // cutLine takes a line off buf, or a piece of one that does not fit in it.
 func (r *Reader) cutLine(flush bool) (l Line, ok bool) {
 	j := bytes.IndexByte(r.buf, '\n')
 	if j < 0 && (len(r.buf) == 0 || (!flush && len(r.buf) < cap(r.hold))) {
 		return l, false
 	}
-	l = Line{ContainerID: r.cur.id, Partial: j < 0}
+	l = Line{ContainerID: r.cur.id, Run: r.cur.log.number, Partial: j < 0}
+	l.More = l.Partial && !flush && !r.atEnd()
 	text := r.buf
 	if j >= 0 {
 		text, r.buf = r.buf[:j], r.buf[j+1:]

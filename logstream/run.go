@@ -63,6 +63,7 @@ type run struct {
 	foreign    int  // responses that were dropped as another run's
 	unfiltered bool // do not resume with a filter
 	pollUntil  time.Time
+	health     health
 	small      [chunkFirst]byte
 
 	// Guarded by mu.
@@ -77,11 +78,11 @@ type run struct {
 	active atomic.Int64 // when the open stream last delivered, in ns since the epoch
 }
 
-func newRun(c *Capture, slot, id string) *run {
+func newRun(c *Capture, slot, id string, number int) *run {
 	r := &run{s: c.s, c: c, slot: slot, id: id, done: make(chan struct{}), poke: make(chan struct{}, 1)}
-	r.log.st = c.s.store
+	r.log.st, r.log.id, r.log.number = c.s.store, id, number
 	r.log.proof = Live
-	r.sp = splicer{l: &r.log, id: id, foreign: r.isForeign, filterFrom: c.s.filterFrom}
+	r.sp = splicer{l: &r.log, foreign: r.isForeign, filterFrom: c.s.filterFrom}
 	return r
 }
 
@@ -200,14 +201,12 @@ func (r *run) fetch(ctx context.Context, q query) result {
 		if ctx.Err() != nil {
 			return result{answer: answerKicked}
 		}
-		return result{answer: classify(err)}
+		a := classify(err)
+		r.noteRefused(a, err)
+		return result{answer: a}
 	}
-	if q.follow {
-		if r.followed {
-			r.s.counts.resumed.Add(1)
-		}
-		r.followed = true
-	}
+	r.followed = r.followed || q.follow
+	r.noteOpened(q.follow)
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
 	_, empty := r.log.bounds()
@@ -219,7 +218,9 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	} else {
 		<-closed
 	}
-	r.readAt = time.Now()
+	if r.readAt = time.Now(); q.follow {
+		r.noteEnded(res.answer)
+	}
 	return res
 }
 

@@ -12,7 +12,6 @@ import "bytes"
 // One splicer lives as long as its run; begin starts it on the next response.
 type splicer struct {
 	l       *runLog
-	id      string
 	foreign func(line []byte, ns int64) bool // the log of another run?
 
 	oneFile    bool  // the response is no stream: it is one file, read once
