@@ -10,7 +10,7 @@ import (
 	"github.com/go-vela/podlife/podwatch"
 )
 
-// together is how long logs that are read again are counted before they are told: a
+// together is how long logs in the same trouble are counted before they are told: a
 // kubelet's death breaks them all.
 const together = time.Second
 
@@ -22,6 +22,7 @@ type health struct {
 	mu      sync.Mutex
 	failing map[string]bool // container IDs of the runs whose logs cannot be read
 	resumed int             // logs that are read again, to be told
+	polled  int             // logs that are read in intervals, to be told
 }
 
 // ofWatch tells what troubles the watch.
@@ -51,7 +52,7 @@ func (h *health) ofLog(n logstream.Notice) {
 		delete(h.failing, n.ContainerID)
 		h.resumed++
 	case logstream.NoticePolling:
-		h.out.say("%s/%s %s: its node is out of inotify instances, so this log is read in intervals", n.Namespace, n.Name, n.Slot)
+		h.polled++
 	}
 }
 
@@ -62,7 +63,7 @@ func (h *health) forget(containerID string) {
 	delete(h.failing, containerID)
 }
 
-// run tells of logs that are read again until ctx ends.
+// run tells, until ctx ends, how many logs are read otherwise than before.
 func (h *health) run(ctx context.Context) {
 	tick := time.NewTicker(together)
 	defer tick.Stop()
@@ -76,6 +77,10 @@ func (h *health) run(ctx context.Context) {
 		if h.resumed > 0 {
 			h.out.say("logs that are read again after a break: %d", h.resumed)
 			h.resumed = 0
+		}
+		if h.polled > 0 {
+			h.out.say("logs that are read in intervals, for their node is out of inotify instances: %d", h.polled)
+			h.polled = 0
 		}
 		h.mu.Unlock()
 	}

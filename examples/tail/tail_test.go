@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -218,6 +219,40 @@ func TestTheAPIServerAndTheKubeletMayGoAwayForAWhile(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestLogsThatAreReadInIntervalsAreCounted(t *testing.T) {
+	want := map[string][]string{}
+	s := playOn(t, options{}, func(s *stage) {
+		s.Fault(func(r *http.Request) testutil.Fault {
+			if r.URL.Query().Get("follow") != "true" {
+				return testutil.Fault{}
+			}
+			return testutil.Fault{Status: http.StatusOK, Message: "failed to create fsnotify watcher: too many open files"}
+		})
+	}, func(s *stage) {
+		for i := range 20 {
+			name := fmt.Sprint("pod-", i)
+			s.create("default", never(newPod(name, script("a", "seq 10", "sleep 300", "seq 10"))))
+			want["default/"+name+" a#0"] = append(numbers(10), numbers(10)...)
+		}
+		time.Sleep(6 * time.Minute)
+	})
+	s.expect(want)
+	told, said := 0, 0 // the pods start within some seconds
+	for line := range strings.Lines(s.stderr.String()) {
+		if head, n, ok := strings.Cut(line, ": "); ok && strings.Contains(head, "inotify") {
+			count, err := strconv.Atoi(strings.TrimSpace(n))
+			if err != nil {
+				t.Error(err)
+			}
+			told, said = told+count, said+1
+		}
+	}
+	if told != 20 || said > 10 {
+		t.Errorf("%d logs are told of in %d lines, want 20 in a few:\n%s", told, said, s.stderr.String())
+	}
+	s.says("20 verified")
 }
 
 func TestAContainerThatCannotRunIsSaidOnceAndPrintedWhenItRunsAfterAll(t *testing.T) {
