@@ -184,7 +184,7 @@ func (s *splicer) end(follow bool) (a answer, equal bool) {
 			return a, false
 		}
 	}
-	if s.mode == modeOdd && stampLen(s.hold) == 0 && !s.plain {
+	if (s.mode == modeOdd || s.mode == modeSeek && !s.midLine) && stampLen(s.hold) == 0 && !s.plain {
 		if a, ok := kubeletText(s.hold); ok {
 			return a, false
 		}

@@ -95,7 +95,7 @@ func BenchmarkCapture(b *testing.B) {
 func TestALineCostsNoAllocation(t *testing.T) {
 	text := []byte(body(numbered(1000)...))
 	s := newTestSplicer()
-	s.begin(false, 0, false)
+	s.begin(query{}, false)
 	s.feed(text)
 	const rounds = 50
 	line, ns := text[:0], time.Now().UnixNano()

@@ -31,7 +31,7 @@ func newTestSplicer() *splicer {
 // respond plays one whole response.
 func (s *splicer) respond(t testing.TB, resp string, follow, acceptNew bool) (answer, bool) {
 	t.Helper()
-	s.begin(false, 0, acceptNew)
+	s.begin(query{}, acceptNew)
 	if a, ok := s.feed([]byte(resp)); !ok {
 		return a, false
 	}
@@ -175,7 +175,7 @@ func TestLinesSentAgainAreNotOutputAgain(t *testing.T) {
 	stream := all(0, 5) + all(9, 15) + all(9, 20) // lines 5 to 8 skipped, 9 to 14 twice
 	for step := 1; step < 80; step++ {
 		s := newTestSplicer()
-		s.begin(false, 0, false)
+		s.begin(query{}, false)
 		for p := []byte(stream); len(p) > 0; {
 			n := min(step, len(p))
 			if a, ok := s.feed(p[:n]); !ok {
@@ -200,7 +200,7 @@ func TestASmallFileSentAgainIsNotOutputAgain(t *testing.T) {
 		for step := 1; step < 80; step++ {
 			for _, rest := range []int{9 + n, 20} { // the end of the stream, or more
 				s := newTestSplicer()
-				s.begin(false, 0, false)
+				s.begin(query{}, false)
 				for p := []byte(all(0, 5) + all(9, 9+n) + all(9, rest)); len(p) > 0; {
 					k := min(step, len(p))
 					s.feed(p[:k])
@@ -248,7 +248,7 @@ func TestLongLinesSentAgainAreCapturedOnce(t *testing.T) {
 	full := body(lines...)
 	for step := 4000; step < 40000; step += 1111 {
 		s := newTestSplicer()
-		s.begin(false, 0, false)
+		s.begin(query{}, false)
 		for p := []byte(full + full); len(p) > 0; {
 			k := min(step, len(p))
 			s.feed(p[:k])
@@ -295,7 +295,7 @@ func TestALineOfTheSameTimeAndTextIsNoReplay(t *testing.T) {
 	full := at(5, "out") + at(4, "err") + at(4, "err") + at(4, "err") + at(6, "out") + at(3, "late")
 	for step := 1; step < len(full); step++ {
 		s := newTestSplicer()
-		s.begin(false, 0, false)
+		s.begin(query{}, false)
 		for _, p := range bytes.SplitAfter([]byte(full), newline) {
 			for len(p) > 0 {
 				n := min(step, len(p))

@@ -56,7 +56,7 @@ func FuzzSplice(f *testing.F) {
 		s.respond(t, string(full[:min(int(cut), len(full))]), true, false)
 		var equal bool
 		for range 2 {
-			s.begin(false, 0, false)
+			s.begin(query{}, false)
 			for p := full; len(p) > 0; {
 				n := min(int(step)+1, len(p))
 				if a, ok := s.feed(p[:n]); !ok {
