@@ -264,7 +264,7 @@ func (s *splicer) seal(proved bool) {
 	drop := !s.counted && s.isTornStamp(tail) && (!proved || s.decided)
 	if !proved && !drop {
 		_, drop = kubeletTail(tail)
-		drop = drop || kubeletTorn(tail) || from == s.lineAt && s.isUnstamped(tail)
+		drop = drop || kubeletTorn(tail)
 	}
 	if drop {
 		s.l.truncate(max(committed, s.lineAt))
