@@ -184,7 +184,7 @@ func (s *splicer) end(follow bool) (a answer, equal bool) {
 			return a, false
 		}
 	}
-	if s.mode == modeOdd && stampLen(s.hold) == 0 && !s.plain {
+	if (s.mode == modeOdd || s.mode == modeSeek && !s.midLine) && stampLen(s.hold) == 0 && !s.plain {
 		if a, ok := kubeletText(s.hold); ok {
 			return a, false
 		}
@@ -230,6 +230,9 @@ func (s *splicer) endTail(follow bool) (answer, bool) {
 	a, text := answerEOF, false
 	if from == s.lineAt && stampLen(tail) == 0 {
 		a, text = kubeletText(tail)
+		if !text && (s.isUnstamped(tail) || follow && s.mayBeWords(tail)) {
+			a, text = answerFailed, true
+		}
 	}
 	if text {
 		s.l.truncate(s.lineAt)
@@ -261,6 +264,7 @@ func (s *splicer) seal(proved bool) {
 	drop := !s.counted && s.isTornStamp(tail) && (!proved || s.decided)
 	if !proved && !drop {
 		_, drop = kubeletTail(tail)
+		drop = drop || kubeletTorn(tail)
 	}
 	if drop {
 		s.l.truncate(max(committed, s.lineAt))
@@ -277,6 +281,18 @@ func (s *splicer) seal(proved bool) {
 	s.commit(end)
 	s.l.countTail()
 	s.sealed = true
+}
+
+// isUnstamped says whether a last line has no timestamp, in a log that has them, nor
+// the beginning of one: whatever its words are, the container did not print them.
+func (s *splicer) isUnstamped(line []byte) bool {
+	return s.decided && !s.plain && !s.counted && stampLen(line) == 0 && !s.isTornStamp(line)
+}
+
+// mayBeWords says whether a body's only line, as far as there is one, is the beginning
+// of the kubelet's words. Should it be output, the final read brings it.
+func (s *splicer) mayBeWords(line []byte) bool {
+	return !s.decided && s.lineAt == 0 && kubeletTorn(line)
 }
 
 // isTornStamp says whether all there is of a line is the beginning of its timestamp:

@@ -106,7 +106,7 @@ func captureBody(b *testing.B, s *Streamer, text int64) *Capture {
 func TestALineCostsNoAllocation(t *testing.T) {
 	text := []byte(body(numbered(1000)...))
 	s := newTestSplicer()
-	s.begin(false, 0, false)
+	s.begin(query{}, false)
 	s.feed(text)
 	const rounds = 50
 	line, ns := text[:0], time.Now().UnixNano()

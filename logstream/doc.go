@@ -78,8 +78,9 @@
 // and the kubelet cuts every stream after four hours.
 // A request names a container, not a run, so answers are checked for whose log
 // they are. A node has some 100 inotify instances for followers; past them the
-// capture reads in intervals. Logs are readable until the pod is deleted, not
-// after: call Drain first.
+// capture reads the last lines of the log every second or two, and looks every
+// minute or so whether a stream can be had again. Logs are readable until the pod is
+// deleted, not after: call Drain first.
 //
 // # Testing
 //

@@ -70,7 +70,7 @@ func (d *drain) step(ctx context.Context, l life) bool {
 	case res.grew || first:
 		d.grown++
 	default:
-		if d.short++; res.empty {
+		if d.short++; res.bytes == 0 {
 			d.empty++
 		}
 		d.pause(ctx, min(time.Duration(d.short)*250*time.Millisecond, 2*time.Second))

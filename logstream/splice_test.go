@@ -31,7 +31,7 @@ func newTestSplicer() *splicer {
 // respond plays one whole response.
 func (s *splicer) respond(t testing.TB, resp string, follow, acceptNew bool) (answer, bool) {
 	t.Helper()
-	s.begin(false, 0, acceptNew)
+	s.begin(query{}, acceptNew)
 	if a, ok := s.feed([]byte(resp)); !ok {
 		return a, false
 	}
@@ -95,6 +95,59 @@ func TestTheKubeletsWordsAreNeverOutput(t *testing.T) {
 				t.Fatalf("cut at %d: captured %q", cut, got)
 			}
 		}
+	}
+}
+
+// The end of a body may be the end of the API server, too.
+func TestTheKubeletsWordsThatAreCutAreNoOutput(t *testing.T) {
+	full := body(numbered(2)...)
+	for _, k := range kubeletTexts {
+		for cut := range len(full) + 1 {
+			for n := 3; n < len(k.text); n++ {
+				s := newTestSplicer()
+				s.respond(t, full[:cut]+k.text[:n], true, false)
+				s.seal(false) // nothing more will be heard
+				if got := s.captured(); !strings.HasPrefix(full, got) {
+					t.Fatalf("cut at %d: captured %q", cut, got)
+				}
+				s = newTestSplicer()
+				s.respond(t, full[:cut]+k.text[:n], true, false)
+				s.oneFile = true
+				s.respond(t, full, false, false)
+				if _, equal := s.respond(t, full, false, false); !equal || s.captured() != full {
+					t.Fatalf("cut at %d: equal %v, captured %q", cut, equal, s.captured())
+				}
+			}
+		}
+	}
+}
+
+// Kubelets may learn other words.
+func TestALastLineWithoutATimestampIsNoOutput(t *testing.T) {
+	full := body(numbered(2)...)
+	s := newTestSplicer()
+	if a, _ := s.respond(t, full+"words unknown", true, false); a != answerFailed {
+		t.Errorf("a stream's end means %v", a)
+	}
+	s.oneFile = true
+	for range 3 {
+		if a, equal := s.respond(t, full+"words unknown", false, false); a != answerFailed || equal {
+			t.Errorf("a read's end means %v, equal %v", a, equal)
+		}
+	}
+	s.respond(t, full+"words", true, false)
+	if s.seal(false); s.captured() != full {
+		t.Errorf("captured %q", s.captured())
+	}
+}
+
+func TestALongLineThatNobodyProvesIsKept(t *testing.T) {
+	full := body("one", strings.Repeat("long ", 3000))
+	full = full[:len(full)-1]
+	s := newTestSplicer()
+	s.respond(t, full, true, false)
+	if s.seal(false); s.captured() != full {
+		t.Errorf("captured %d bytes of %d", len(s.captured()), len(full))
 	}
 }
 
@@ -175,7 +228,7 @@ func TestLinesSentAgainAreNotOutputAgain(t *testing.T) {
 	stream := all(0, 5) + all(9, 15) + all(9, 20) // lines 5 to 8 skipped, 9 to 14 twice
 	for step := 1; step < 80; step++ {
 		s := newTestSplicer()
-		s.begin(false, 0, false)
+		s.begin(query{}, false)
 		for p := []byte(stream); len(p) > 0; {
 			n := min(step, len(p))
 			if a, ok := s.feed(p[:n]); !ok {
@@ -200,7 +253,7 @@ func TestASmallFileSentAgainIsNotOutputAgain(t *testing.T) {
 		for step := 1; step < 80; step++ {
 			for _, rest := range []int{9 + n, 20} { // the end of the stream, or more
 				s := newTestSplicer()
-				s.begin(false, 0, false)
+				s.begin(query{}, false)
 				for p := []byte(all(0, 5) + all(9, 9+n) + all(9, rest)); len(p) > 0; {
 					k := min(step, len(p))
 					s.feed(p[:k])
@@ -248,7 +301,7 @@ func TestLongLinesSentAgainAreCapturedOnce(t *testing.T) {
 	full := body(lines...)
 	for step := 4000; step < 40000; step += 1111 {
 		s := newTestSplicer()
-		s.begin(false, 0, false)
+		s.begin(query{}, false)
 		for p := []byte(full + full); len(p) > 0; {
 			k := min(step, len(p))
 			s.feed(p[:k])
@@ -295,7 +348,7 @@ func TestALineOfTheSameTimeAndTextIsNoReplay(t *testing.T) {
 	full := at(5, "out") + at(4, "err") + at(4, "err") + at(4, "err") + at(6, "out") + at(3, "late")
 	for step := 1; step < len(full); step++ {
 		s := newTestSplicer()
-		s.begin(false, 0, false)
+		s.begin(query{}, false)
 		for _, p := range bytes.SplitAfter([]byte(full), newline) {
 			for len(p) > 0 {
 				n := min(step, len(p))

@@ -74,8 +74,8 @@ type counts struct {
 type Stats struct {
 	Captures, Live int64 // now: open captures; runs whose capture has not ended
 	Runs           int64 // captured
-	Follows, Reads int64 // requests: streams; full reads
-	Probes         int64 // requests: looks at the head or the last line of a log
+	Follows, Reads int64 // requests: streams; reads that end by themselves
+	Probes         int64 // requests: looks at the head or the end of a log
 	Failed         int64 // requests that were refused or could not be made
 	Resumed        int64 // streams that broke off and were opened again
 	Verified       int64 // runs
