@@ -49,25 +49,29 @@ func TestEmptyAnswersOfASmallLogAreWaitedOut(t *testing.T) {
 
 // What a stream has still to bring of a rotated file is nowhere else to be had.
 func TestAStreamThatIsBehindARotationIsNotCut(t *testing.T) {
-	inBubble(t, Options{RotateSize: 1000}, nil, func(b *bench) {
-		b.n.lag = 100 * time.Millisecond
-		b.n.start("a", "a1")
-		b.c.Handle(b.p.running("a", "a1"))
-		b.n.print("a", numbered(60)...)
-		time.Sleep(time.Second)
-		b.n.rotate("a")
-		b.n.print("a", numbered(10)...)
-		time.Sleep(time.Minute)
-		b.n.exit("a")
-		b.c.Handle(b.p.ended("a", "a1"))
-		cert := b.drain()[0]
-		if cert.Proof != Unverified || len(cert.Gaps) != 1 || cert.Gaps[0].AfterLine != 60 || cert.Lines != 70 {
-			t.Errorf("certificate %+v", cert)
-		}
-	})
+	for name, lines := range map[string]int{"a little": 60, "far": 600} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{RotateSize: 1000}, nil, func(b *bench) {
+				b.n.lag = 100 * time.Millisecond
+				b.n.start("a", "a1")
+				b.c.Handle(b.p.running("a", "a1"))
+				b.n.print("a", numbered(lines)...)
+				time.Sleep(time.Second)
+				b.n.rotate("a")
+				b.n.print("a", numbered(10)...)
+				time.Sleep(2 * time.Minute)
+				b.n.exit("a")
+				b.c.Handle(b.p.ended("a", "a1"))
+				cert := b.drain()[0]
+				if cert.Proof != Unverified || len(cert.Gaps) != 1 || cert.Gaps[0].AfterLine != uint64(lines) || cert.Lines != uint64(lines+10) {
+					t.Errorf("certificate %+v", cert)
+				}
+			})
+		})
+	}
 }
 
-// But one that is silent, or far behind, would miss the file that is current now.
+// But one that is silent would miss the file that is current now.
 func TestAStreamThatDoesNotGetToTheNextFileIsCut(t *testing.T) {
 	inBubble(t, Options{RotateSize: 1000, IdleProbe: -1}, nil, func(b *bench) {
 		b.n.fault = func(n int, _ *corev1.PodLogOptions) *fault {
