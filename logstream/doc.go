@@ -10,7 +10,8 @@
 // nothing else: not on a reader, not on an answer of the API server. When it ends,
 // for whatever reason, the capture finds out why, and continues where it was, to
 // the byte. When the container has ended, one more read of the whole log is
-// compared with what was captured. An undisturbed run costs two requests.
+// compared with what was captured. An undisturbed run costs two requests; one more
+// where equal lines carry one time, as they may with CRI-O.
 //
 // Readers ([Capture.Reader]) can be made before a step starts, while it runs and
 // after it ended; they get the same bytes. [Capture.Drain] returns when every run
@@ -44,9 +45,10 @@
 //   - The node keeps one dead run a container. Of runs that start and end faster
 //     than the watch tells, all but the last are lost; a Gap counts them.
 //   - A follower that lags by two rotations may be sent a file twice. Lines sent
-//     again are recognised by their times and text; a file all of whose lines carry
-//     one time, the newest that was captured, looks like repeated output and is
-//     captured twice, as would be lines of more than 64 KiB.
+//     again are recognised by their times and text. Where no two lines of a log have
+//     one time, as with containerd, none is captured twice; where many do, as with
+//     CRI-O, a file all of whose lines carry one time looks like repeated output and
+//     is captured twice. So are lines of more than 64 KiB.
 //   - Verified rests on two reads that agree. Two that are cut, cleanly, at the
 //     same byte look like a whole log.
 //   - When the node's clock goes back while a stream that was resumed by time is

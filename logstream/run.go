@@ -81,7 +81,7 @@ func newRun(c *Capture, slot, id string, number int) *run {
 	r := &run{s: c.s, c: c, slot: slot, id: id, done: make(chan struct{}), poke: make(chan struct{}, 1)}
 	r.log.st, r.log.id, r.log.number = c.s.store, id, number
 	r.log.proof = Live
-	r.sp = splicer{l: &r.log, foreign: r.isForeign, filterFrom: c.s.filterFrom}
+	r.sp = splicer{l: &r.log, foreign: r.isForeign, only: r.isOnly, filterFrom: c.s.filterFrom}
 	return r
 }
 
@@ -317,6 +317,16 @@ func (r *run) isForeign(line []byte, ns int64) bool {
 		if o != r && o.log.beginsWith(line) {
 			return true
 		}
+	}
+	return false
+}
+
+// isOnly says whether the open stream is the last of the run's log: nobody answers for
+// a pod that is deleted.
+func (r *run) isOnly() bool {
+	switch r.lifeNow() {
+	case lifeGone, lifeUnreadable, lifeClosed:
+		return true
 	}
 	return false
 }

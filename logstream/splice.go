@@ -13,6 +13,7 @@ import "bytes"
 type splicer struct {
 	l       *runLog
 	foreign func(line []byte, ns int64) bool // the log of another run?
+	only    func() bool                      // will no other response come?
 
 	oneFile    bool  // the response is no stream: it is one file, read once
 	filterFrom int64 // bytes from which a resumed stream is asked for by time
@@ -36,6 +37,8 @@ type splicer struct {
 	rotated   bool  // a rotation was noticed
 	short     bool  // a gap is certain
 	edgeOf    edgeOf
+	shared    bool // lines have the time of another
+	doubt     bool // new or sent again: the next response, the whole file, tells
 
 	// The response's.
 	mode      spliceMode
@@ -54,6 +57,7 @@ type splicer struct {
 	unproved  bool // compared with bytes no longer kept
 	torn      bool // the cut line at the start of a filtered response was seen
 	midLine   bool // modeSeek: hold goes on with a line whose start was let go
+	settles   bool // the doubt that the response before ended in
 }
 
 type spliceMode int
@@ -86,11 +90,12 @@ func (s *splicer) begin(q query, acceptNew bool) {
 	}
 	s.hold, s.skipped, s.replay = s.hold[:0], s.skipped[:0], -1
 	s.joined, s.grew, s.unproved, s.torn, s.placed, s.midLine = false, false, false, false, false, false
+	s.settles, s.doubt = s.doubt && !s.filtered, false
 }
 
 // feed takes the next bytes of the response.
 func (s *splicer) feed(p []byte) (a answer, ok bool) {
-	for len(p) > 0 {
+	for len(p) > 0 && !s.doubt {
 		switch s.mode {
 		case modeHead:
 			p, a, ok = s.gather(p)
@@ -112,6 +117,9 @@ func (s *splicer) feed(p []byte) (a answer, ok bool) {
 				return a, false
 			}
 		}
+	}
+	if s.doubt {
+		return answerAstray, false
 	}
 	return answerEOF, true
 }
@@ -210,19 +218,20 @@ func (s *splicer) join(p []byte) []byte {
 }
 
 // endReplay ends what looked like lines sent again. A few in a row are taken for
-// output that happens to repeat itself, unless they are a whole file's, or all there
-// is (over): the next read tells then.
+// output that happens to repeat itself, unless they are a whole file's, or can be
+// doubted, or are all there is (over): the next read tells then.
 func (s *splicer) endReplay(over bool) {
 	n, from, off, line := s.replay, s.from, s.off, s.line
 	s.replay, s.mode = -1, modeAppend
 	if n <= 3 && !s.isWhole(from, off) {
-		if !over {
+		if !over && !s.doubts() {
 			s.again(from, off)
 		}
 		return
 	}
 	ns, before := s.timesAt(from)
-	s.gap("the node sent lines twice here, and may have skipped a rotated file before them", before, ns, from, false)
+	// Whatever the stream passed over since the file that is known began is unproved.
+	s.gap("the node sent lines twice here, and may have skipped a rotated file before them", min(s.headNS, before), ns, from, false)
 	s.rotated = true
 	head := s.l.peek(make([]byte, headLen), from, off)
 	if j := bytes.IndexByte(head, '\n'); j >= 0 {
