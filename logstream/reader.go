@@ -154,24 +154,23 @@ func (r *Reader) Read(p []byte) (int, error) {
 	}
 }
 
-// strip moves text from buf to p. Without flush it leaves the start of a line
-// whose timestamp may not be all there.
+// strip moves text from buf to p. Without flush it leaves the start of a line whose
+// end is still to be read: it may be dropped by then.
 func (r *Reader) strip(p []byte, flush bool) (n int) {
-	for n < len(p) && len(r.buf) > 0 {
-		if r.start && !r.plain {
-			if len(r.buf) < stampMax && !flush && bytes.IndexByte(r.buf, '\n') < 0 {
-				return n
-			}
-			r.buf = r.buf[stampLen(r.buf):]
-			r.start = false
-			continue
-		}
+	for n < len(p) && len(r.buf) > 0 && !r.skip {
 		j := bytes.IndexByte(r.buf, '\n') + 1
 		if j == 0 {
+			if r.start && !flush && len(r.buf) < cap(r.hold) {
+				return n
+			}
 			j = len(r.buf)
 		}
+		if r.start && !r.plain {
+			k := stampLen(r.buf[:j])
+			r.buf, j, r.start = r.buf[k:], j-k, false
+		}
 		k := copy(p[n:], r.buf[:j])
-		r.start = r.buf[k-1] == '\n'
+		r.start = k > 0 && r.buf[k-1] == '\n'
 		r.buf, n = r.buf[k:], n+k
 	}
 	if len(r.buf) == 0 {
@@ -234,7 +233,7 @@ func (r *Reader) line() (Line, error) {
 // cutLine takes a line off buf, or a piece of one that does not fit in it.
 func (r *Reader) cutLine(flush bool) (l Line, ok bool) {
 	j := bytes.IndexByte(r.buf, '\n')
-	if j < 0 && (len(r.buf) == 0 || (!flush && len(r.buf) < cap(r.hold))) {
+	if r.skip || j < 0 && (len(r.buf) == 0 || (!flush && len(r.buf) < cap(r.hold))) {
 		return l, false
 	}
 	l = Line{ContainerID: r.cur.id, Partial: j < 0}
