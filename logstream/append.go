@@ -17,18 +17,19 @@ func (s *splicer) append(p []byte) []byte {
 		}
 		next := done + j + 1
 		ns, n := s.parseLine(p[done:next])
-		back := n > 0 && ns < s.newest && !s.plain
-		s.stepped = s.stepped || (back && ns < s.newest-int64(time.Second))
-		if back && !s.oneFile {
-			if done > 0 { // so that all that was sent before can be searched
-				s.store(p[:done], done)
-				p, next = p[done:], next-done
-			}
-			if s.startReplay(p[:next], ns) {
-				return p[next:]
+		if n > 0 && ns < s.newest && !s.plain {
+			s.stepped = s.stepped || ns < s.newest-int64(time.Second)
+			if !s.oneFile && s.isSuspect(ns) {
+				if done > 0 { // so that all that was sent before can be searched
+					s.store(p[:done], done)
+					p, next, done = p[done:], next-done, 0
+				}
+				if s.startReplay(p[:next], ns) {
+					return p[next:]
+				}
 			}
 		}
-		s.endLine(ns, n)
+		s.endLine(ns, n, next-done)
 		done = next
 	}
 	s.store(p, done)
@@ -43,7 +44,8 @@ func (s *splicer) appendRaw(p []byte) {
 		if j < 0 {
 			break
 		}
-		s.endLine(s.parseLine(p[done : done+j+1]))
+		ns, n := s.parseLine(p[done : done+j+1])
+		s.endLine(ns, n, j+1)
 		done += j + 1
 	}
 	s.store(p, done)
@@ -61,13 +63,17 @@ func (s *splicer) parseLine(part []byte) (ns int64, n int) {
 
 // endLine counts a whole line. The first one decides whether the body has
 // timestamps at all: a fake clientset's and a very old kubelet's have none.
-func (s *splicer) endLine(ns int64, n int) {
+// part is the length of what of it is not in the log.
+func (s *splicer) endLine(ns int64, n, part int) {
 	s.decide(n)
 	if !s.counted && !s.plain {
 		s.stamps += int64(n)
 	}
 	s.counted, s.stampN = false, 0
-	s.newest = max(s.newest, ns)
+	if n > 0 {
+		s.sawLine(ns, s.lead+int64(part))
+	}
+	s.lead = 0
 }
 
 func (s *splicer) decide(stamp int) {
@@ -104,49 +110,25 @@ func (s *splicer) store(p []byte, done int) {
 	case done > 0:
 		s.commit(s.lineAt)
 	}
+	s.lead = end - s.lineAt
+	if s.suspect.recent != nil {
+		s.suspect.recent.turn(end)
+	}
 }
 
 func (s *splicer) commit(off int64) {
-	s.l.commit(off, s.stamps, s.newest, s.plain)
-	s.stamps = 0
-}
-
-// startReplay says whether a line was sent before: its time goes back, and it is
-// in the capture to the nanosecond and the letter. A follower of a rotated log does
-// that when it fell behind (k8s.io/cri-client v0.36.3 pkg/logs/logs.go:371-383).
-// part is the line, or the end of the one whose beginning is in the log.
-func (s *splicer) startReplay(part []byte, ns int64) bool {
-	_, end := s.l.bounds()
-	line := part
-	if end > s.lineAt {
-		if end-s.lineAt > longLine {
-			return false
-		}
-		line = append(s.l.peek(make([]byte, end-s.lineAt), s.lineAt, end), part...)
-	}
-	if len(line) > longLine {
-		return false
-	}
-	off := s.l.find(line, 0, ns)
-	if off < 0 {
-		return false
-	}
-	s.l.truncate(s.lineAt)
-	s.startLine(s.lineAt)
-	s.startCompare(off)
-	s.off += int64(len(line))
-	s.line = s.off
-	s.replay = 1
-	return true
+	s.l.commit(off, s.stamps, s.batch, s.plain)
+	s.stamps, s.batch = 0, span{}
 }
 
 // startLine begins a line at off, the end of the log.
 func (s *splicer) startLine(off int64) {
-	s.lineAt, s.stampN, s.counted = off, 0, false
+	s.lineAt, s.stampN, s.counted, s.lead = off, 0, false, 0
 }
 
 // reloadLine takes up the line that the log ends in.
 func (s *splicer) reloadLine(end int64) {
+	s.lead = end - s.lineAt
 	if s.counted && s.lineAt < end {
 		return // a long line goes on
 	}

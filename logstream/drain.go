@@ -180,6 +180,8 @@ func (r *run) cutOff() {
 func (r *run) finish(p Proof, why string) {
 	r.sp.seal(p == Verified)
 	r.log.finish(p, why)
+	r.sp.shed()
+	r.sp.hold, r.sp.suspect.recent = nil, nil
 	c := &r.s.counts
 	switch p {
 	case Verified:

@@ -18,12 +18,14 @@ type runLog struct {
 
 	// The writer's own.
 	newlines uint64   // written so far
+	scanned  int64    // bytes read to find lines
 	open     []*chunk // the last is being written; those before hold uncommitted bytes
 
 	share share // guarded by st.mu
 
 	mu        sync.Mutex
 	chunks    []*chunk
+	trimmed   span // times of chunks that were dropped and are in chunks no more
 	committed int64
 	end       int64
 	lines     uint64 // committed
@@ -86,9 +88,10 @@ func (l *runLog) room() *chunk {
 		size = chunkSize
 	}
 	l.mu.Lock()
-	c := &chunk{of: &l.share, start: l.end, base: l.newlines, first: l.newest, slot: -1}
+	c := &chunk{of: &l.share, start: l.end, base: l.newlines, first: l.newest, top: l.newest, slot: -1}
 	l.chunks = append(l.chunks, c)
 	for l.chunks[0].dropped() {
+		l.trimmed.join(l.chunks[0].times)
 		l.chunks = l.chunks[1:]
 	}
 	l.mu.Unlock()
@@ -116,17 +119,21 @@ func (l *runLog) truncate(to int64) {
 
 // commit shows readers what was written up to off. Chunks with nothing else in
 // them may leave the memory. Writer only.
-func (l *runLog) commit(off int64, stamps, newest int64, plain bool) {
+func (l *runLog) commit(off, stamps int64, times span, plain bool) {
+	l.mu.Lock()
+	l.newest = max(l.newest, times.hi)
+	for _, c := range l.open {
+		c.times.join(times)
+		c.top = l.newest
+	}
+	l.committed, l.lines, l.plain = off, l.newlines, plain
+	l.stamps += stamps
+	l.wakeLocked()
+	l.mu.Unlock()
 	for len(l.open) > 1 && l.open[1].start <= off {
 		l.st.seal(l.open[0])
 		l.open = append(l.open[:0], l.open[1:]...)
 	}
-	l.mu.Lock()
-	l.committed, l.lines, l.plain = off, l.newlines, plain
-	l.stamps += stamps
-	l.newest = max(l.newest, newest)
-	l.wakeLocked()
-	l.mu.Unlock()
 }
 
 // countTail counts an unterminated last line.
@@ -220,6 +227,7 @@ func (l *runLog) free() {
 type hole struct {
 	lines    uint64 // before it
 	from, to int64  // times that enclose it; 0: not known
+	times    span   // of its lines
 }
 
 // lost is what is no longer kept. The list is bounded like that of the gaps.
@@ -228,7 +236,7 @@ func (l *runLog) lost() []hole {
 	holes, after := l.holes, []int64(nil)
 	in := len(l.chunks) > 0 && l.chunks[0].start > 0
 	if in {
-		holes, after = append(holes, hole{}), append(after, -1)
+		holes, after = append(holes, hole{times: l.trimmed}), append(after, -1)
 	}
 	for _, c := range l.chunks {
 		gone := c.dropped()
@@ -236,6 +244,7 @@ func (l *runLog) lost() []hole {
 			holes, after = append(holes, hole{lines: c.base, from: c.first}), append(after, -1)
 		}
 		if in = gone; gone {
+			holes[len(holes)-1].times.join(c.times)
 			after[len(after)-1] = -1
 		} else if n := len(after); n > 0 && after[n-1] < 0 {
 			after[n-1] = c.start
@@ -244,10 +253,20 @@ func (l *runLog) lost() []hole {
 	l.mu.Unlock()
 	for i, off := range after {
 		if off >= 0 {
-			holes[i].to = l.firstKept(off)
+			holes[i].enclose(l.firstKept(off))
 		}
 	}
 	return holes
+}
+
+// enclose notes the time of the line after the hole. Times may go back.
+func (h *hole) enclose(to int64) {
+	if to > 0 {
+		h.to = max(to, h.times.hi)
+	}
+	if h.from > 0 && h.times.hi > 0 {
+		h.from = min(h.from, h.times.lo)
+	}
 }
 
 var newline = []byte{'\n'}

@@ -24,12 +24,14 @@ const diskRetry = 10 * time.Second
 var errDropped = errors.New("logstream: no longer kept")
 
 // chunk is a piece of one run's log. Its place changes over its life: in memory,
-// in the spill file, dropped. n, start and base belong to the run's lock.
+// in the spill file, dropped. n and what is above mu belong to the run's lock.
 type chunk struct {
 	of    *share
 	start int64  // where it begins in the run's log
 	base  uint64 // lines before it
 	first int64  // newest timestamp before it
+	times span   // of the lines that begin in it, and perhaps of their neighbours
+	top   int64  // the newest of these up to its end
 
 	mu   sync.RWMutex // guards data, slot, gone
 	data []byte       // full length allocated; nil unless in memory
