@@ -137,10 +137,9 @@ func (r *run) pause(ctx context.Context, d time.Duration) {
 func (r *run) prove(l life) {
 	s := &r.sp
 	s.seal(true)
-	from, _ := r.log.kept()
 	switch {
-	case from > 0:
-		r.finish(Incomplete, "output was dropped to stay within the buffer's budget")
+	case len(r.log.lost()) > 0:
+		r.finish(Incomplete, whyDropped)
 	case s.short:
 		r.finish(Incomplete, "lines are missing")
 	case l == lifeBlind:
@@ -181,6 +180,8 @@ func (r *run) cutOff() {
 func (r *run) finish(p Proof, why string) {
 	r.sp.seal(p == Verified)
 	r.log.finish(p, why)
+	r.sp.shed()
+	r.sp.hold, r.sp.suspect.recent = nil, nil
 	c := &r.s.counts
 	switch p {
 	case Verified:
@@ -196,24 +197,18 @@ func (r *run) finish(p Proof, why string) {
 // certificate is what can be said of the run now.
 func (r *run) certificate() Certificate {
 	l := &r.log
-	from, _ := l.kept()
-	var to int64
-	if from > 0 {
-		to = l.firstKept(from)
-	}
+	holes := l.lost()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := Certificate{
 		Slot: r.slot, ContainerID: r.id, Run: l.number, Why: l.why, Proof: l.proof,
 		Lines: l.lines, Bytes: l.committed - l.stamps,
 	}
-	if from > 0 {
-		g := l.droppedGap()
-		g.To = timeOf(to)
-		c.Gaps = append(c.Gaps, g)
-		if c.Proof == Verified || c.Proof == Unverified {
-			c.Proof, c.Why = Incomplete, c.Gaps[0].Why
-		}
+	for _, h := range holes {
+		c.Gaps = append(c.Gaps, l.holeGap(h))
+	}
+	if len(holes) > 0 && (c.Proof == Verified || c.Proof == Unverified) {
+		c.Proof, c.Why = Incomplete, whyDropped
 	}
 	if r.missed > 0 {
 		c.Gaps = append(c.Gaps, r.missedGap())
@@ -224,9 +219,12 @@ func (r *run) certificate() Certificate {
 	return c
 }
 
-// droppedGap is the beginning of a log that is no longer kept.
-func (l *runLog) droppedGap() Gap {
-	return Gap{ContainerID: l.id, Run: l.number, Why: "output was dropped to stay within the buffer's budget", Certain: true}
+// holeGap is the Gap of bytes that are no longer kept.
+func (l *runLog) holeGap(h hole) Gap {
+	return Gap{
+		ContainerID: l.id, Run: l.number, Why: whyDropped,
+		AfterLine: h.lines, From: timeOf(h.from), To: timeOf(h.to), Certain: true,
+	}
 }
 
 // missedGap says that runs before this one lived and ended unseen. It is no gap in

@@ -38,7 +38,7 @@ func (r *Reader) fill(block bool) fillState {
 		ends := final || r.limit >= 0
 		told, next := r.tellGap(gaps, stop, ends && r.pos >= stop)
 		switch {
-		case told && len(r.text) > 0:
+		case len(r.text) > 0:
 			return filled
 		case told:
 			continue
@@ -82,34 +82,39 @@ func (r *Reader) window(stop int64) (st fillState, done bool) {
 	}
 	n, next, err := r.cur.log.readAt(r.hold[len(r.buf):], r.pos, stop)
 	if err != nil {
-		if len(r.buf) > 0 {
-			return flushFirst, true
+		if len(r.buf) > 0 && !r.start {
+			return flushFirst, true // what there is of a long line
 		}
+		r.buf = r.hold[:0] // the start of a line whose end was dropped
 		r.pos, r.skip = next, true
 		return filled, false
 	}
 	r.buf = r.hold[:len(r.buf)+n]
 	r.pos = next
-	if r.skip && !r.skipLine() {
-		return filled, false
-	}
-	return filled, true
+	return filled, !r.skip || r.skipLine(false)
 }
 
-// skipLine skips to the next line after dropped bytes, and tells of them.
-func (r *Reader) skipLine() bool {
+// skipLine skips to the next line after dropped bytes, and tells of them. When none
+// comes in a whole buffer, this is a long line, of which there is what there is.
+func (r *Reader) skipLine(atEnd bool) bool {
+	midLine := !r.start
 	j := bytes.IndexByte(r.buf, '\n')
-	if j < 0 {
-		r.buf = r.hold[:0]
+	switch {
+	case j >= 0:
+		r.buf, r.start = r.buf[j+1:], true
+	case atEnd:
+		r.buf, r.start = nil, true
+	case len(r.buf) == cap(r.hold):
+		r.start = false
+	default:
 		return false
 	}
-	midLine := !r.start
-	r.buf = r.buf[j+1:]
-	r.skip, r.start = false, true
-	ns, _ := r.clock.parse(r.buf)
-	g := r.cur.log.droppedGap()
-	g.To = timeOf(ns)
-	r.tell(g, midLine)
+	r.skip = false
+	var ns int64
+	if r.start {
+		ns, _ = r.clock.parse(r.buf)
+	}
+	r.tell(r.cur.log.holeGap(hole{to: ns}), midLine)
 	return true
 }
 
@@ -118,6 +123,9 @@ func (r *Reader) skipLine() bool {
 // the reader's own when what is before the gap must be delivered first.
 func (r *Reader) tellGap(gaps []gapMark, stop int64, atEnd bool) (told bool, next int64) {
 	next = stop + 1
+	if r.skip {
+		return atEnd && r.skipLine(true), next // first of what was dropped
+	}
 	for len(r.told) < len(gaps) {
 		r.told = append(r.told, false)
 	}

@@ -53,7 +53,8 @@ func (s *splicer) placeRotated(line []byte, ns int64, n int) (answer, bool) {
 			if !whole {
 				key = line[:n] // what follows may be the kubelet's words
 			}
-			off = s.l.find(key, s.fileStart, ns)
+			committed, _ := s.l.bounds()
+			off = s.l.find(key, s.fileStart, committed, ns)
 		}
 		if off < 0 && s.startsAtTail(line) {
 			off = s.lineAt
@@ -193,24 +194,27 @@ func (s *splicer) retarget() bool {
 	}
 	committed, _ := s.l.bounds()
 	want := append(s.l.peek(make([]byte, matched), s.from, s.line), s.hold...)
-	for off := s.from; ; {
-		off = s.l.find(s.head, off+1, s.headNS)
+	off := s.from
+	for range mostTries {
+		off = s.l.find(s.head, off+1, committed, s.headNS)
 		if off < 0 {
 			return false
 		}
-		got := s.l.peek(make([]byte, len(want)), off, committed)
-		if bytes.HasPrefix(want, got) {
-			if !s.placed { // it was taken for the file before, whose head is equal
-				s.gap(whyRotated, s.headNS, s.headNS, off, false)
-				s.rotated, s.placed = true, true
-			}
-			s.startFile(off, append([]byte(nil), s.head...), s.headNS)
-			s.startCompare(off + int64(len(got)))
-			s.from, s.line = off, min(off+matched, s.off)
-			s.hold = append(s.hold[:0], want[len(got):]...)
-			return true
+		got := min(int64(len(want)), committed-off)
+		if !s.l.equal(off, want[:got], committed) {
+			continue
 		}
+		if !s.placed { // it was taken for the file before, whose head is equal
+			s.gap(whyRotated, s.headNS, s.headNS, off, false)
+			s.rotated, s.placed = true, true
+		}
+		s.startFile(off, append([]byte(nil), s.head...), s.headNS)
+		s.startCompare(off + got)
+		s.from, s.line = off, min(off+matched, s.off)
+		s.hold = append(s.hold[:0], want[got:]...)
+		return true
 	}
+	return false
 }
 
 // cut finds a place in the capture's last part where a sinceTime filter cuts

@@ -154,25 +154,24 @@ func (r *Reader) Read(p []byte) (int, error) {
 	}
 }
 
-// strip moves text from buf to p. Without flush it leaves the start of a line
-// whose timestamp may not be all there.
+// strip moves text from buf to p. Without flush it leaves the start of a line whose
+// end is still to be read: it may be dropped by then.
 func (r *Reader) strip(p []byte, flush bool) (n int) {
 	buf, start := r.buf, r.start
-	for n < len(p) && len(buf) > 0 {
-		if start && !r.plain {
-			if len(buf) < stampMax && !flush && bytes.IndexByte(buf, '\n') < 0 {
-				break
-			}
-			_, k := r.clock.parse(buf)
-			buf, start = buf[k:], false
-			continue
-		}
+	for n < len(p) && len(buf) > 0 && !r.skip {
 		j := bytes.IndexByte(buf, '\n') + 1
 		if j == 0 {
+			if start && !flush && len(buf) < cap(r.hold) {
+				break
+			}
 			j = len(buf)
 		}
+		if start && !r.plain {
+			_, k := r.clock.parse(buf[:j])
+			buf, j, start = buf[k:], j-k, false
+		}
 		k := copy(p[n:], buf[:j])
-		start = buf[k-1] == '\n'
+		start = k > 0 && buf[k-1] == '\n'
 		buf, n = buf[k:], n+k
 	}
 	if r.buf, r.start = buf, start; len(buf) == 0 {
@@ -241,7 +240,7 @@ func (r *Reader) atEnd() bool {
 // cutLine takes a line off buf, or a piece of one that does not fit in it.
 func (r *Reader) cutLine(flush bool) (l Line, ok bool) {
 	j := bytes.IndexByte(r.buf, '\n')
-	if j < 0 && (len(r.buf) == 0 || (!flush && len(r.buf) < cap(r.hold))) {
+	if r.skip || j < 0 && (len(r.buf) == 0 || (!flush && len(r.buf) < cap(r.hold))) {
 		return l, false
 	}
 	l = Line{ContainerID: r.cur.id, Run: r.cur.log.number, Partial: j < 0}

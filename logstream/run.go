@@ -33,6 +33,7 @@ const (
 
 	whyStopped = "the Streamer stopped before the log was verified"
 	whyClosed  = "the capture was closed before the log was verified"
+	whyDropped = "output was dropped to stay within the buffer's budget"
 )
 
 // run captures one life of a container. Its loop is the only writer of its log.
