@@ -162,3 +162,16 @@ func kubeletTail(line []byte) (answer, bool) {
 	}
 	return answerEOF, false
 }
+
+// kubeletTorn says whether line ends in the beginning of the kubelet's words: what ends
+// the kubelet may end its words, too. Two letters are no sign, unless they are all there is.
+func kubeletTorn(line []byte) bool {
+	for _, k := range kubeletTexts {
+		for n := min(len(line), len(k.text)-1); n >= min(3, len(line)) && n > 0; n-- {
+			if string(line[len(line)-n:]) == k.text[:n] {
+				return true
+			}
+		}
+	}
+	return false
+}

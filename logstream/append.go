@@ -19,13 +19,16 @@ func (s *splicer) append(p []byte) []byte {
 		ns, n := s.parseLine(p[done:next])
 		back := n > 0 && ns < s.newest && !s.plain
 		s.stepped = s.stepped || (back && ns < s.newest-int64(time.Second))
-		if back && !s.oneFile {
+		if same := n > 0 && ns == s.newest && !s.shared; (back || same) && !s.oneFile {
 			if done > 0 { // so that all that was sent before can be searched
 				s.store(p[:done], done)
 				p, next = p[done:], next-done
 			}
-			if s.startReplay(p[:next], ns) {
+			if back && s.startReplay(p[:next], ns) {
 				return p[next:]
+			}
+			if same && s.startDoubt(p[:next], ns) {
+				return nil
 			}
 		}
 		s.endLine(ns, n)
@@ -68,6 +71,7 @@ func (s *splicer) endLine(ns int64, n int) {
 	}
 	s.counted, s.stampN = false, 0
 	s.newest = max(s.newest, ns)
+	s.settles = false
 }
 
 func (s *splicer) decide(stamp int) {
@@ -114,29 +118,59 @@ func (s *splicer) commit(off int64) {
 // startReplay says whether a line was sent before: its time goes back, and it is
 // in the capture to the nanosecond and the letter. A follower of a rotated log does
 // that when it fell behind (k8s.io/cri-client v0.36.3 pkg/logs/logs.go:371-383).
-// part is the line, or the end of the one whose beginning is in the log.
 func (s *splicer) startReplay(part []byte, ns int64) bool {
-	_, end := s.l.bounds()
-	line := part
-	if end > s.lineAt {
-		if end-s.lineAt > longLine {
-			return false
-		}
-		line = append(s.l.peek(make([]byte, end-s.lineAt), s.lineAt, end), part...)
-	}
-	if len(line) > longLine {
-		return false
-	}
-	off := s.l.find(line, 0, ns)
+	off, n := s.sentBefore(part, ns)
 	if off < 0 {
 		return false
 	}
 	s.l.truncate(s.lineAt)
 	s.startLine(s.lineAt)
 	s.startCompare(off)
-	s.off += int64(len(line))
+	s.off += n
 	s.line = s.off
 	s.replay = 1
+	return true
+}
+
+// sentBefore is where the capture holds a line, and its length; off is -1: nowhere.
+// part is the line, or the end of the one whose beginning is in the log.
+func (s *splicer) sentBefore(part []byte, ns int64) (off, n int64) {
+	_, end := s.l.bounds()
+	line := part
+	if end > s.lineAt {
+		if end-s.lineAt > longLine {
+			return -1, 0
+		}
+		line = append(s.l.peek(make([]byte, end-s.lineAt), s.lineAt, end), part...)
+	}
+	if len(line) > longLine {
+		return -1, 0
+	}
+	return s.l.find(line, 0, ns), int64(len(line))
+}
+
+// startDoubt looks at a line of the newest time. No other line of a log of containerd's
+// has that: one that is in the capture was sent again, from a file whose lines all have
+// this time. Of a log of conmon's many lines do, and they may be equal.
+func (s *splicer) startDoubt(part []byte, ns int64) bool {
+	if off, _ := s.sentBefore(part, ns); off >= 0 && s.doubts() {
+		s.l.truncate(s.lineAt)
+		s.startLine(s.lineAt)
+		return true
+	}
+	s.shared = true
+	return false
+}
+
+// doubts ends the response, for the next one to tell whether lines that were sent
+// before are new: it is the whole file, which has the new ones twice. A log that has
+// equal lines at one time is not doubted again.
+func (s *splicer) doubts() bool {
+	if s.shared || s.settles || (s.only != nil && s.only()) {
+		s.shared = true
+		return false
+	}
+	s.doubt = true
 	return true
 }
 
@@ -184,7 +218,7 @@ func (s *splicer) end(follow bool) (a answer, equal bool) {
 			return a, false
 		}
 	}
-	if s.mode == modeOdd && stampLen(s.hold) == 0 && !s.plain {
+	if (s.mode == modeOdd || s.mode == modeSeek && !s.midLine) && stampLen(s.hold) == 0 && !s.plain {
 		if a, ok := kubeletText(s.hold); ok {
 			return a, false
 		}
@@ -230,6 +264,9 @@ func (s *splicer) endTail(follow bool) (answer, bool) {
 	a, text := answerEOF, false
 	if from == s.lineAt && stampLen(tail) == 0 {
 		a, text = kubeletText(tail)
+		if !text && (s.isUnstamped(tail) || follow && s.mayBeWords(tail)) {
+			a, text = answerFailed, true
+		}
 	}
 	if text {
 		s.l.truncate(s.lineAt)
@@ -261,6 +298,7 @@ func (s *splicer) seal(proved bool) {
 	drop := !s.counted && s.isTornStamp(tail) && (!proved || s.decided)
 	if !proved && !drop {
 		_, drop = kubeletTail(tail)
+		drop = drop || kubeletTorn(tail)
 	}
 	if drop {
 		s.l.truncate(max(committed, s.lineAt))
@@ -277,6 +315,18 @@ func (s *splicer) seal(proved bool) {
 	s.commit(end)
 	s.l.countTail()
 	s.sealed = true
+}
+
+// isUnstamped says whether a last line has no timestamp, in a log that has them, nor
+// the beginning of one: whatever its words are, the container did not print them.
+func (s *splicer) isUnstamped(line []byte) bool {
+	return s.decided && !s.plain && !s.counted && stampLen(line) == 0 && !s.isTornStamp(line)
+}
+
+// mayBeWords says whether a body's only line, as far as there is one, is the beginning
+// of the kubelet's words. Should it be output, the final read brings it.
+func (s *splicer) mayBeWords(line []byte) bool {
+	return !s.decided && s.lineAt == 0 && kubeletTorn(line)
 }
 
 // isTornStamp says whether all there is of a line is the beginning of its timestamp:

@@ -174,8 +174,8 @@ func TestAThousandFloodsStayWithinTheBudget(t *testing.T) {
 	for round := range 12 {
 		for i := range logs {
 			if round == 0 {
-				logs[i] = &splicer{l: &runLog{st: st}, id: "c"}
-				logs[i].begin(false, 0, false)
+				logs[i] = &splicer{l: &runLog{st: st, id: "c"}}
+				logs[i].begin(query{}, false)
 			}
 			logs[i].appendRaw(text)
 			mem, _, _ := st.usage()

@@ -159,7 +159,7 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 		if id == "" || !work[s.slot+"/"+id] || sl.find(id) != nil {
 			continue
 		}
-		r := newRun(c, s.slot, id)
+		r := newRun(c, s.slot, id, s.number(id))
 		if id == s.last && missed > 0 {
 			missed-- // the last of those that nobody saw
 		}
@@ -188,6 +188,15 @@ func (s *sighting) life(id string) life {
 		return lifePrevious
 	}
 	return lifeUnreadable
+}
+
+// number is the run's number: restartCount is that of the newest run, which is the
+// last one while the container waits for its next.
+func (s *sighting) number(id string) int {
+	if id != s.cur && s.cur != "" {
+		return int(s.restarts) - 1
+	}
+	return int(s.restarts)
 }
 
 func (s *sighting) endOf(id string) time.Time {

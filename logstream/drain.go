@@ -70,7 +70,7 @@ func (d *drain) step(ctx context.Context, l life) bool {
 	case res.grew || first:
 		d.grown++
 	default:
-		if d.short++; res.empty {
+		if d.short++; res.bytes == 0 {
 			d.empty++
 		}
 		d.pause(ctx, min(time.Duration(d.short)*250*time.Millisecond, 2*time.Second))
@@ -204,11 +204,11 @@ func (r *run) certificate() Certificate {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := Certificate{
-		Slot: r.slot, ContainerID: r.id, Why: l.why, Proof: l.proof,
+		Slot: r.slot, ContainerID: r.id, Run: l.number, Why: l.why, Proof: l.proof,
 		Lines: l.lines, Bytes: l.committed - l.stamps,
 	}
 	if from > 0 {
-		g := droppedGap(r.id)
+		g := l.droppedGap()
 		g.To = timeOf(to)
 		c.Gaps = append(c.Gaps, g)
 		if c.Proof == Verified || c.Proof == Unverified {
@@ -225,12 +225,12 @@ func (r *run) certificate() Certificate {
 }
 
 // droppedGap is the beginning of a log that is no longer kept.
-func droppedGap(id string) Gap {
-	return Gap{ContainerID: id, Why: "output was dropped to stay within the buffer's budget", Certain: true}
+func (l *runLog) droppedGap() Gap {
+	return Gap{ContainerID: l.id, Run: l.number, Why: "output was dropped to stay within the buffer's budget", Certain: true}
 }
 
 // missedGap says that runs before this one lived and ended unseen. It is no gap in
 // this run's log.
 func (r *run) missedGap() Gap {
-	return Gap{Why: fmt.Sprintf("%d earlier runs of container %q ended before they were seen", r.missed, r.slot), Certain: true}
+	return Gap{Run: r.log.number, Why: fmt.Sprintf("%d earlier runs of container %q ended before they were seen", r.missed, r.slot), Certain: true}
 }

@@ -107,7 +107,7 @@ func (r *Reader) skipLine() bool {
 	r.buf = r.buf[j+1:]
 	r.skip, r.start = false, true
 	ns, _ := r.clock.parse(r.buf)
-	g := droppedGap(r.cur.id)
+	g := r.cur.log.droppedGap()
 	g.To = timeOf(ns)
 	r.tell(g, midLine)
 	return true
@@ -176,8 +176,8 @@ func (r *Reader) nextRun() {
 	switch {
 	case r.ctx.Err() != nil || err != nil:
 	case run == nil: // the watch ended before it told of this run
-		c := Certificate{Slot: r.slot, ContainerID: id, Proof: Incomplete, Why: "the run was never seen by the capture"}
-		c.Gaps = []Gap{{ContainerID: id, Why: c.Why, Certain: true}}
+		c := Certificate{Slot: r.slot, ContainerID: id, Run: -1, Proof: Incomplete, Why: "the run was never seen by the capture"}
+		c.Gaps = []Gap{{ContainerID: id, Run: -1, Why: c.Why, Certain: true}}
 		r.fail(c)
 		r.after = id
 		r.tell(c.Gaps[0], false)

@@ -27,7 +27,10 @@ type node struct {
 	log   []corev1.PodLogOptions
 	fault func(n int, o *corev1.PodLogOptions) *fault // n counts from 1
 	lag   time.Duration                               // what a follower takes for a line or so
+	deaf  bool                                        // it has no inotify instances left for followers
 }
+
+const outOfWatchers = "failed to create fsnotify watcher: too many open files"
 
 // fault is what goes wrong with one request.
 type fault struct {
@@ -99,6 +102,13 @@ func (n *node) rotate(slot string) {
 	n.cur[slot].wake()
 }
 
+// change changes how the node answers.
+func (n *node) change(f func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f()
+}
+
 func (n *node) exit(slot string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -164,6 +174,8 @@ type nodeBody struct {
 	fault  *fault
 	once   sync.Once
 	closed chan struct{}
+
+	watches bool
 }
 
 func (r *nodeBody) Close() error {
@@ -244,7 +256,17 @@ func (r *nodeBody) step(p []byte) (int, <-chan struct{}, error) {
 		r.f, r.pos = r.b.file, 0
 		return r.step(p)
 	}
-	if !r.o.Follow || !r.b.running {
+	if !r.o.Follow || !r.b.running && r.watches {
+		return 0, nil, io.EOF
+	}
+	// A follower looks for a watcher at its first end of file
+	// (k8s.io/cri-client v0.36.3 pkg/logs/logs.go:352).
+	if r.n.deaf && !r.watches {
+		r.fault = &fault{cut: r.sent, words: outOfWatchers}
+		return r.step(p)
+	}
+	r.watches = true
+	if !r.b.running {
 		return 0, nil, io.EOF
 	}
 	return 0, r.b.changed, nil

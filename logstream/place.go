@@ -178,7 +178,7 @@ func (s *splicer) skippedEndsAt(off int64) bool {
 
 func (s *splicer) gap(why string, from, to, at int64, certain bool) {
 	s.short = s.short || certain
-	s.l.addGap(Gap{ContainerID: s.id, Why: why, From: timeOf(from), To: timeOf(to), Certain: certain}, at)
+	s.l.addGap(Gap{Why: why, From: timeOf(from), To: timeOf(to), Certain: certain}, at)
 }
 
 // retarget tries the next place where the head of a rotated file occurs: lines

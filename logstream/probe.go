@@ -145,7 +145,7 @@ func (r *run) due(now time.Time) func(context.Context) {
 // probeTail compares the node's last line with the last one captured.
 func (r *run) probeTail(ctx context.Context) {
 	one := int64(1)
-	b := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Timestamps: true, TailLines: &one})
+	b, _ := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Timestamps: true, TailLines: &one})
 	var c clock
 	ns, _ := c.parse(b)
 	committed, end := r.log.bounds()
@@ -161,7 +161,7 @@ func (r *run) probeTail(ctx context.Context) {
 // probeHead looks whether the node's file is another one now.
 func (r *run) probeHead(ctx context.Context) {
 	limit := int64(128)
-	b := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Timestamps: true, LimitBytes: &limit})
+	b, _ := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Timestamps: true, LimitBytes: &limit})
 	if j := bytes.IndexByte(b, '\n'); j >= 0 {
 		b = b[:j+1]
 	}
@@ -177,11 +177,11 @@ func (r *run) probeHead(ctx context.Context) {
 }
 
 // look makes one small read.
-func (r *run) look(ctx context.Context, o *corev1.PodLogOptions) []byte {
+func (r *run) look(ctx context.Context, o *corev1.PodLogOptions) ([]byte, error) {
 	r.s.counts.probes.Add(1)
 	body, err := r.s.open(ctx, r.c.namespace, r.c.name, o, false)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
@@ -191,5 +191,5 @@ func (r *run) look(ctx context.Context, o *corev1.PodLogOptions) []byte {
 	} else {
 		<-closed
 	}
-	return b
+	return b, nil
 }

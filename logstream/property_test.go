@@ -79,6 +79,7 @@ type trial struct {
 	rotations bool                                                      // the node rotates its log
 	faults    int                                                       // in a hundred requests
 	late      bool                                                      // the runtime writes to the old file while rotating
+	deaf      bool                                                      // the node has no inotify instances left, at times
 	stamps    func(rng *rand.Rand) func(now time.Time, i int) time.Time // nil: all different, in order
 }
 
@@ -87,6 +88,7 @@ func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 	inBubble(t, Options{IdleProbe: 2 * time.Second, HeadProbe: time.Second, RotateSize: 400}, nil, func(b *bench) {
 		b.s.filterFrom = int64(rng.IntN(2)) * 1 << 20          // every resumed stream is asked for by time, or none
 		b.n.fault = k.faultsBy(rand.New(rand.NewPCG(seed, 1))) // under the node's lock
+		b.n.deaf = k.deaf
 		b.n.start("a", "a1")
 		if k.stamps != nil {
 			b.n.cur["a"].stamp = k.stamps(rand.New(rand.NewPCG(seed, 2)))
@@ -101,6 +103,9 @@ func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 		for i := before; i < lines; i++ {
 			time.Sleep(time.Duration(rng.ExpFloat64() * float64(rng.IntN(2)) * float64(time.Second)))
 			write(i)
+			if k.deaf {
+				b.n.change(func() { b.n.deaf = rng.IntN(50) > 0 })
+			}
 			if k.rotations && rng.IntN(12) == 0 {
 				if rng.IntN(2) == 0 {
 					synctest.Wait() // seldom does a reader keep up to the byte
@@ -254,6 +259,13 @@ func TestRandomFaultsLoseAndRepeatNothing(t *testing.T) {
 		"clock set back":          {faults: 60, stamps: stepped},
 		"shared, rotation":        {faults: 30, stamps: shared, rotations: true},
 		"inverted, rotation":      {faults: 30, stamps: inverted, rotations: true},
+		"polled":                  {deaf: true},
+		"polled, faults":          {deaf: true, faults: 60},
+		"polled, rotation":        {deaf: true, faults: 30, rotations: true},
+		"polled, shared times":    {deaf: true, faults: 40, stamps: shared},
+		"polled, inverted times":  {deaf: true, faults: 40, stamps: inverted},
+		"polled, clock set back":  {deaf: true, faults: 40, stamps: stepped},
+		"polled, late writes":     {deaf: true, faults: 20, rotations: true, late: true},
 	}
 	first := *seed
 	if first == 0 {

@@ -157,24 +157,25 @@ func (r *Reader) Read(p []byte) (int, error) {
 // strip moves text from buf to p. Without flush it leaves the start of a line
 // whose timestamp may not be all there.
 func (r *Reader) strip(p []byte, flush bool) (n int) {
-	for n < len(p) && len(r.buf) > 0 {
-		if r.start && !r.plain {
-			if len(r.buf) < stampMax && !flush && bytes.IndexByte(r.buf, '\n') < 0 {
-				return n
+	buf, start := r.buf, r.start
+	for n < len(p) && len(buf) > 0 {
+		if start && !r.plain {
+			if len(buf) < stampMax && !flush && bytes.IndexByte(buf, '\n') < 0 {
+				break
 			}
-			r.buf = r.buf[stampLen(r.buf):]
-			r.start = false
+			_, k := r.clock.parse(buf)
+			buf, start = buf[k:], false
 			continue
 		}
-		j := bytes.IndexByte(r.buf, '\n') + 1
+		j := bytes.IndexByte(buf, '\n') + 1
 		if j == 0 {
-			j = len(r.buf)
+			j = len(buf)
 		}
-		k := copy(p[n:], r.buf[:j])
-		r.start = r.buf[k-1] == '\n'
-		r.buf, n = r.buf[k:], n+k
+		k := copy(p[n:], buf[:j])
+		start = buf[k-1] == '\n'
+		buf, n = buf[k:], n+k
 	}
-	if len(r.buf) == 0 {
+	if r.buf, r.start = buf, start; len(buf) == 0 {
 		r.drop()
 	}
 	return n
@@ -231,13 +232,20 @@ func (r *Reader) line() (Line, error) {
 	}
 }
 
+// atEnd says whether buf holds the last that there is to read of cur.
+func (r *Reader) atEnd() bool {
+	committed, final, _, _ := r.cur.log.view()
+	return r.pos == r.limit || (final && r.pos == committed)
+}
+
 // cutLine takes a line off buf, or a piece of one that does not fit in it.
 func (r *Reader) cutLine(flush bool) (l Line, ok bool) {
 	j := bytes.IndexByte(r.buf, '\n')
 	if j < 0 && (len(r.buf) == 0 || (!flush && len(r.buf) < cap(r.hold))) {
 		return l, false
 	}
-	l = Line{ContainerID: r.cur.id, Partial: j < 0}
+	l = Line{ContainerID: r.cur.id, Run: r.cur.log.number, Partial: j < 0}
+	l.More = l.Partial && !flush && !r.atEnd()
 	text := r.buf
 	if j >= 0 {
 		text, r.buf = r.buf[:j], r.buf[j+1:]

@@ -30,7 +30,6 @@ const (
 const (
 	statusWait = 3 * time.Second        // after the end of a stream, for a status that explains it
 	settle     = 200 * time.Millisecond // between the last read of a log and its verification
-	pollEvery  = time.Second
 
 	whyStopped = "the Streamer stopped before the log was verified"
 	whyClosed  = "the capture was closed before the log was verified"
@@ -62,7 +61,8 @@ type run struct {
 	readAt     time.Time
 	foreign    int  // responses that were dropped as another run's
 	unfiltered bool // do not resume with a filter
-	pollUntil  time.Time
+	poll       pollState
+	health     health
 	small      [chunkFirst]byte
 
 	// Guarded by mu.
@@ -77,11 +77,11 @@ type run struct {
 	active atomic.Int64 // when the open stream last delivered, in ns since the epoch
 }
 
-func newRun(c *Capture, slot, id string) *run {
+func newRun(c *Capture, slot, id string, number int) *run {
 	r := &run{s: c.s, c: c, slot: slot, id: id, done: make(chan struct{}), poke: make(chan struct{}, 1)}
-	r.log.st = c.s.store
+	r.log.st, r.log.id, r.log.number = c.s.store, id, number
 	r.log.proof = Live
-	r.sp = splicer{l: &r.log, id: id, foreign: r.isForeign, filterFrom: c.s.filterFrom}
+	r.sp = splicer{l: &r.log, foreign: r.isForeign, only: r.isOnly, filterFrom: c.s.filterFrom}
 	return r
 }
 
@@ -99,47 +99,54 @@ func (r *run) loop(ctx context.Context) {
 			}
 			continue
 		}
-		a, progress := r.follow(ctx)
-		if progress {
+		res := r.follow(ctx)
+		if res.grew || res.joined && r.poll.on() {
 			failures = 0
 		}
 		failures++
-		r.rest(ctx, a, failures)
+		r.rest(ctx, res, failures)
 	}
 }
 
-// follow streams until the stream ends, for whatever reason.
-func (r *run) follow(ctx context.Context) (a answer, progress bool) {
-	q := query{follow: time.Now().After(r.pollUntil)}
-	if !r.unfiltered {
+// follow streams until the stream ends, for whatever reason, or polls once.
+func (r *run) follow(ctx context.Context) result {
+	q := query{follow: !r.poll.on() || r.tryFollow(ctx)}
+	switch {
+	case r.unfiltered:
+	case q.follow:
 		q.expect, q.since, q.filtered = r.sp.cut()
+	default:
+		q.expect, q.tail = r.tail()
 	}
 	res := r.fetch(ctx, q)
+	if q.tail > 0 {
+		res.answer = r.adapt(q, res)
+	}
 	switch res.answer {
 	case answerAstray:
-		r.unfiltered = true
+		r.unfiltered = r.unfiltered || q.filtered
 	case answerForeign:
 		r.foreign++
 	case answerWatchers:
-		r.pollUntil = time.Now().Add(time.Minute)
+		r.startPolls()
 	case answerEOF, answerBroken, answerKicked:
 		if res.joined {
 			r.foreign, r.unfiltered = 0, r.takeRecheck()
 		}
 	}
-	return res.answer, res.grew
+	return res
 }
 
 // rest waits before the next stream: for a status that says why this one ended,
 // or as long as the answer asks for.
-func (r *run) rest(ctx context.Context, a answer, failures int) {
-	d := a.backoff(failures)
-	switch a {
+func (r *run) rest(ctx context.Context, res result, failures int) {
+	d := res.backoff(failures)
+	switch res.answer {
 	case answerEOF, answerFailed, answerGone, answerForeign, answerPodGone:
 		d = statusWait
-		if a == answerEOF && time.Now().Before(r.pollUntil) {
-			d = pollEvery
-		}
+	}
+	if r.poll.on() && (res.answer == answerEOF || res.answer == answerAstray) {
+		d = r.poll.wait(res)
 	}
 	if d > 0 {
 		d += rand.N(d/4 + 1)
@@ -163,8 +170,9 @@ func (r *run) rest(ctx context.Context, a answer, failures int) {
 // query is one request for the run's log.
 type query struct {
 	follow, filtered, previous bool
-	since                      time.Time
-	expect                     int64
+	since                      time.Time // filtered: from when on
+	tail                       int64     // this many last lines; 0: all
+	expect                     int64     // filtered, tail: a captured line that is to be in the response
 }
 
 func (q query) options(slot string) *corev1.PodLogOptions {
@@ -175,13 +183,17 @@ func (q query) options(slot string) *corev1.PodLogOptions {
 		t := metav1.NewTime(q.since)
 		o.SinceTime = &t
 	}
+	if q.tail > 0 {
+		o.TailLines = &q.tail
+	}
 	return o
 }
 
 // result is what one request brought.
 type result struct {
 	answer
-	equal, joined, grew, empty bool
+	equal, joined, grew bool
+	bytes               int
 }
 
 // fetch makes one request and splices what it brings.
@@ -200,40 +212,40 @@ func (r *run) fetch(ctx context.Context, q query) result {
 		if ctx.Err() != nil {
 			return result{answer: answerKicked}
 		}
-		return result{answer: classify(err)}
+		a := classify(err)
+		r.noteRefused(a, err)
+		return result{answer: a}
 	}
-	if q.follow {
-		if r.followed {
-			r.s.counts.resumed.Add(1)
-		}
-		r.followed = true
-	}
+	r.followed = r.followed || q.follow
+	r.noteOpened(q.follow)
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
 	_, empty := r.log.bounds()
 	r.sp.oneFile = !q.follow
-	r.sp.begin(q.filtered, q.expect, r.foreign > 2 || (r.foreign > 0 && empty > 0))
+	r.sp.begin(q, r.foreign > 2 || (r.foreign > 0 && empty > 0))
 	res := r.pump(ctx, body, q)
 	if stop() {
 		_ = body.Close()
 	} else {
 		<-closed
 	}
-	r.readAt = time.Now()
+	if r.readAt = time.Now(); q.follow {
+		r.noteEnded(res.answer)
+	}
 	return res
 }
 
 // pump reads the body to its end. Its buffer is small until data flows, so that
 // a quiet stream holds none of the shared ones.
 func (r *run) pump(ctx context.Context, body io.Reader, q query) (res result) {
-	buf, big := r.small[:], []byte(nil)
+	buf, big, total := r.small[:], []byte(nil), 0
 	defer func() {
 		if big != nil {
 			r.s.store.give(big)
 		}
-		res.joined, res.grew = r.sp.joined, r.sp.grew
+		res.joined, res.grew, res.bytes = r.sp.joined, r.sp.grew, total
 	}()
-	for idle, total := 0, 0; ; {
+	for idle := 0; ; {
 		n, err := body.Read(buf)
 		if n > 0 {
 			idle, total = 0, total+n
@@ -256,7 +268,7 @@ func (r *run) pump(ctx context.Context, body io.Reader, q query) (res result) {
 				return result{answer: answerBroken}
 			}
 			r.read = true
-			return result{answer: answerEOF, equal: equal, empty: total == 0}
+			return result{answer: answerEOF, equal: equal}
 		}
 		switch {
 		case big == nil && n == len(buf):
@@ -305,6 +317,16 @@ func (r *run) isForeign(line []byte, ns int64) bool {
 		if o != r && o.log.beginsWith(line) {
 			return true
 		}
+	}
+	return false
+}
+
+// isOnly says whether the open stream is the last of the run's log: nobody answers for
+// a pod that is deleted.
+func (r *run) isOnly() bool {
+	switch r.lifeNow() {
+	case lifeGone, lifeUnreadable, lifeClosed:
+		return true
 	}
 	return false
 }

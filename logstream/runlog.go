@@ -14,7 +14,9 @@ import (
 // What lies between committed and end is not known to be output yet: the half of
 // a line, or the kubelet's last words glued to it. Readers see what is committed.
 type runLog struct {
-	st *store
+	st     *store
+	id     string // the run's container ID
+	number int    // and the run's number
 
 	// The writer's own.
 	newlines uint64 // written so far
@@ -194,7 +196,7 @@ func (l *runLog) readAt(p []byte, off, limit int64) (n int, next int64, err erro
 // keeps its first gaps and one that grows.
 func (l *runLog) addGap(g Gap, off int64) {
 	const most = 1000
-	g.AfterLine = l.linesAt(off)
+	g.ContainerID, g.Run, g.AfterLine = l.id, l.number, l.linesAt(off)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n := len(l.gaps); n >= most {

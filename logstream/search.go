@@ -63,21 +63,28 @@ func (l *runLog) find(line []byte, from int64, ns int64) int64 {
 	return -1
 }
 
-// skipTo is the offset of the first chunk that may hold a line of time ns, when
-// the chunk at off ends more than a second before it.
+// skipTo is the offset of the first chunk at or after off that may hold a line of time
+// ns: those that end more than a second before it are passed over. A chunk's first is
+// the newest time when it was begun; the line that was being written then may be newer,
+// and may have begun chunks before, at the same newest time.
 func (l *runLog) skipTo(off, ns int64) int64 {
 	if ns == 0 {
 		return off
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i := max(l.chunkAt(off), 0); i+1 < len(l.chunks); i++ {
-		if l.chunks[i+1].first >= ns-1e9 {
-			break
-		}
-		off = max(off, l.chunks[i+1].start)
+	from := max(l.chunkAt(off), 0)
+	i := from
+	for i+1 < len(l.chunks) && l.chunks[i+1].first < ns-1e9 {
+		i++
 	}
-	return off
+	for i > from && l.chunks[i-1].first == l.chunks[i].first {
+		i--
+	}
+	if i--; i <= from {
+		return off
+	}
+	return l.chunks[i].start
 }
 
 // lineStart says whether a line begins at off.

@@ -12,8 +12,8 @@ import "bytes"
 // One splicer lives as long as its run; begin starts it on the next response.
 type splicer struct {
 	l       *runLog
-	id      string
 	foreign func(line []byte, ns int64) bool // the log of another run?
+	only    func() bool                      // will no other response come?
 
 	oneFile    bool  // the response is no stream: it is one file, read once
 	filterFrom int64 // bytes from which a resumed stream is asked for by time
@@ -36,25 +36,28 @@ type splicer struct {
 	diverged  bool  // a later read differs from what was captured
 	rotated   bool  // a rotation was noticed
 	short     bool  // a gap is certain
+	edgeOf    edgeOf
+	shared    bool // lines have the time of another
+	doubt     bool // new or sent again: the next response, the whole file, tells
 
 	// The response's.
 	mode      spliceMode
 	filtered  bool
 	acceptNew bool  // a response that shares nothing with the capture continues it
-	expect    int64 // where it should begin
+	expect    int64 // where it should begin; modeSeek: the line to look for, -1: none
 	hold      []byte
 	skipped   []byte // lines before the first one that is known
 	off, from int64  // modeCompare: position, start
 	line      int64  // start of the line being compared
 	replay    int    // lines matched of a suspected replay; -1: not one
-	last      []byte // modeSeek: the lines to find; nil: nothing tells them apart
-	roll      []byte // modeSeek: the lines before
 	placed    bool   // it was found to begin another file
 	scratch   []byte
 	joined    bool // the end of the capture was reached
 	grew      bool // bytes were appended, or taken back
 	unproved  bool // compared with bytes no longer kept
 	torn      bool // the cut line at the start of a filtered response was seen
+	midLine   bool // modeSeek: hold goes on with a line whose start was let go
+	settles   bool // the doubt that the response before ended in
 }
 
 type spliceMode int
@@ -64,7 +67,7 @@ const (
 	modeCompare                   // equal to the capture so far
 	modeAppend                    // new
 	modeOdd                       // gathering a line that differs
-	modeSeek                      // looking for the last captured line
+	modeSeek                      // looking for a line near the capture's end
 )
 
 const (
@@ -75,20 +78,24 @@ const (
 	maxSkip  = 8        // lines before the first known one
 )
 
-// begin prepares for a response: unfiltered when since is false, or one that
-// starts with the captured line at expect.
-func (s *splicer) begin(filtered bool, expect int64, acceptNew bool) {
-	s.mode, s.filtered, s.expect, s.acceptNew = modeHead, filtered, expect, acceptNew
-	if !filtered {
+// begin prepares for the response to q: the whole file, or what starts with the
+// captured line at expect, or a tail that has it in it.
+func (s *splicer) begin(q query, acceptNew bool) {
+	s.mode, s.filtered, s.expect, s.acceptNew = modeHead, q.filtered, q.expect, acceptNew
+	switch {
+	case q.tail > 0:
+		s.mode, s.filtered = modeSeek, true
+	case !q.filtered:
 		s.expect = s.fileStart
 	}
 	s.hold, s.skipped, s.replay = s.hold[:0], s.skipped[:0], -1
-	s.joined, s.grew, s.unproved, s.torn, s.placed = false, false, false, false, false
+	s.joined, s.grew, s.unproved, s.torn, s.placed, s.midLine = false, false, false, false, false, false
+	s.settles, s.doubt = s.doubt && !s.filtered, false
 }
 
 // feed takes the next bytes of the response.
 func (s *splicer) feed(p []byte) (a answer, ok bool) {
-	for len(p) > 0 {
+	for len(p) > 0 && !s.doubt {
 		switch s.mode {
 		case modeHead:
 			p, a, ok = s.gather(p)
@@ -105,8 +112,14 @@ func (s *splicer) feed(p []byte) (a answer, ok bool) {
 		case modeOdd:
 			p = s.odd(p)
 		case modeSeek:
-			p = s.seek(p)
+			p, a, ok = s.seek(p)
+			if !ok {
+				return a, false
+			}
 		}
+	}
+	if s.doubt {
+		return answerAstray, false
 	}
 	return answerEOF, true
 }
@@ -205,19 +218,20 @@ func (s *splicer) join(p []byte) []byte {
 }
 
 // endReplay ends what looked like lines sent again. A few in a row are taken for
-// output that happens to repeat itself, unless they are a whole file's, or all there
-// is (over): the next read tells then.
+// output that happens to repeat itself, unless they are a whole file's, or can be
+// doubted, or are all there is (over): the next read tells then.
 func (s *splicer) endReplay(over bool) {
 	n, from, off, line := s.replay, s.from, s.off, s.line
 	s.replay, s.mode = -1, modeAppend
 	if n <= 3 && !s.isWhole(from, off) {
-		if !over {
+		if !over && !s.doubts() {
 			s.again(from, off)
 		}
 		return
 	}
 	ns, before := s.timesAt(from)
-	s.gap("the node sent lines twice here, and may have skipped a rotated file before them", before, ns, from, false)
+	// Whatever the stream passed over since the file that is known began is unproved.
+	s.gap("the node sent lines twice here, and may have skipped a rotated file before them", min(s.headNS, before), ns, from, false)
 	s.rotated = true
 	head := s.l.peek(make([]byte, headLen), from, off)
 	if j := bytes.IndexByte(head, '\n'); j >= 0 {
@@ -303,46 +317,5 @@ func (s *splicer) diverge() {
 		s.gap("a later read of the log differs from what was captured here", min(ns, before), max(ns, s.newest), s.line, missing)
 		s.diverged = true
 	}
-	s.mode, s.last, s.roll = modeSeek, s.lastLines(), s.roll[:0]
-}
-
-// lastLines are the captured lines from the last one of another time on: lines of
-// one time may be equal, and would be found where they are not.
-func (s *splicer) lastLines() []byte {
-	committed, _ := s.l.bounds()
-	from := max(committed-longLine, 0)
-	w := s.l.peek(make([]byte, committed-from), from, committed)
-	at, last := len(w), int64(0)
-	for n := 0; at > 0; n++ {
-		start := bytes.LastIndexByte(w[:at-1], '\n') + 1
-		ns, k := s.clock.parse(w[start:at])
-		if k == 0 || (start == 0 && from > 0) || at-start > lineLen {
-			return nil
-		}
-		if n == 0 {
-			last = ns
-		} else if ns != last {
-			return w[start:]
-		}
-		at = start
-	}
-	return nil
-}
-
-// seek skips lines until the last captured ones.
-func (s *splicer) seek(p []byte) []byte {
-	rest, whole := s.takeLine(p)
-	if !whole {
-		return rest
-	}
-	s.roll = append(s.roll, s.hold...)
-	s.hold = s.hold[:0]
-	if n := len(s.roll) - len(s.last); n > 0 {
-		s.roll = s.roll[:copy(s.roll, s.roll[n:])]
-	}
-	if len(s.last) > 0 && bytes.Equal(s.roll, s.last) {
-		committed, _ := s.l.bounds()
-		s.startCompare(committed)
-	}
-	return rest
+	s.mode, s.expect, s.torn, s.midLine = modeSeek, s.edge(), true, false
 }

@@ -39,6 +39,9 @@ type Options struct {
 	// RotateSize is the size in bytes from which rotation is plausible; 0: 8 MiB,
 	// for the kubelet's default containerLogMaxSize of 10Mi.
 	RotateSize int64
+	// Notify is told of requests that fail and of streams that break off. It is called
+	// from many goroutines, with no lock held, and must not block.
+	Notify func(Notice)
 }
 
 // Streamer captures the logs of a process's pods. Make one with [New].
@@ -71,10 +74,10 @@ type counts struct {
 type Stats struct {
 	Captures, Live int64 // now: open captures; runs whose capture has not ended
 	Runs           int64 // captured
-	Follows, Reads int64 // requests: streams; full reads
-	Probes         int64 // requests: looks at the head or the last line of a log
+	Follows, Reads int64 // requests: streams; reads that end by themselves
+	Probes         int64 // requests: looks at the head or the end of a log
 	Failed         int64 // requests that were refused or could not be made
-	Resumed        int64 // streams opened again
+	Resumed        int64 // streams that broke off and were opened again
 	Verified       int64 // runs
 	Unverified     int64
 	Incomplete     int64

@@ -68,8 +68,8 @@ func (r *rig) wants(got caught, b *box, p logstream.Proof) {
 // last waits until readers can have the last line that was written.
 func (r *rig) last(b *box) {
 	r.t.Helper()
-	rs := b.written()
-	r.until("the last line is captured", func() bool { return r.newest().Equal(rs[len(rs)-1].at) })
+	ls := linesOf(b.written())
+	r.until("the last line is captured", func() bool { return r.newest().Equal(ls[len(ls)-1].parts[0].at) })
 }
 
 // A follower that is still catching up when the log is rotated never turns to the new
@@ -231,22 +231,26 @@ func TestAStreamThatEndsCleanlyInALineGoesOn(t *testing.T) {
 	})
 }
 
-// A node without inotify instances says so in the body, with HTTP 200.
+// A node without inotify instances says so in the body, with HTTP 200. Its logs are read
+// from their ends then, and a line that two records make up may be cut there.
 func TestANodeWithoutInotifyIsRead(t *testing.T) {
 	play(t, quick, func(r *rig, b *box) {
-		r.n.fault = func(_ int, o *corev1.PodLogOptions) *fault {
-			if !o.Follow {
-				return nil
-			}
-			return &fault{after: b.rendered(), then: cleanly, words: "failed to create fsnotify watcher: too many open files"}
-		}
-		b.say("one")
+		r.n.fault = func(int, *corev1.PodLogOptions) *fault { return &fault{deaf: true} }
+		b.say(numbered(0, 400)...)
 		r.tell(b, nil)
-		for _, l := range numbered(0, 5) {
+		for _, l := range numbered(400, 410) {
 			r.last(b)
 			b.say(l)
+			b.write(
+				record{at: time.Now().Add(time.Microsecond), text: "one ", part: true},
+				record{at: time.Now().Add(2 * time.Microsecond), text: "and two ", part: true},
+				record{at: time.Now().Add(2 * time.Microsecond), text: "and three"},
+			)
 		}
 		r.last(b)
+		if received, whole := r.s.Stats().Bytes, int64(b.rendered()); received > 2*whole {
+			t.Errorf("%d bytes were received of a log of %d", received, whole)
+		}
 		follows := 0
 		for _, o := range r.n.asked() {
 			if o.Follow {
@@ -376,24 +380,24 @@ func TestTheKubeletRendersAsLogstreamBelieves(t *testing.T) {
 	} {
 		var body bytes.Buffer
 		k.o.Timestamps = true
-		if err := getContainerLogs(context.WithoutCancel(t.Context()), b, &k.o, &body); err != nil || body.String() != k.want {
+		if err := getContainerLogs(context.WithoutCancel(t.Context()), b, &k.o, false, &body); err != nil || body.String() != k.want {
 			t.Errorf("%s: %v %q, want %q", name, err, body.String(), k.want)
 		}
 	}
 	two := int64(2)
 	var body bytes.Buffer
-	if err := getContainerLogs(context.WithoutCancel(t.Context()), b, &corev1.PodLogOptions{Timestamps: true, TailLines: &two}, &body); err != nil || !strings.HasPrefix(body.String(), "2026-11-22T10:00:02.000000999Z right\n") {
+	if err := getContainerLogs(context.WithoutCancel(t.Context()), b, &corev1.PodLogOptions{Timestamps: true, TailLines: &two}, false, &body); err != nil || !strings.HasPrefix(body.String(), "2026-11-22T10:00:02.000000999Z right\n") {
 		t.Errorf("the end of a joined line has a timestamp of its own: %v %q", err, body.String())
 	}
 	b.tear(record{at: s(4), text: "torn"})
 	for follow, want := range map[bool]bool{false: true, true: false} {
 		body.Reset()
-		err := getContainerLogs(context.WithoutCancel(t.Context()), b, &corev1.PodLogOptions{Follow: follow}, &body)
+		err := getContainerLogs(context.WithoutCancel(t.Context()), b, &corev1.PodLogOptions{Follow: follow}, false, &body)
 		if got := strings.HasSuffix(body.String(), "torn"); err != nil || got != want {
 			t.Errorf("follow %v: %v %q", follow, err, body.String())
 		}
 	}
-	if err := getContainerLogs(context.WithoutCancel(t.Context()), &box{status: notFound("x")}, &corev1.PodLogOptions{}, io.Discard); err == nil || !strings.HasPrefix(err.Error(), "unable to retrieve container logs for ") {
+	if err := getContainerLogs(context.WithoutCancel(t.Context()), &box{status: notFound("x")}, &corev1.PodLogOptions{}, false, io.Discard); err == nil || !strings.HasPrefix(err.Error(), "unable to retrieve container logs for ") {
 		t.Error(err)
 	}
 }

@@ -42,12 +42,15 @@ type fault struct {
 	stall  time.Duration          // ... nothing is passed on for so long, or
 	then   end                    // it ends like this
 	words  string                 // after these words of the kubelet
+	deaf   bool                   // the node has no inotify instance left for a follower
 }
 
 func (f *fault) String() string {
 	switch {
 	case f.refuse != nil:
 		return fmt.Sprintf(" (refused: %d)", f.refuse.ErrStatus.Code)
+	case f.deaf:
+		return " (no inotify instances)"
 	case f.stall > 0:
 		return fmt.Sprintf(" (to be stalled after %d bytes for %s)", f.after, f.stall)
 	case f.then != never:
@@ -130,7 +133,7 @@ func (n *node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		from, to := io.Pipe()
 		var kubelet sync.WaitGroup
 		kubelet.Go(func() {
-			if err := getContainerLogs(ctx, b, o, to); err != nil {
+			if err := getContainerLogs(ctx, b, o, f.deaf, to); err != nil {
 				// The headers are out: the error becomes a part of the body
 				// (pkg/kubelet/server/server.go:881, v1.36.3).
 				_, _ = io.WriteString(to, err.Error())
@@ -180,8 +183,10 @@ func decode(q url.Values) (*corev1.PodLogOptions, error) {
 }
 
 // getContainerLogs is the kubelet: what kuberuntime_container.go:1315 and
-// kuberuntime_logs.go:30 do (v1.36.3), and then the kubelet's own code.
-func getContainerLogs(ctx context.Context, b *box, o *corev1.PodLogOptions, w io.Writer) error {
+// kuberuntime_logs.go:30 do (v1.36.3), and then the kubelet's own code. Of a deaf node it
+// is what that does when fsnotify.NewWatcher fails (k8s.io/cri-client v0.36.3
+// pkg/logs/logs.go:352): it is at the end of the file then, and has read no record in part.
+func getContainerLogs(ctx context.Context, b *box, o *corev1.PodLogOptions, deaf bool, w io.Writer) error {
 	ctx = klog.NewContext(ctx, logr.Discard())
 	service := cri{b: b}
 	st, err := service.ContainerStatus(ctx, b.id, false)
@@ -192,7 +197,13 @@ func getContainerLogs(ctx context.Context, b *box, o *corev1.PodLogOptions, w io
 	if o.SinceTime != nil {
 		opt.Since = o.SinceTime.Time
 	}
-	return logs.ReadLogs(ctx, st.GetStatus().GetLogPath(), b.id, opt, service, w, w)
+	if deaf = deaf && o.Follow; deaf {
+		opt.Follow = false
+	}
+	if err := logs.ReadLogs(ctx, st.GetStatus().GetLogPath(), b.id, opt, service, w, w); err != nil || !deaf {
+		return err
+	}
+	return errors.New("failed to create fsnotify watcher: too many open files")
 }
 
 // passOn is what the API server does with the kubelet's body (k8s.io/apiserver v0.36.3

@@ -28,6 +28,7 @@ type life struct {
 	parts     bool // records that lines are put together from
 	bulky     bool // enough output for resumed streams to be asked for by time
 	faults    int  // in a hundred requests
+	deaf      int  // in a hundred streams, which the node has no inotify instance for
 	rotations int  // in a hundred lines
 	late      bool // the runtime writes to the old file while rotating
 	back      bool // rotations fail, and the file is renamed back
@@ -121,6 +122,17 @@ var kinds = map[string]life{
 	"rotated, partial":      {clock: containerd, texts: mixed, parts: true, rotations: 30, faults: 40},
 	"rotated, late":         {clock: containerd, texts: mixed, parts: true, rotations: 30, late: true, faults: 20},
 	"rotated, bulky":        {clock: containerd, texts: mixed, bulky: true, rotations: 30, faults: 40},
+	"polled":                {clock: containerd, texts: mixed, deaf: 100},
+	"polled, conmon":        {clock: conmon, texts: repeated, deaf: 100, faults: 40},
+	"polled, partial":       {clock: containerd, texts: mixed, parts: true, deaf: 90, faults: 40},
+	"polled, partial same":  {clock: conmon, texts: repeated, parts: true, deaf: 90, faults: 40},
+	"polled, both streams":  {clock: inverted, texts: mixed, parts: true, deaf: 90, faults: 40},
+	"polled, set back":      {clock: stepped, texts: mixed, deaf: 90, faults: 40},
+	"polled, bulky":         {clock: conmon, texts: mixed, bulky: true, parts: true, deaf: 80, faults: 40},
+	"polled, rotated":       {clock: containerd, texts: mixed, parts: true, deaf: 90, rotations: 30, faults: 20},
+	"polled, rot. conmon":   {clock: conmon, texts: repeated, parts: true, deaf: 90, rotations: 30, faults: 20},
+	"polled, rotated late":  {clock: inverted, texts: mixed, deaf: 90, rotations: 30, late: true, faults: 20},
+	"polled, renamed back":  {clock: conmon, texts: mixed, parts: true, deaf: 90, rotations: 15, back: true, faults: 20},
 	"renamed back":          {clock: containerd, texts: mixed, rotations: 15, back: true, faults: 20},
 	"renamed back, conmon":  {clock: conmon, texts: repeated, rotations: 15, back: true, faults: 20},
 	"renamed back, partial": {clock: conmon, texts: mixed, parts: true, rotations: 15, back: true, faults: 20},
@@ -142,7 +154,7 @@ func TestRandomLivesLoseAndRepeatNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var mu sync.Mutex
-			proofs, asked, byTime := map[logstream.Proof]int{}, 0, 0
+			proofs, asked := map[logstream.Proof]int{}, requests{}
 			t.Run("lives", func(t *testing.T) {
 				for i := range each {
 					if t.Failed() {
@@ -153,16 +165,16 @@ func TestRandomLivesLoseAndRepeatNothing(t *testing.T) {
 							t.Parallel()
 						}
 						inTime(t, func(t *testing.T) {
-							p, n, m := kinds[name].play(t, first+uint64(i))
+							p, n := kinds[name].play(t, first+uint64(i))
 							mu.Lock()
 							defer mu.Unlock()
 							proofs[p]++
-							asked, byTime = asked+n, byTime+m
+							asked.all, asked.byTime, asked.tails = asked.all+n.all, asked.byTime+n.byTime, asked.tails+n.tails
 						})
 					})
 				}
 			})
-			t.Logf("seed %d, %d lives: %v, %d requests, %d of them by time", first, each, proofs, asked, byTime)
+			t.Logf("seed %d, %d lives: %v, %d requests, %d of them by time, %d of tails", first, each, proofs, asked.all, asked.byTime, asked.tails)
 			if t.Failed() {
 				t.Logf("play one again with -run '%s' -trials 1 -seed and its number", t.Name())
 			}
@@ -170,8 +182,11 @@ func TestRandomLivesLoseAndRepeatNothing(t *testing.T) {
 	}
 }
 
+// requests counts what a capture asked for.
+type requests struct{ all, byTime, tails int }
+
 // play plays one life.
-func (k life) play(t *testing.T, seed uint64) (p logstream.Proof, asked, byTime int) {
+func (k life) play(t *testing.T, seed uint64) (p logstream.Proof, asked requests) {
 	rng := rand.New(rand.NewPCG(seed, seed))
 	r := newRig(t, quick)
 	b := r.begin("a")
@@ -200,15 +215,18 @@ func (k life) play(t *testing.T, seed uint64) (p logstream.Proof, asked, byTime 
 	wait(time.Duration(rng.IntN(2000)) * time.Millisecond)
 	r.tell(b, nil)
 	got, truth := r.drain()[0], linesOf(b.written())
-	requests := r.n.asked()
 	err := got.proper(truth, k.late)
-	hidden := false // a filter by time hides what a clock that was set back stamps
-	for _, o := range requests {
-		if o.SinceTime != nil {
-			byTime++
-			hidden = strings.Contains(t.Name(), "set_back")
+	for _, o := range r.n.asked() {
+		asked.all++
+		switch {
+		case o.SinceTime != nil:
+			asked.byTime++
+		case o.TailLines != nil && *o.TailLines > 1: // one line is a probe
+			asked.tails++
 		}
 	}
+	// A filter by time hides what a clock that was set back stamps.
+	hidden := asked.byTime > 0 && strings.Contains(t.Name(), "set_back")
 	switch {
 	case err != nil:
 	case b.files == 0 && !k.back && !hidden && got.cert.Proof != logstream.Verified:
@@ -219,7 +237,7 @@ func (k life) play(t *testing.T, seed uint64) (p logstream.Proof, asked, byTime 
 	if err != nil {
 		t.Errorf("%v\n%+v\ncaptured:\n%swritten:\n%swhat happened:\n%s", err, got.cert, listed(got.lines), listed(asCaptured(truth)), r.n.told())
 	}
-	return got.cert.Proof, len(requests), byTime
+	return got.cert.Proof, asked
 }
 
 // pause is the time between two lines.
@@ -243,6 +261,7 @@ func (k life) rotate(r *rig, b *box, p *pen) {
 		return
 	}
 	p.rotated = time.Now()
+	p.clock = k.clock(p.rng) // conmon turns to another file between two reads
 	if k.back {
 		r.n.note("a rotation fails")
 		b.failToRotate()
@@ -299,10 +318,11 @@ func (k life) faultsBy(rng *rand.Rand, b *box) func(int, *corev1.PodLogOptions) 
 		"rpc error: code = Unknown desc = transport is closing", "context canceled",
 	}
 	return func(n int, o *corev1.PodLogOptions) *fault {
+		deaf := rng.IntN(100) < k.deaf
 		if n > 18 || rng.IntN(100) >= k.faults {
-			return nil
+			return &fault{deaf: deaf}
 		}
-		f := &fault{then: cleanly}
+		f := &fault{then: cleanly, deaf: deaf}
 		switch rng.IntN(8) {
 		case 0:
 			f.then = brokenly

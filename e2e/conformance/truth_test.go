@@ -70,7 +70,7 @@ func rendered(t *testing.T, rs []record) string {
 	if err := os.WriteFile(path, raw.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := getContainerLogs(context.WithoutCancel(t.Context()), &box{path: path}, &corev1.PodLogOptions{Timestamps: true}, &body); err != nil {
+	if err := getContainerLogs(context.WithoutCancel(t.Context()), &box{path: path}, &corev1.PodLogOptions{Timestamps: true}, false, &body); err != nil {
 		t.Fatal(err)
 	}
 	return body.String()
