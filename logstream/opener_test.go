@@ -109,29 +109,83 @@ func TestStreamsShareConnections(t *testing.T) {
 	s := New(o, Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var wg sync.WaitGroup
 	bodies := make([]io.ReadCloser, streams)
-	for i := range bodies {
-		wg.Go(func() {
-			var err error
-			if bodies[i], err = s.open(ctx, "n", "p", &corev1.PodLogOptions{Follow: true}, true); err != nil {
-				t.Error(err)
+	for _, when := range []string{"at first", "after all connections broke"} {
+		var wg sync.WaitGroup
+		for i := range bodies {
+			wg.Go(func() {
+				var err error
+				if bodies[i], err = s.open(ctx, "n", "p", &corev1.PodLogOptions{Follow: true}, true); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		got := conns.Swap(0)
+		t.Logf("%s: %d streams on %d connections", when, streams, got)
+		if got > (streams+perConn-1)/perConn {
+			t.Errorf("%s: %d streams took %d connections", when, streams, got)
+		}
+		srv.CloseClientConnections()
+		for _, b := range bodies {
+			if _, err := b.Read(make([]byte, 1)); err == nil {
+				t.Error("a stream goes on without its connection")
 			}
-		})
-	}
-	wg.Wait()
-	t.Logf("%d streams on %d connections", streams, conns.Load())
-	if got := conns.Load(); got > (streams+perConn-1)/perConn {
-		t.Errorf("%d streams took %d connections", streams, got)
-	}
-	for _, b := range bodies {
-		if b != nil {
 			b.Close()
 		}
 	}
-	if c := o.(*opener).conns[0]; c.streams != 0 {
-		t.Errorf("%d streams are still counted", c.streams)
+	for _, c := range o.(*opener).conns {
+		if c.streams != 0 {
+			t.Errorf("%d streams are still counted", c.streams)
+		}
 	}
+}
+
+// The first request on a connection goes alone; those that waited for it go together.
+func TestWhoWaitsForAConnectionDoesNotWaitForTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &opener{cfg: &rest.Config{}, conns: []*conn{{}}}
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() {
+			c, dials, _ := o.acquire(t.Context())
+			time.Sleep(time.Second)
+			o.opened(c, dials, nil)
+		})
+		synctest.Wait()
+		start := time.Now()
+		for range 10 {
+			wg.Go(func() {
+				c, dials, _ := o.acquire(t.Context())
+				if d := time.Since(start); d != time.Second || dials {
+					t.Errorf("it waited for %s, and dials: %t", d, dials)
+				}
+				time.Sleep(time.Second)
+				o.opened(c, dials, nil)
+			})
+		}
+	})
+}
+
+// Nor does one that failed to connect let all others try at once.
+func TestOneRequestAtATimeTriesToConnect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &opener{cfg: &rest.Config{}, conns: []*conn{{}}}
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		var dialling atomic.Int32
+		for range 10 {
+			wg.Go(func() {
+				c, dials, _ := o.acquire(t.Context())
+				if n := dialling.Add(1); !dials || n > 1 {
+					t.Errorf("%d requests at once, dials: %t", n, dials)
+				}
+				time.Sleep(100 * time.Millisecond)
+				dialling.Add(-1)
+				o.opened(c, dials, io.ErrUnexpectedEOF)
+			})
+		}
+	})
 }
 
 // stuckOpener never answers; it counts who waits.

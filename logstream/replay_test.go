@@ -115,6 +115,42 @@ func TestALineIsFoundWhereverItBegins(t *testing.T) {
 		if got := s.l.find(text, 0, int64(off), ns); got >= 0 {
 			t.Fatalf("line at %d is found at %d, before it", off, got)
 		}
+		if got := s.l.find(text, 0, int64(off)+1, ns); got != int64(off) {
+			t.Fatalf("line at %d is found at %d, as the last one", off, got)
+		}
+	}
+}
+
+func TestALineInsideAnotherIsNotFound(t *testing.T) {
+	lines := bytes.SplitAfter([]byte(body("x", "y", "z")), newline)
+	quoting := append(append([]byte(nil), lines[0][:len(lines[0])-1]...), lines[1]...) // forged
+	s := newTestSplicer()
+	s.respond(t, string(quoting)+string(lines[2]), true, false)
+	if got := s.l.find(lines[1], 0, s.l.committed, 0); got >= 0 {
+		t.Errorf("found at %d", got)
+	}
+}
+
+// Where a later read differs, nobody knows why; but where it joins the end of the
+// capture, it goes on.
+func TestAReadThatDiffersInItsMiddleIsTakenUpAtTheEnd(t *testing.T) {
+	lines := bytes.SplitAfter(inTimes(20_000, func(i int) time.Duration { return time.Duration(i/50) * time.Microsecond }), newline)
+	all := func(from, to int) []byte { return bytes.Join(lines[from:to], nil) }
+	s := newTestSplicer()
+	s.begin(false, 0, false)
+	s.feedIn(30_000, all(0, 19_980))
+	s.end(true)
+	s.begin(false, 0, false)
+	s.feedIn(1000, append(append(all(0, 100), lines[300]...), all(101, 20_000)...))
+	if c := cap(s.roll); c > 4*len(s.last)+4*lineLen {
+		t.Errorf("holds %d bytes to find %d", c, len(s.last))
+	}
+	s.end(false)
+	if got := s.captured(); got != string(all(0, 20_000)) {
+		t.Errorf("captured %d bytes of %d", len(got), len(all(0, 20_000)))
+	}
+	if len(s.l.gaps) != 1 || s.l.gaps[0].AfterLine != 100 {
+		t.Errorf("gaps %+v", s.l.gaps)
 	}
 }
 
