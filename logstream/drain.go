@@ -57,7 +57,7 @@ func (d *drain) step(ctx context.Context, l life) bool {
 	first := !d.read
 	res := d.fetch(ctx, query{previous: l == lifePrevious})
 	if res.answer != answerEOF {
-		return d.failed(ctx, res.answer)
+		return d.failed(ctx, res)
 	}
 	d.failing, d.failures = time.Time{}, 0
 	if res.joined {
@@ -98,21 +98,21 @@ func (d *drain) mayBeRotated() bool {
 }
 
 // failed waits after an answer that was no log, or gives up.
-func (d *drain) failed(ctx context.Context, a answer) bool {
-	if a == answerForeign {
-		d.foreign++
-	}
+func (d *drain) failed(ctx context.Context, res result) bool {
 	if d.failing.IsZero() {
 		d.failing = time.Now()
 	}
-	if time.Since(d.failing) >= a.patience() {
-		d.incomplete(answerText[a] + ", before the log was verified")
+	if time.Since(d.failing) >= res.patience() {
+		d.incomplete(answerText[res.answer] + ", before the log was verified")
 		return true
 	}
 	d.failures++
-	wait := a.backoff(d.failures)
-	if a == answerForeign && d.log.began() {
-		wait = statusWait
+	wait := max(res.backoff(d.failures), res.after)
+	if res.answer == answerForeign {
+		d.foreign++
+		if d.log.began() {
+			wait = statusWait
+		}
 	}
 	d.pause(ctx, wait+rand.N(wait/4+1))
 	return false

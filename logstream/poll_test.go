@@ -298,7 +298,7 @@ func TestATailIsPlacedByWhatWasCapturedOrNotAtAll(t *testing.T) {
 		},
 		"words alone": {
 			captured: at(1, "a") + at(2, "b") + at(3, "c"), edge: at(2, "b") + at(3, "c"),
-			tail: "unable to retrieve container logs for containerd://a", answer: answerGone,
+			tail: "unable to retrieve container logs for containerd://a", answer: answerAbsent,
 		},
 		"words in the end": {
 			captured: at(1, "a") + at(2, "b") + at(3, "c"), edge: at(2, "b") + at(3, "c"),

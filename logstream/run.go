@@ -130,6 +130,8 @@ func (r *run) follow(ctx context.Context) result {
 		r.foreign++
 	case answerWatchers:
 		r.startPolls()
+	case answerPodGone:
+		r.podGone()
 	case answerEOF, answerBroken, answerKicked:
 		if res.joined {
 			r.foreign, r.unfiltered = 0, r.takeRecheck()
@@ -141,9 +143,9 @@ func (r *run) follow(ctx context.Context) result {
 // rest waits before the next stream: for a status that says why this one ended,
 // or as long as the answer asks for.
 func (r *run) rest(ctx context.Context, res result, failures int) {
-	d := res.backoff(failures)
+	d := max(res.backoff(failures), res.after)
 	switch res.answer {
-	case answerEOF, answerFailed, answerGone, answerForeign, answerPodGone:
+	case answerEOF, answerFailed, answerGone, answerAbsent, answerForeign:
 		d = statusWait
 	}
 	if r.poll.on() && (res.answer == answerEOF || res.answer == answerAstray) {
@@ -195,6 +197,7 @@ type result struct {
 	answer
 	equal, joined, grew bool
 	bytes               int
+	after               time.Duration // not to ask again before
 }
 
 // fetch makes one request and splices what it brings.
@@ -215,7 +218,7 @@ func (r *run) fetch(ctx context.Context, q query) result {
 		}
 		a := classify(err)
 		r.noteRefused(a, err)
-		return result{answer: a}
+		return result{answer: a, after: retryAfter(err)}
 	}
 	r.followed = r.followed || q.follow
 	r.noteOpened(q.follow)
@@ -294,6 +297,14 @@ func (r *run) lifeNow() life {
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
 	return r.life
+}
+
+// podGone notes that the API server does not know the pod, which a watch has shown: it
+// is deleted, whether the watch will say so or not.
+func (r *run) podGone() {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	r.setLife(lifeGone, time.Time{})
 }
 
 // isForeign says whether a first line is that of another run of the slot: requests
