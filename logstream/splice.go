@@ -20,9 +20,9 @@ type splicer struct {
 
 	// The run's.
 	clock     clock
-	newest    int64  // newest timestamp appended
-	batch     span   // times of lines appended and not yet committed
-	lead      int64  // bytes in the log of the line being appended
+	newest    int64 // newest timestamp appended
+	batch     span  // times of lines appended and not yet committed
+	lead      int64 // bytes in the log of the line being appended
 	suspect   suspicion
 	stepped   bool   // the node's clock went back by more than a second
 	fileStart int64  // where the file that is current began, as far as is known
