@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +25,15 @@ type bench struct {
 	p    *podScript
 	ctx  context.Context
 	stop func()
+
+	cancel  context.CancelCauseFunc // of the readers' ctx
+	readers []*Reader
+}
+
+func (b *bench) closeReaders() {
+	for _, r := range b.readers {
+		r.Close()
+	}
 }
 
 func inBubble(t *testing.T, opt Options, r Runs, test func(b *bench)) {
@@ -41,7 +51,7 @@ func inBubbleBy(t *testing.T, by func(*node) Opener, opt Options, r Runs, test f
 		done := make(chan error, 1)
 		go func() { done <- s.Run(ctx) }()
 		b := &bench{T: t, n: n, s: s, c: s.Pod("n", "p", r), p: newPod(corev1.RestartPolicyNever, "a", "b"), ctx: ctx}
-		b.stop = func() { cancel(); <-done }
+		b.stop = sync.OnceFunc(func() { cancel(); <-done })
 		test(b)
 		if err := b.c.Close(); err != nil {
 			t.Error(err)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
+	"strings"
 )
 
 type fillState int
@@ -16,7 +18,13 @@ const (
 
 // fill gets more: bytes, the text of a gap, or the end. It blocks if told to.
 func (r *Reader) fill(block bool) fillState {
-	for awaited := false; ; {
+	var awaited *runLog
+	defer func() {
+		if awaited != nil {
+			awaited.forget(r.ready)
+		}
+	}()
+	for {
 		if r.ctx.Err() != nil {
 			return filled // the caller looks at ctx
 		}
@@ -57,16 +65,16 @@ func (r *Reader) fill(block bool) fillState {
 		case !block:
 			return wouldBlock
 		}
-		if !awaited {
-			r.cur.log.await(r.ready)
-			awaited = true
+		if awaited == nil {
+			awaited = &r.cur.log
+			awaited.await(r.ready)
 			continue // look once more: it may have changed before
 		}
 		select {
 		case <-r.ready:
+			awaited = nil
 		case <-r.ctx.Done():
 		}
-		awaited = false
 	}
 }
 
@@ -155,10 +163,16 @@ func (r *Reader) tell(g Gap, midLine bool) {
 		return
 	}
 	text := r.opt.Gap(g)
-	if text != "" && midLine {
-		text = "\n" + text
+	if text == "" {
+		return
+	}
+	if midLine {
+		r.text, r.broken = append(r.text, '\n'), true
 	}
 	r.text = append(r.text, text...)
+	if !strings.HasSuffix(text, "\n") {
+		r.text = append(r.text, '\n')
+	}
 }
 
 // nextRun finds the run to read next, or the end.
@@ -213,14 +227,22 @@ func (r *Reader) enter(k *run) {
 	}
 }
 
+// enterAtEnd enters a run after what is captured of it.
+func (r *Reader) enterAtEnd(k *run) {
+	committed, _, plain, gaps := k.log.view()
+	r.cur, r.pos, r.plain = k, committed, plain
+	r.start = k.log.lineStart(committed, nil, committed)
+	r.told = slices.Repeat([]bool{true}, len(gaps))
+}
+
 // leave ends the reading of a run.
 func (r *Reader) leave() {
 	c := r.cur.certificate()
-	if c.Proof == Incomplete && !r.opt.Snapshot {
+	if c.Proof == Incomplete {
 		r.fail(c)
 	}
 	r.after, r.cur = r.cur.id, nil
-	if c.Why == whyStopped {
+	if c.Why == whyStopped && !r.opt.Snapshot && r.c.isLast(r.slot, r.after) {
 		r.endWith(io.EOF) // no run will be captured any more
 	}
 	r.drop()

@@ -342,6 +342,8 @@ func closedEvent() watch.Event {
 	return watch.Event{Type: watch.Error, Object: &metav1.Status{Reason: reasonClosed}}
 }
 
+func outOfScope() *metav1.Status { return &metav1.Status{Reason: reasonOutOfScope} }
+
 // late writes a line to the file before the current one, as a runtime does that
 // has not turned to the new one yet.
 func (n *node) late(slot, text string) {

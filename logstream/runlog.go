@@ -2,6 +2,7 @@ package logstream
 
 import (
 	"bytes"
+	"slices"
 	"sort"
 	"sync"
 )
@@ -164,6 +165,13 @@ func (l *runLog) await(ready chan<- struct{}) {
 	l.waiting = append(l.waiting, ready)
 }
 
+// forget takes ready back, so that readers that come and go leave nothing here.
+func (l *runLog) forget(ready chan<- struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = slices.DeleteFunc(l.waiting, func(w chan<- struct{}) bool { return w == ready })
+}
+
 // chunkAt finds the chunk that holds off; -1: none. Needs l.mu.
 func (l *runLog) chunkAt(off int64) int {
 	return sort.Search(len(l.chunks), func(i int) bool { return l.chunks[i].start > off }) - 1
@@ -199,19 +207,30 @@ func (l *runLog) readAt(p []byte, off, limit int64) (n int, next int64, err erro
 	return n, off + int64(n), nil
 }
 
-// addGap notes a gap at off. The list is bounded: a log that rotates for days
-// keeps its first gaps and one that grows.
+// addGap notes a gap at off. The list is bounded.
 func (l *runLog) addGap(g Gap, off int64) {
 	g.ContainerID, g.Run, g.AfterLine = l.id, l.number, l.linesAt(off)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if n := len(l.gaps); n >= mostGaps {
-		last := &l.gaps[n-1]
-		last.To, last.Certain = g.To, last.Certain || g.Certain
-	} else {
+	if n := len(l.gaps); n < mostGaps {
 		l.gaps = append(l.gaps, gapMark{Gap: g, at: off})
+	} else {
+		last := l.gaps[n-1]
+		last.join(g)
+		l.gaps = append(l.gaps[:n-1:n-1], last) // readers hold the list as it was
 	}
 	l.wakeLocked()
+}
+
+// join makes g enclose another gap. A time that is not known encloses all.
+func (g *Gap) join(o Gap) {
+	if o.From.Before(g.From) {
+		g.From = o.From
+	}
+	if o.To.IsZero() || !g.To.IsZero() && o.To.After(g.To) {
+		g.To = o.To
+	}
+	g.Certain = g.Certain || o.Certain
 }
 
 // free gives everything back. What was dropped before stays known.

@@ -112,11 +112,16 @@ func (s *store) give(b []byte) {
 func (s *store) grow(c *chunk, size int) {
 	s.mu.Lock()
 	s.mem += int64(size - len(c.data))
-	for s.mem > s.memLimit && s.chunks[inMemory] > 0 {
-		s.evict(s.victim(inMemory, c.of))
-	}
+	s.fit(c.of)
 	s.mu.Unlock()
 	s.resize(c, size)
+}
+
+// fit evicts what does not fit in the memory, for the run by.
+func (s *store) fit(by *share) {
+	for s.mem > s.memLimit && s.chunks[inMemory] > 0 {
+		s.evict(s.victim(inMemory, by))
+	}
 }
 
 func (s *store) resize(c *chunk, size int) {
@@ -138,6 +143,7 @@ func (s *store) resize(c *chunk, size int) {
 func (s *store) seal(c *chunk) {
 	s.mu.Lock()
 	s.put(c, inMemory)
+	s.fit(c.of)
 	s.mu.Unlock()
 }
 

@@ -170,6 +170,9 @@ func (s *Streamer) start(r *run) {
 	case s.ended:
 		r.incomplete(whyStopped)
 		close(r.done)
+	case s.ctx == nil && r.isClosed(): // meanwhile: nobody would take it out of the queue
+		r.incomplete(whyClosed)
+		close(r.done)
 	case s.ctx == nil:
 		s.queue = append(s.queue, r)
 	default:
