@@ -201,7 +201,7 @@ func (o *stuckOpener) OpenLog(ctx context.Context, _, _ string, _ *corev1.PodLog
 func TestARunsFirstRequestDoesNotQueueBehindTheProofsOfOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &stuckOpener{}
-		s := New(o, Options{Opens: 4})
+		s := New(o, Options{Opens: 8})
 		ctx, cancel := context.WithCancel(t.Context())
 		open := func(n int, first bool) {
 			for range n {
@@ -211,10 +211,10 @@ func TestARunsFirstRequestDoesNotQueueBehindTheProofsOfOthers(t *testing.T) {
 		}
 		open(10, false)
 		if got := o.waiting.Load(); got != 2 {
-			t.Errorf("%d later requests are under way, want half of the places", got)
+			t.Errorf("%d later requests are under way, want a quarter of the places", got)
 		}
 		open(10, true)
-		if got := o.waiting.Load(); got != 4 {
+		if got := o.waiting.Load(); got != 8 {
 			t.Errorf("%d requests are under way, want all places taken", got)
 		}
 		cancel()
