@@ -193,7 +193,7 @@ func TestCloseBeforeRunDoesNotWaitForIt(t *testing.T) {
 		for range 3 {
 			c, p := s.Pod("n", "p", nil), newPod(corev1.RestartPolicyNever, "a", "b")
 			c.Handle(p.running("a", "a1"))
-			r := newRun(c, "b", "b1")
+			r := newRun(c, "b", "b1", 0)
 			c.order = append(c.order, r) // Handle found it, and has not started it yet
 			time.AfterFunc(time.Second, func() { s.start(r) })
 			c.Close()
