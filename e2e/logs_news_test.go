@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -34,10 +35,7 @@ func (n *news) Handle(ev watch.Event) {
 		close(n.gone)
 	}
 	for i := range pod.Status.ContainerStatuses {
-		c := &pod.Status.ContainerStatuses[i]
-		for id, attempt := range runsOf(c) {
-			n.runs[id] = attempt
-		}
+		maps.Insert(n.runs, runsOf(&pod.Status.ContainerStatuses[i]))
 	}
 	close(n.changed)
 	n.changed = make(chan struct{})
