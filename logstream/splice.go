@@ -11,9 +11,9 @@ import "bytes"
 //
 // One splicer lives as long as its run; begin starts it on the next response.
 type splicer struct {
-	l       *runLog
-	id      string
-	foreign func(line []byte, ns int64) bool // the log of another run?
+	l     *runLog
+	id    string
+	whose func(line []byte, ns int64) (suspect, another bool) // nil: nobody else's
 
 	oneFile    bool  // the response is no stream: it is one file, read once
 	filterFrom int64 // bytes from which a resumed stream is asked for by time
@@ -36,6 +36,7 @@ type splicer struct {
 	diverged  bool  // a later read differs from what was captured
 	rotated   bool  // a rotation was noticed
 	short     bool  // a gap is certain
+	suspect   bool  // by its times the log may be another run's
 	edgeOf    edgeOf
 
 	// The response's.
