@@ -61,7 +61,7 @@ func (d *drain) step(ctx context.Context, l life) bool {
 	}
 	d.failing, d.failures = time.Time{}, 0
 	if res.joined {
-		d.foreign = 0
+		d.foreignAt = time.Time{}
 	}
 	switch {
 	case res.equal && !first:
@@ -109,7 +109,7 @@ func (d *drain) failed(ctx context.Context, res result) bool {
 	d.failures++
 	wait := max(res.backoff(d.failures), res.after)
 	if res.answer == answerForeign {
-		d.foreign++
+		d.isAnother()
 		if d.log.began() {
 			wait = statusWait
 		}
@@ -144,6 +144,8 @@ func (r *run) prove(l life) {
 		r.finish(Incomplete, "lines are missing")
 	case l == lifeBlind:
 		r.finish(Unverified, "the pod left the scope of its watch")
+	case s.strange:
+		r.finish(Unverified, "by its times the log may be another run's")
 	case s.rotated:
 		r.finish(Unverified, "the node rotated the log")
 	case s.diverged || s.unproved:

@@ -144,6 +144,9 @@ func (n *node) OpenLog(ctx context.Context, _, _ string, o *corev1.PodLogOptions
 	if o.Previous {
 		b = n.prev[o.Container]
 	}
+	if b == nil && o.Previous {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("previous terminated container %q in pod %q not found", o.Container, "p"))
+	}
 	if b == nil {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("container %q in pod %q is waiting to start: ContainerCreating", o.Container, "p"))
 	}

