@@ -104,9 +104,12 @@ func (a answer) backoff(n int) time.Duration {
 // of one kind of answer.
 func (a answer) patience() time.Duration {
 	switch a {
-	case answerPodGone, answerGone:
+	case answerPodGone:
 		return 0
-	case answerDenied:
+	case answerGone, answerDenied:
+		// A runtime that restarts has the kubelet say of every container that its
+		// logs cannot be retrieved (kubernetes v1.36.3
+		// pkg/kubelet/kuberuntime/kuberuntime_container.go:1318).
 		return 10 * time.Second
 	case answerNotYet, answerForeign, answerFailed, answerWatchers, answerAstray:
 		return time.Minute
