@@ -96,6 +96,20 @@ func TestAnswersThatPassAreWaitedFor(t *testing.T) {
 	}
 }
 
+// The kubelet speaks of a runtime that is away as of a container that is gone.
+func TestARuntimeThatRestartsAtTheFinalReadIsWaitedFor(t *testing.T) {
+	var since time.Time
+	disturb(t, func(_ int, o *corev1.PodLogOptions) *fault {
+		if o.Follow || o.TailLines != nil || !since.IsZero() && time.Since(since) > 5*time.Second {
+			return nil
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		return &fault{words: "unable to retrieve container logs for containerd://a1"}
+	}, verified)
+}
+
 func TestAnEndlesslyFailingFinalReadIsIncompleteWithTheReason(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault *fault

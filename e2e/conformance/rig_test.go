@@ -26,11 +26,17 @@ type rig struct {
 
 // newRig starts everything; the end of the test ends it.
 func newRig(t *testing.T, o logstream.Options) *rig {
+	return newRigOver(t, o, !virtual, func(open logstream.Opener) logstream.Opener { return open })
+}
+
+// newRigOver is newRig with a choice of protocol, and with something about the opener.
+func newRigOver(t *testing.T, o logstream.Options, http2 bool, about func(logstream.Opener) logstream.Opener) *rig {
 	n := &node{}
-	open, err := logstream.FromConfig(serve(t, n))
+	open, err := logstream.FromConfig(serve(t, n, http2))
 	if err != nil {
 		t.Fatal(err)
 	}
+	open = about(open)
 	r := &rig{t: t, n: n, s: logstream.New(open, o)}
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
