@@ -39,7 +39,7 @@ var answerText = map[answer]string{
 	answerNode: "the node is gone", answerDenied: "reading logs is not allowed", answerPodGone: "the pod was deleted",
 	answerGone: "the container was removed from its node", answerAbsent: "the container was removed from its node",
 	answerWatchers: "the node is out of inotify instances",
-	answerFailed: "the kubelet could not read the log", answerForeign: "the node answered with the log of another run",
+	answerFailed:   "the kubelet could not read the log", answerForeign: "the node answered with the log of another run",
 	answerAstray: "the log does not continue what was captured",
 }
 
