@@ -267,6 +267,7 @@ func TestAPieceBetweenTwoThatWereDroppedIsSkippedWithThem(t *testing.T) {
 	m := newModel(t, Options{Memory: 4 * chunkSize, Disk: -1})
 	var lost []Gap
 	r := m.c.Reader(t.Context(), "a", ReadOptions{Gap: func(g Gap) string { lost = append(lost, g); return "<dropped>" }})
+	r.enter(m.r)
 	text, p := "", make([]byte, 1<<20)
 	read := func() {
 		for range 100 {
