@@ -90,7 +90,7 @@ func (r *Reader) window(stop int64) (st fillState, done bool) {
 	}
 	n, next, err := r.cur.log.readAt(r.hold[len(r.buf):], r.pos, stop)
 	if err != nil {
-		if len(r.buf) > 0 && !r.start {
+		if len(r.buf) > 0 && !r.start && !r.skip {
 			return flushFirst, true // what there is of a long line
 		}
 		r.buf = r.hold[:0] // the start of a line whose end was dropped
