@@ -38,7 +38,8 @@ func TestEveryAnswerIsUnderstood(t *testing.T) {
 		"unauthorized":       {apierrors.NewUnauthorized("no"), answerDenied},
 		"the connection":     {io.ErrUnexpectedEOF, answerBroken},
 		"wrapped":            {fmt.Errorf("opening: %w", notFound("pods", "p")), answerPodGone},
-		"removed, newer 400": {statusError(400, "unable to retrieve container logs for containerd://1"), answerGone},
+		"removed, newer 400": {statusError(400, "unable to retrieve container logs for containerd://1"), answerAbsent},
+		"too many files":     {statusError(400, "failed to open log file \"x\": too many open files"), answerFailed},
 		"inotify, newer 400": {statusError(400, "failed to create fsnotify watcher: too many open files"), answerWatchers},
 	} {
 		if got := classify(c.err); got != c.want {

@@ -10,32 +10,65 @@ import (
 // sent before.
 func (s *splicer) append(p []byte) []byte {
 	done := 0
-	for done < len(p) {
+	for {
+		done += s.inOrder(p[done:])
 		j := bytes.IndexByte(p[done:], '\n')
 		if j < 0 {
 			break
 		}
 		next := done + j + 1
 		ns, n := s.parseLine(p[done:next])
-		back := n > 0 && ns < s.newest && !s.plain
-		s.stepped = s.stepped || (back && ns < s.newest-int64(time.Second))
-		if same := n > 0 && ns == s.newest && !s.shared; (back || same) && !s.oneFile {
-			if done > 0 { // so that all that was sent before can be searched
-				s.store(p[:done], done)
-				p, next = p[done:], next-done
-			}
-			if back && s.startReplay(p[:next], ns) {
-				return p[next:]
-			}
-			if same && s.startDoubt(p[:next], ns) {
-				return nil
+		if n > 0 && ns <= s.newest && !s.plain {
+			back, same := ns < s.newest, ns == s.newest && !s.shared
+			s.stepped = s.stepped || ns < s.newest-int64(time.Second)
+			if !s.oneFile && (same || back && s.isSuspect(ns)) {
+				if done > 0 { // so that all that was sent before can be searched
+					s.store(p[:done], done)
+					p, next, done = p[done:], next-done, 0
+				}
+				if back && s.startReplay(p[:next], ns) {
+					return p[next:]
+				}
+				if same && s.startDoubt(p[:next], ns) {
+					return nil
+				}
 			}
 		}
-		s.endLine(ns, n)
+		s.endLine(ns, n, next-done)
 		done = next
 	}
 	s.store(p, done)
 	return nil
+}
+
+// inOrder takes the whole lines at the start of p of which each is newer than the one
+// before, as nearly all are: nothing has to be looked up, nor noted of each.
+func (s *splicer) inOrder(p []byte) (done int) {
+	if s.stampN > 0 || s.counted || s.plain || !s.decided || s.suspect.recent != nil {
+		return 0
+	}
+	newest := s.newest
+	for {
+		ns, n := s.clock.parse(p[done:])
+		if n == 0 || ns <= newest {
+			break
+		}
+		j := bytes.IndexByte(p[done+n:], '\n') // there is none in a timestamp
+		if j < 0 {
+			break
+		}
+		if newest == s.newest {
+			s.batch.add(ns)
+		}
+		newest = ns
+		s.stamps += int64(n)
+		done += n + j + 1
+	}
+	if done > 0 {
+		s.sawLine(newest, int64(done))
+		s.lead, s.settles = 0, false
+	}
+	return done
 }
 
 // appendRaw is append for bytes that are known to be no replay.
@@ -46,7 +79,8 @@ func (s *splicer) appendRaw(p []byte) {
 		if j < 0 {
 			break
 		}
-		s.endLine(s.parseLine(p[done : done+j+1]))
+		ns, n := s.parseLine(p[done : done+j+1])
+		s.endLine(ns, n, j+1)
 		done += j + 1
 	}
 	s.store(p, done)
@@ -64,14 +98,17 @@ func (s *splicer) parseLine(part []byte) (ns int64, n int) {
 
 // endLine counts a whole line. The first one decides whether the body has
 // timestamps at all: a fake clientset's and a very old kubelet's have none.
-func (s *splicer) endLine(ns int64, n int) {
+// part is the length of what of it is not in the log.
+func (s *splicer) endLine(ns int64, n, part int) {
 	s.decide(n)
 	if !s.counted && !s.plain {
 		s.stamps += int64(n)
 	}
 	s.counted, s.stampN = false, 0
-	s.newest = max(s.newest, ns)
-	s.settles = false
+	if n > 0 {
+		s.sawLine(ns, s.lead+int64(part))
+	}
+	s.lead, s.settles = 0, false
 }
 
 func (s *splicer) decide(stamp int) {
@@ -108,79 +145,25 @@ func (s *splicer) store(p []byte, done int) {
 	case done > 0:
 		s.commit(s.lineAt)
 	}
+	s.lead = end - s.lineAt
+	if s.suspect.recent != nil {
+		s.suspect.recent.turn(end)
+	}
 }
 
 func (s *splicer) commit(off int64) {
-	s.l.commit(off, s.stamps, s.newest, s.plain)
-	s.stamps = 0
-}
-
-// startReplay says whether a line was sent before: its time goes back, and it is
-// in the capture to the nanosecond and the letter. A follower of a rotated log does
-// that when it fell behind (k8s.io/cri-client v0.36.3 pkg/logs/logs.go:371-383).
-func (s *splicer) startReplay(part []byte, ns int64) bool {
-	off, n := s.sentBefore(part, ns)
-	if off < 0 {
-		return false
-	}
-	s.l.truncate(s.lineAt)
-	s.startLine(s.lineAt)
-	s.startCompare(off)
-	s.off += n
-	s.line = s.off
-	s.replay = 1
-	return true
-}
-
-// sentBefore is where the capture holds a line, and its length; off is -1: nowhere.
-// part is the line, or the end of the one whose beginning is in the log.
-func (s *splicer) sentBefore(part []byte, ns int64) (off, n int64) {
-	_, end := s.l.bounds()
-	line := part
-	if end > s.lineAt {
-		if end-s.lineAt > longLine {
-			return -1, 0
-		}
-		line = append(s.l.peek(make([]byte, end-s.lineAt), s.lineAt, end), part...)
-	}
-	if len(line) > longLine {
-		return -1, 0
-	}
-	return s.l.find(line, 0, ns), int64(len(line))
-}
-
-// startDoubt looks at a line of the newest time. No other line of a log of containerd's
-// has that: one that is in the capture was sent again, from a file whose lines all have
-// this time. Of a log of conmon's many lines do, and they may be equal.
-func (s *splicer) startDoubt(part []byte, ns int64) bool {
-	if off, _ := s.sentBefore(part, ns); off >= 0 && s.doubts() {
-		s.l.truncate(s.lineAt)
-		s.startLine(s.lineAt)
-		return true
-	}
-	s.shared = true
-	return false
-}
-
-// doubts ends the response, for the next one to tell whether lines that were sent
-// before are new: it is the whole file, which has the new ones twice. A log that has
-// equal lines at one time is not doubted again.
-func (s *splicer) doubts() bool {
-	if s.shared || s.settles || (s.only != nil && s.only()) {
-		s.shared = true
-		return false
-	}
-	s.doubt = true
-	return true
+	s.l.commit(off, s.stamps, s.batch, s.plain)
+	s.stamps, s.batch = 0, span{}
 }
 
 // startLine begins a line at off, the end of the log.
 func (s *splicer) startLine(off int64) {
-	s.lineAt, s.stampN, s.counted = off, 0, false
+	s.lineAt, s.stampN, s.counted, s.lead = off, 0, false, 0
 }
 
 // reloadLine takes up the line that the log ends in.
 func (s *splicer) reloadLine(end int64) {
+	s.lead = end - s.lineAt
 	if s.counted && s.lineAt < end {
 		return // a long line goes on
 	}

@@ -153,7 +153,6 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 	if sl.seen && s.restarts > sl.restarts+1 {
 		missed = s.restarts - sl.restarts - 1
 	}
-	known := sl.seen
 	sl.seen, sl.restarts, sl.final = true, max(s.restarts, sl.restarts), s.final
 	for _, id := range []string{s.last, s.cur} {
 		if id == "" || !work[s.slot+"/"+id] || sl.find(id) != nil {
@@ -163,11 +162,9 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 		if id == s.last && missed > 0 {
 			missed-- // the last of those that nobody saw
 		}
+		r.missed, missed = missed, 0
 		if id == s.cur {
 			r.after = s.before
-			if known {
-				r.missed, missed = missed, 0
-			}
 		}
 		sl.runs = append(sl.runs, r)
 		c.order = append(c.order, r)
@@ -277,7 +274,11 @@ func (c *Capture) changedLocked() {
 // the capture of every run that has ended is final, and returns the certificates
 // of all runs, in the order in which they were found; those of runs that go on say
 // Live. With an error, that of ctx or ErrClosed, it returns what is known by then.
-// After Drain the pod can be deleted.
+// After Drain the pod can be deleted. Nothing is captured before [Streamer.Run].
+//
+// newest may be stale: it is compared with what Handle was given, by
+// resourceVersion. Of a pod that replaced another of the same name it ends the
+// runs of the one before.
 func (c *Capture) Drain(ctx context.Context, newest *corev1.Pod) ([]Certificate, error) {
 	if newest != nil {
 		c.Handle(watch.Event{Type: watch.Modified, Object: newest}) //nolint:contextcheck // captures outlive a Drain
@@ -294,9 +295,9 @@ func (c *Capture) Drain(ctx context.Context, newest *corev1.Pod) ([]Certificate,
 		c.mu.Unlock()
 		var err error
 		switch {
-		case over:
-		case closed:
+		case closed: // whatever is final may be so because of that
 			err = ErrClosed
+		case over:
 		case ctx.Err() != nil:
 			err = context.Cause(ctx)
 		default:

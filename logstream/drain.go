@@ -57,11 +57,11 @@ func (d *drain) step(ctx context.Context, l life) bool {
 	first := !d.read
 	res := d.fetch(ctx, query{previous: l == lifePrevious})
 	if res.answer != answerEOF {
-		return d.failed(ctx, res.answer)
+		return d.failed(ctx, res)
 	}
 	d.failing, d.failures = time.Time{}, 0
 	if res.joined {
-		d.foreign = 0
+		d.foreignAt = time.Time{}
 	}
 	switch {
 	case res.equal && !first:
@@ -98,21 +98,21 @@ func (d *drain) mayBeRotated() bool {
 }
 
 // failed waits after an answer that was no log, or gives up.
-func (d *drain) failed(ctx context.Context, a answer) bool {
-	if a == answerForeign {
-		d.foreign++
-	}
+func (d *drain) failed(ctx context.Context, res result) bool {
 	if d.failing.IsZero() {
 		d.failing = time.Now()
 	}
-	if time.Since(d.failing) >= a.patience() {
-		d.incomplete(answerText[a] + ", before the log was verified")
+	if time.Since(d.failing) >= res.patience() {
+		d.incomplete(answerText[res.answer] + ", before the log was verified")
 		return true
 	}
 	d.failures++
-	wait := a.backoff(d.failures)
-	if a == answerForeign && d.log.began() {
-		wait = statusWait
+	wait := max(res.backoff(d.failures), res.after)
+	if res.answer == answerForeign {
+		d.isAnother()
+		if d.log.began() {
+			wait = statusWait
+		}
 	}
 	d.pause(ctx, wait+rand.N(wait/4+1))
 	return false
@@ -137,14 +137,15 @@ func (r *run) pause(ctx context.Context, d time.Duration) {
 func (r *run) prove(l life) {
 	s := &r.sp
 	s.seal(true)
-	from, _ := r.log.kept()
 	switch {
-	case from > 0:
-		r.finish(Incomplete, "output was dropped to stay within the buffer's budget")
+	case len(r.log.lost()) > 0:
+		r.finish(Incomplete, whyDropped)
 	case s.short:
 		r.finish(Incomplete, "lines are missing")
 	case l == lifeBlind:
 		r.finish(Unverified, "the pod left the scope of its watch")
+	case s.strange:
+		r.finish(Unverified, "by its times the log may be another run's")
 	case s.rotated:
 		r.finish(Unverified, "the node rotated the log")
 	case s.diverged || s.unproved:
@@ -181,6 +182,8 @@ func (r *run) cutOff() {
 func (r *run) finish(p Proof, why string) {
 	r.sp.seal(p == Verified)
 	r.log.finish(p, why)
+	r.sp.shed()
+	r.sp.hold, r.sp.suspect.recent = nil, nil
 	c := &r.s.counts
 	switch p {
 	case Verified:
@@ -196,24 +199,18 @@ func (r *run) finish(p Proof, why string) {
 // certificate is what can be said of the run now.
 func (r *run) certificate() Certificate {
 	l := &r.log
-	from, _ := l.kept()
-	var to int64
-	if from > 0 {
-		to = l.firstKept(from)
-	}
+	holes := l.lost()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := Certificate{
 		Slot: r.slot, ContainerID: r.id, Run: l.number, Why: l.why, Proof: l.proof,
 		Lines: l.lines, Bytes: l.committed - l.stamps,
 	}
-	if from > 0 {
-		g := l.droppedGap()
-		g.To = timeOf(to)
-		c.Gaps = append(c.Gaps, g)
-		if c.Proof == Verified || c.Proof == Unverified {
-			c.Proof, c.Why = Incomplete, c.Gaps[0].Why
-		}
+	for _, h := range holes {
+		c.Gaps = append(c.Gaps, l.holeGap(h))
+	}
+	if len(holes) > 0 && (c.Proof == Verified || c.Proof == Unverified) {
+		c.Proof, c.Why = Incomplete, whyDropped
 	}
 	if r.missed > 0 {
 		c.Gaps = append(c.Gaps, r.missedGap())
@@ -224,9 +221,12 @@ func (r *run) certificate() Certificate {
 	return c
 }
 
-// droppedGap is the beginning of a log that is no longer kept.
-func (l *runLog) droppedGap() Gap {
-	return Gap{ContainerID: l.id, Run: l.number, Why: "output was dropped to stay within the buffer's budget", Certain: true}
+// holeGap is the Gap of bytes that are no longer kept.
+func (l *runLog) holeGap(h hole) Gap {
+	return Gap{
+		ContainerID: l.id, Run: l.number, Why: whyDropped,
+		AfterLine: h.lines, From: timeOf(h.from), To: timeOf(h.to), Certain: true,
+	}
 }
 
 // missedGap says that runs before this one lived and ended unseen. It is no gap in

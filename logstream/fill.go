@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
+	"strings"
 )
 
 type fillState int
@@ -16,7 +18,13 @@ const (
 
 // fill gets more: bytes, the text of a gap, or the end. It blocks if told to.
 func (r *Reader) fill(block bool) fillState {
-	for awaited := false; ; {
+	var awaited *runLog
+	defer func() {
+		if awaited != nil {
+			awaited.forget(r.ready)
+		}
+	}()
+	for {
 		if r.ctx.Err() != nil {
 			return filled // the caller looks at ctx
 		}
@@ -38,7 +46,7 @@ func (r *Reader) fill(block bool) fillState {
 		ends := final || r.limit >= 0
 		told, next := r.tellGap(gaps, stop, ends && r.pos >= stop)
 		switch {
-		case told && len(r.text) > 0:
+		case len(r.text) > 0:
 			return filled
 		case told:
 			continue
@@ -57,16 +65,16 @@ func (r *Reader) fill(block bool) fillState {
 		case !block:
 			return wouldBlock
 		}
-		if !awaited {
-			r.cur.log.await(r.ready)
-			awaited = true
+		if awaited == nil {
+			awaited = &r.cur.log
+			awaited.await(r.ready)
 			continue // look once more: it may have changed before
 		}
 		select {
 		case <-r.ready:
+			awaited = nil
 		case <-r.ctx.Done():
 		}
-		awaited = false
 	}
 }
 
@@ -82,34 +90,39 @@ func (r *Reader) window(stop int64) (st fillState, done bool) {
 	}
 	n, next, err := r.cur.log.readAt(r.hold[len(r.buf):], r.pos, stop)
 	if err != nil {
-		if len(r.buf) > 0 {
-			return flushFirst, true
+		if len(r.buf) > 0 && !r.start {
+			return flushFirst, true // what there is of a long line
 		}
+		r.buf = r.hold[:0] // the start of a line whose end was dropped
 		r.pos, r.skip = next, true
 		return filled, false
 	}
 	r.buf = r.hold[:len(r.buf)+n]
 	r.pos = next
-	if r.skip && !r.skipLine() {
-		return filled, false
-	}
-	return filled, true
+	return filled, !r.skip || r.skipLine(false)
 }
 
-// skipLine skips to the next line after dropped bytes, and tells of them.
-func (r *Reader) skipLine() bool {
+// skipLine skips to the next line after dropped bytes, and tells of them. When none
+// comes in a whole buffer, this is a long line, of which there is what there is.
+func (r *Reader) skipLine(atEnd bool) bool {
+	midLine := !r.start
 	j := bytes.IndexByte(r.buf, '\n')
-	if j < 0 {
-		r.buf = r.hold[:0]
+	switch {
+	case j >= 0:
+		r.buf, r.start = r.buf[j+1:], true
+	case atEnd:
+		r.buf, r.start = nil, true
+	case len(r.buf) == cap(r.hold):
+		r.start = false
+	default:
 		return false
 	}
-	midLine := !r.start
-	r.buf = r.buf[j+1:]
-	r.skip, r.start = false, true
-	ns, _ := r.clock.parse(r.buf)
-	g := r.cur.log.droppedGap()
-	g.To = timeOf(ns)
-	r.tell(g, midLine)
+	r.skip = false
+	var ns int64
+	if r.start {
+		ns, _ = r.clock.parse(r.buf)
+	}
+	r.tell(r.cur.log.holeGap(hole{to: ns}), midLine)
 	return true
 }
 
@@ -118,6 +131,9 @@ func (r *Reader) skipLine() bool {
 // the reader's own when what is before the gap must be delivered first.
 func (r *Reader) tellGap(gaps []gapMark, stop int64, atEnd bool) (told bool, next int64) {
 	next = stop + 1
+	if r.skip {
+		return atEnd && r.skipLine(true), next // first of what was dropped
+	}
 	for len(r.told) < len(gaps) {
 		r.told = append(r.told, false)
 	}
@@ -147,10 +163,16 @@ func (r *Reader) tell(g Gap, midLine bool) {
 		return
 	}
 	text := r.opt.Gap(g)
-	if text != "" && midLine {
-		text = "\n" + text
+	if text == "" {
+		return
+	}
+	if midLine {
+		r.text, r.broken = append(r.text, '\n'), true
 	}
 	r.text = append(r.text, text...)
+	if !strings.HasSuffix(text, "\n") {
+		r.text = append(r.text, '\n')
+	}
 }
 
 // nextRun finds the run to read next, or the end.
@@ -205,14 +227,22 @@ func (r *Reader) enter(k *run) {
 	}
 }
 
+// enterAtEnd enters a run after what is captured of it.
+func (r *Reader) enterAtEnd(k *run) {
+	committed, _, plain, gaps := k.log.view()
+	r.cur, r.pos, r.plain = k, committed, plain
+	r.start = k.log.lineStart(committed, nil, committed)
+	r.told = slices.Repeat([]bool{true}, len(gaps))
+}
+
 // leave ends the reading of a run.
 func (r *Reader) leave() {
 	c := r.cur.certificate()
-	if c.Proof == Incomplete && !r.opt.Snapshot {
+	if c.Proof == Incomplete {
 		r.fail(c)
 	}
 	r.after, r.cur = r.cur.id, nil
-	if c.Why == whyStopped {
+	if c.Why == whyStopped && !r.opt.Snapshot && r.c.isLast(r.slot, r.after) {
 		r.endWith(io.EOF) // no run will be captured any more
 	}
 	r.drop()

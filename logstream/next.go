@@ -48,6 +48,14 @@ func (c *Capture) firstAfter(name, after string) (id string, final bool) {
 	return "", final
 }
 
+// isLast says whether no run of slot was found after id.
+func (c *Capture) isLast(slot, id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next, _ := c.firstAfter(slot, id)
+	return next == ""
+}
+
 // find waits until the run is known; nil when it never will be.
 func (c *Capture) find(ctx context.Context, name, id string) (*run, error) {
 	for {

@@ -144,6 +144,9 @@ func (n *node) OpenLog(ctx context.Context, _, _ string, o *corev1.PodLogOptions
 	if o.Previous {
 		b = n.prev[o.Container]
 	}
+	if b == nil && o.Previous {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("previous terminated container %q in pod %q not found", o.Container, "p"))
+	}
 	if b == nil {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("container %q in pod %q is waiting to start: ContainerCreating", o.Container, "p"))
 	}
@@ -341,6 +344,8 @@ func (s *podScript) ended(slot, id string) watch.Event {
 func closedEvent() watch.Event {
 	return watch.Event{Type: watch.Error, Object: &metav1.Status{Reason: reasonClosed}}
 }
+
+func outOfScope() *metav1.Status { return &metav1.Status{Reason: reasonOutOfScope} }
 
 // late writes a line to the file before the current one, as a runtime does that
 // has not turned to the new one yet.

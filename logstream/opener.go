@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +42,7 @@ func FromConfig(cfg *rest.Config) (Opener, error) {
 	o.cfg.NegotiatedSerializer = scheme.Codecs.WithoutConversion()
 	o.cfg.QPS, o.cfg.RateLimiter, o.cfg.Timeout = -1, nil, 0
 	o.cfg.DisableCompression = true
+	o.cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return logsOnly{next} })
 	if o.cfg.UserAgent == "" {
 		o.cfg.UserAgent = rest.DefaultKubernetesUserAgent()
 	}
@@ -156,7 +159,9 @@ func (o *opener) OpenLog(ctx context.Context, namespace, pod string, opt *corev1
 	if err != nil {
 		return nil, err
 	}
-	body, err := c.client.Get().Namespace(namespace).Resource("pods").Name(pod).SubResource("log").
+	// A Retry-After is the caller's to wait for: client-go would do so, ten times and
+	// however long, with the request's place among those that may wait for an answer.
+	body, err := c.client.Get().MaxRetries(0).Namespace(namespace).Resource("pods").Name(pod).SubResource("log").
 		VersionedParams(opt, scheme.ParameterCodec).Stream(ctx)
 	o.opened(c, dials, err)
 	if err != nil {
@@ -190,4 +195,28 @@ func (s *stream) Close() error {
 		s.o.release(s.c)
 	}
 	return err
+}
+
+// logsOnly makes errors of answers that say success, and are no log.
+type logsOnly struct{ next http.RoundTripper }
+
+func (l logsOnly) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := l.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch {
+	case resp.StatusCode == http.StatusNoContent:
+		// The pod has no node (kubernetes v1.36.3 pkg/registry/core/pod/strategy.go:626):
+		// to client-go, an empty log.
+		err = apierrors.NewBadRequest("the pod is not scheduled")
+	case resp.StatusCode == http.StatusOK && media == "text/html":
+		// The API server says text/plain (pkg/registry/core/pod/rest/log.go:109).
+		err = apierrors.NewGenericServerResponse(http.StatusBadGateway, "get", corev1.Resource("pods"), "", "a page instead of a log", 0, true)
+	default:
+		return resp, nil
+	}
+	resp.Body.Close()
+	return nil, err
 }

@@ -20,9 +20,11 @@ func (s *splicer) place() (answer, bool) {
 	}
 	switch {
 	case end == 0:
-		if s.foreign != nil && !s.acceptNew && s.foreign(line, ns) {
+		suspect, another := s.whoseIs(line, ns)
+		if another || suspect && !s.acceptNew {
 			return answerForeign, false
 		}
+		s.strange = suspect
 		s.startFile(0, line, ns)
 		s.mode = modeAppend
 		return s.refeed()
@@ -53,7 +55,8 @@ func (s *splicer) placeRotated(line []byte, ns int64, n int) (answer, bool) {
 			if !whole {
 				key = line[:n] // what follows may be the kubelet's words
 			}
-			off = s.l.find(key, s.fileStart, ns)
+			committed, _ := s.l.bounds()
+			off = s.l.find(key, s.fileStart, committed, ns)
 		}
 		if off < 0 && s.startsAtTail(line) {
 			off = s.lineAt
@@ -96,13 +99,13 @@ func (s *splicer) placeAt(off int64, line []byte, ns int64) {
 
 // placeNew takes a response that shares nothing with the capture for what follows it.
 func (s *splicer) placeNew() (answer, bool) {
-	if !s.acceptNew {
+	first := append(append([]byte(nil), s.skipped...), s.hold...)
+	ns, _ := s.clock.parse(first)
+	if suspect, _ := s.whoseIs(first, ns); suspect || !s.acceptNew {
 		return answerForeign, false
 	}
 	committed, end := s.l.bounds()
-	first := append(append([]byte(nil), s.skipped...), s.hold...)
 	s.skipped = s.skipped[:0]
-	ns, _ := s.clock.parse(first)
 	torn := end > committed || committed > s.lineAt
 	s.l.truncate(committed)
 	// The stretch since the file before began is unproved: the stream may have
@@ -113,6 +116,13 @@ func (s *splicer) placeNew() (answer, bool) {
 	s.mode, s.hold = modeAppend, first
 	s.startLine(committed)
 	return s.refeed()
+}
+
+func (s *splicer) whoseIs(line []byte, ns int64) (suspect, another bool) {
+	if s.whose == nil {
+		return false, false
+	}
+	return s.whose(line, ns)
 }
 
 // refeed passes on what was held.
@@ -193,24 +203,27 @@ func (s *splicer) retarget() bool {
 	}
 	committed, _ := s.l.bounds()
 	want := append(s.l.peek(make([]byte, matched), s.from, s.line), s.hold...)
-	for off := s.from; ; {
-		off = s.l.find(s.head, off+1, s.headNS)
+	off := s.from
+	for range mostTries {
+		off = s.l.find(s.head, off+1, committed, s.headNS)
 		if off < 0 {
 			return false
 		}
-		got := s.l.peek(make([]byte, len(want)), off, committed)
-		if bytes.HasPrefix(want, got) {
-			if !s.placed { // it was taken for the file before, whose head is equal
-				s.gap(whyRotated, s.headNS, s.headNS, off, false)
-				s.rotated, s.placed = true, true
-			}
-			s.startFile(off, append([]byte(nil), s.head...), s.headNS)
-			s.startCompare(off + int64(len(got)))
-			s.from, s.line = off, min(off+matched, s.off)
-			s.hold = append(s.hold[:0], want[len(got):]...)
-			return true
+		got := min(int64(len(want)), committed-off)
+		if !s.l.equal(off, want[:got], committed) {
+			continue
 		}
+		if !s.placed { // it was taken for the file before, whose head is equal
+			s.gap(whyRotated, s.headNS, s.headNS, off, false)
+			s.rotated, s.placed = true, true
+		}
+		s.startFile(off, append([]byte(nil), s.head...), s.headNS)
+		s.startCompare(off + got)
+		s.from, s.line = off, min(off+matched, s.off)
+		s.hold = append(s.hold[:0], want[got:]...)
+		return true
 	}
+	return false
 }
 
 // cut finds a place in the capture's last part where a sinceTime filter cuts

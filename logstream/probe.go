@@ -181,6 +181,9 @@ func (r *run) look(ctx context.Context, o *corev1.PodLogOptions) ([]byte, error)
 	r.s.counts.probes.Add(1)
 	body, err := r.s.open(ctx, r.c.namespace, r.c.name, o, false)
 	if err != nil {
+		if classify(err) == answerPodGone {
+			r.nowIs(lifeGone)
+		}
 		return nil, err
 	}
 	closed := make(chan struct{})

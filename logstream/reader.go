@@ -45,22 +45,23 @@ type Reader struct {
 
 	ready chan struct{} // cur's log changed
 
-	mu    sync.Mutex // held by Read and by each step of Lines
-	list  []window   // Snapshot: what to read
-	cur   *run       // nil: the next run is to be found
-	after string     // the run before it
-	pos   int64      // in cur's log, after buf
-	limit int64      // Snapshot: where cur ends; else -1
-	plain bool       // cur's lines have no timestamps
-	told  []bool     // cur's gaps that were dealt with
-	start bool       // buf begins at the start of a line
-	skip  bool       // bytes were dropped: skip to the next line
-	buf   []byte     // cur's bytes up to pos that are not delivered
-	hold  []byte     // buf's buffer
-	text  []byte     // of a gap, to be delivered first
-	bad   *IncompleteError
-	err   error
-	clock clock
+	mu     sync.Mutex // held by Read and by each step of Lines
+	list   []window   // Snapshot: what to read
+	cur    *run       // nil: the next run is to be found
+	after  string     // the run before it
+	pos    int64      // in cur's log, after buf
+	limit  int64      // Snapshot: where cur ends; else -1
+	plain  bool       // cur's lines have no timestamps
+	told   []bool     // cur's gaps that were dealt with
+	start  bool       // buf begins at the start of a line
+	skip   bool       // bytes were dropped: skip to the next line
+	buf    []byte     // cur's bytes up to pos that are not delivered
+	hold   []byte     // buf's buffer
+	text   []byte     // of a gap, to be delivered first
+	broken bool       // text begins with the end of the line that the gap is in
+	bad    *IncompleteError
+	err    error
+	clock  clock
 }
 
 type window struct {
@@ -76,7 +77,7 @@ func (c *Capture) Reader(ctx context.Context, slot string, o ReadOptions) *Reade
 	r := &Reader{c: c, slot: slot, opt: o, ctx: ctx, cancel: cancel, limit: -1, ready: make(chan struct{}, 1)}
 	c.mu.Lock()
 	if c.closed {
-		cancel(ErrClosed)
+		cancel(c.closeCause(slot))
 	} else {
 		c.readers[r] = struct{}{}
 	}
@@ -94,13 +95,7 @@ func (c *Capture) Reader(ctx context.Context, slot string, o ReadOptions) *Reade
 			r.list = append(r.list, window{k, committed})
 		}
 	case o.FromEnd && len(runs) > 0 && !o.Snapshot:
-		last := runs[len(runs)-1]
-		r.enter(last)
-		r.pos, _ = last.log.bounds()
-		r.told = make([]bool, len(last.log.marks()))
-		for i := range r.told {
-			r.told[i] = true
-		}
+		r.enterAtEnd(runs[len(runs)-1])
 	}
 	return r
 }
@@ -108,10 +103,14 @@ func (c *Capture) Reader(ctx context.Context, slot string, o ReadOptions) *Reade
 // Close ends the reader; a Read that waits returns ErrClosed. The capture goes on.
 func (r *Reader) Close() error {
 	r.cancel(ErrClosed)
-	r.c.mu.Lock()
-	delete(r.c.readers, r)
-	r.c.mu.Unlock()
+	r.c.leave(r)
 	return nil
+}
+
+func (c *Capture) leave(r *Reader) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.readers, r)
 }
 
 // Read implements io.Reader: it blocks until there are bytes or the end. Every
@@ -129,7 +128,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 		}
 		if len(r.text) > 0 {
 			k := copy(p[n:], r.text)
-			r.text, n = r.text[k:], n+k
+			r.text, r.broken, n = r.text[k:], false, n+k
 		} else {
 			n += r.strip(p[n:], flush)
 		}
@@ -141,6 +140,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 		case r.err != nil && n > 0:
 			return n, nil
 		case r.err != nil:
+			r.ended()
 			return 0, r.err
 		}
 		switch r.fill(n == 0) {
@@ -154,31 +154,37 @@ func (r *Reader) Read(p []byte) (int, error) {
 	}
 }
 
-// strip moves text from buf to p. Without flush it leaves the start of a line
-// whose timestamp may not be all there.
+// strip moves text from buf to p. Without flush it leaves the start of a line whose
+// end is still to be read: it may be dropped by then.
 func (r *Reader) strip(p []byte, flush bool) (n int) {
 	buf, start := r.buf, r.start
-	for n < len(p) && len(buf) > 0 {
-		if start && !r.plain {
-			if len(buf) < stampMax && !flush && bytes.IndexByte(buf, '\n') < 0 {
-				break
-			}
-			_, k := r.clock.parse(buf)
-			buf, start = buf[k:], false
-			continue
-		}
+	for n < len(p) && len(buf) > 0 && !r.skip {
 		j := bytes.IndexByte(buf, '\n') + 1
 		if j == 0 {
+			if start && !flush && len(buf) < cap(r.hold) {
+				break
+			}
 			j = len(buf)
 		}
+		if start && !r.plain {
+			_, k := r.clock.parse(buf[:j])
+			buf, j, start = buf[k:], j-k, false
+		}
 		k := copy(p[n:], buf[:j])
-		start = buf[k-1] == '\n'
+		start = k > 0 && buf[k-1] == '\n'
 		buf, n = buf[k:], n+k
 	}
 	if r.buf, r.start = buf, start; len(buf) == 0 {
 		r.drop()
 	}
 	return n
+}
+
+// ended lets go of what would only end with the capture: a reader at its end need
+// not be closed.
+func (r *Reader) ended() {
+	r.cancel(r.err)
+	r.c.leave(r)
 }
 
 // drop gives the buffer back.
@@ -218,14 +224,19 @@ func (r *Reader) line() (Line, error) {
 			r.drop()
 			return Line{}, context.Cause(r.ctx)
 		case len(r.text) > 0:
-			text := bytes.TrimSuffix(r.text, newline)
-			r.text = nil
-			return Line{Text: text}, nil
+			if r.broken {
+				r.text, r.broken = r.text[1:], false
+			}
+			j := bytes.IndexByte(r.text, '\n')
+			l := Line{Text: r.text[:j]}
+			r.text = r.text[j+1:]
+			return l, nil
 		}
 		if l, ok := r.cutLine(flush); ok {
 			return l, nil
 		}
 		if r.err != nil {
+			r.ended()
 			return Line{}, r.err
 		}
 		flush = r.fill(true) == flushFirst
@@ -241,7 +252,7 @@ func (r *Reader) atEnd() bool {
 // cutLine takes a line off buf, or a piece of one that does not fit in it.
 func (r *Reader) cutLine(flush bool) (l Line, ok bool) {
 	j := bytes.IndexByte(r.buf, '\n')
-	if j < 0 && (len(r.buf) == 0 || (!flush && len(r.buf) < cap(r.hold))) {
+	if r.skip || j < 0 && (len(r.buf) == 0 || (!flush && len(r.buf) < cap(r.hold))) {
 		return l, false
 	}
 	l = Line{ContainerID: r.cur.id, Run: r.cur.log.number, Partial: j < 0}

@@ -252,7 +252,6 @@ func TestAStreamerThatStopsSaysWhatItDidNotProve(t *testing.T) {
 		b.n.print("a", "one")
 		synctest.Wait()
 		b.stop()
-		b.stop = func() {}
 		text, err := b.readAllIn(context.WithoutCancel(b.ctx), "a", ReadOptions{})
 		var inc *IncompleteError
 		if text != "one\n" || !errors.As(err, &inc) {

@@ -33,6 +33,7 @@ const (
 
 	whyStopped = "the Streamer stopped before the log was verified"
 	whyClosed  = "the capture was closed before the log was verified"
+	whyDropped = "output was dropped to stay within the buffer's budget"
 )
 
 // run captures one life of a container. Its loop is the only writer of its log.
@@ -59,8 +60,8 @@ type run struct {
 	followed   bool // a stream was opened
 	read       bool // a response was read to a clean end
 	readAt     time.Time
-	foreign    int  // responses that were dropped as another run's
-	unfiltered bool // do not resume with a filter
+	foreignAt  time.Time // since when responses are dropped as another run's; zero: they are not
+	unfiltered bool      // do not resume with a filter
 	poll       pollState
 	health     health
 	small      [chunkFirst]byte
@@ -81,7 +82,7 @@ func newRun(c *Capture, slot, id string, number int) *run {
 	r := &run{s: c.s, c: c, slot: slot, id: id, done: make(chan struct{}), poke: make(chan struct{}, 1)}
 	r.log.st, r.log.id, r.log.number = c.s.store, id, number
 	r.log.proof = Live
-	r.sp = splicer{l: &r.log, foreign: r.isForeign, only: r.isOnly, filterFrom: c.s.filterFrom}
+	r.sp = splicer{l: &r.log, whose: r.whose, only: r.isOnly, filterFrom: c.s.filterFrom}
 	return r
 }
 
@@ -126,12 +127,14 @@ func (r *run) follow(ctx context.Context) result {
 	case answerAstray:
 		r.unfiltered = r.unfiltered || q.filtered
 	case answerForeign:
-		r.foreign++
+		r.isAnother()
 	case answerWatchers:
 		r.startPolls()
+	case answerPodGone:
+		r.nowIs(lifeGone) // a watch has shown it, so it is deleted
 	case answerEOF, answerBroken, answerKicked:
 		if res.joined {
-			r.foreign, r.unfiltered = 0, r.takeRecheck()
+			r.foreignAt, r.unfiltered = time.Time{}, r.takeRecheck()
 		}
 	}
 	return res
@@ -140,9 +143,9 @@ func (r *run) follow(ctx context.Context) result {
 // rest waits before the next stream: for a status that says why this one ended,
 // or as long as the answer asks for.
 func (r *run) rest(ctx context.Context, res result, failures int) {
-	d := res.backoff(failures)
+	d := max(res.backoff(failures), res.after)
 	switch res.answer {
-	case answerEOF, answerFailed, answerGone, answerForeign, answerPodGone:
+	case answerEOF, answerFailed, answerGone, answerAbsent, answerForeign:
 		d = statusWait
 	}
 	if r.poll.on() && (res.answer == answerEOF || res.answer == answerAstray) {
@@ -194,6 +197,7 @@ type result struct {
 	answer
 	equal, joined, grew bool
 	bytes               int
+	after               time.Duration // not to ask again before
 }
 
 // fetch makes one request and splices what it brings.
@@ -207,6 +211,7 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	} else {
 		r.s.counts.reads.Add(1)
 	}
+	take := r.mayTake(ctx, q)
 	body, err := r.s.open(ctx, r.c.namespace, r.c.name, q.options(r.slot), !r.followed && !r.read)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -214,15 +219,14 @@ func (r *run) fetch(ctx context.Context, q query) result {
 		}
 		a := classify(err)
 		r.noteRefused(a, err)
-		return result{answer: a}
+		return result{answer: a, after: retryAfter(err)}
 	}
 	r.followed = r.followed || q.follow
 	r.noteOpened(q.follow)
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
-	_, empty := r.log.bounds()
 	r.sp.oneFile = !q.follow
-	r.sp.begin(q, r.foreign > 2 || (r.foreign > 0 && empty > 0))
+	r.sp.begin(q, take)
 	res := r.pump(ctx, body, q)
 	if stop() {
 		_ = body.Close()
@@ -293,32 +297,6 @@ func (r *run) lifeNow() life {
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
 	return r.life
-}
-
-// isForeign says whether a first line is that of another run of the slot: requests
-// name a container, not a run, and the kubelet answers by what it knows.
-func (r *run) isForeign(line []byte, ns int64) bool {
-	if ns == 0 {
-		return false
-	}
-	r.c.mu.Lock()
-	var others []*run
-	if sl := r.c.slots[r.slot]; sl != nil {
-		others = append(others, sl.runs...)
-	}
-	ended, after := r.ended, r.after
-	r.c.mu.Unlock()
-	// Statuses have whole seconds.
-	if !ended.IsZero() && ns > ended.Add(2*time.Second).UnixNano() ||
-		!after.IsZero() && ns < after.Add(-time.Second).UnixNano() {
-		return true
-	}
-	for _, o := range others {
-		if o != r && o.log.beginsWith(line) {
-			return true
-		}
-	}
-	return false
 }
 
 // isOnly says whether the open stream is the last of the run's log: nobody answers for

@@ -2,6 +2,7 @@ package logstream
 
 import (
 	"bytes"
+	"slices"
 	"sort"
 	"sync"
 )
@@ -19,11 +20,15 @@ type runLog struct {
 	number int    // and the run's number
 
 	// The writer's own.
-	newlines uint64 // written so far
-	last     *chunk // being written
+	newlines uint64   // written so far
+	scanned  int64    // bytes read to find lines
+	open     []*chunk // the last is being written; those before hold uncommitted bytes
+
+	share share // guarded by st.mu
 
 	mu        sync.Mutex
 	chunks    []*chunk
+	trimmed   span // times of chunks that were dropped and are in chunks no more
 	committed int64
 	end       int64
 	lines     uint64 // committed
@@ -36,9 +41,14 @@ type runLog struct {
 	fileHead  []byte // the beginning of the node's current file, as far as is known
 	fileStart int64  // where that file begins
 	freed     bool
+	holes     []hole // once freed: what was dropped before
 	gaps      []gapMark
 	waiting   []chan<- struct{} // to be told of the next change
 }
+
+// mostGaps is how many gaps are kept apart: a log that rotates for days keeps its
+// first ones, and one that grows.
+const mostGaps = 1000
 
 // gapMark is a Gap and its place in the log.
 type gapMark struct {
@@ -68,29 +78,28 @@ func (l *runLog) write(p []byte) {
 
 // room returns the chunk to write to, with room in it.
 func (l *runLog) room() *chunk {
-	c := l.last
-	if c != nil && c.n < len(c.data) {
-		return c
-	}
-	if c != nil && len(c.data) < chunkSize {
-		l.st.grow(c, min(len(c.data)*4, chunkSize))
-		return c
-	}
-	size := chunkSize
-	if c == nil {
-		size = chunkFirst
-	} else {
-		l.st.seal(c)
+	size := chunkFirst
+	if n := len(l.open); n > 0 {
+		c := l.open[n-1]
+		if c.n < len(c.data) {
+			return c
+		}
+		if len(c.data) < chunkSize {
+			l.st.grow(c, min(len(c.data)*4, chunkSize))
+			return c
+		}
+		size = chunkSize
 	}
 	l.mu.Lock()
-	c = &chunk{start: l.end, base: l.newlines, first: l.newest, slot: -1}
+	c := &chunk{of: &l.share, start: l.end, base: l.newlines, first: l.newest, top: l.newest, slot: -1}
 	l.chunks = append(l.chunks, c)
-	for len(l.chunks) > 1 && l.chunks[0].dropped() {
+	for l.chunks[0].dropped() {
+		l.trimmed.join(l.chunks[0].times)
 		l.chunks = l.chunks[1:]
 	}
 	l.mu.Unlock()
 	l.st.grow(c, size)
-	l.last = c
+	l.open = append(l.open, c)
 	return c
 }
 
@@ -101,34 +110,33 @@ func (l *runLog) truncate(to int64) {
 	if to >= l.end {
 		return
 	}
-	var gone []*chunk
-	for n := len(l.chunks); n > 0 && l.chunks[n-1].start >= to && n > 1; n-- {
-		gone = append(gone, l.chunks[n-1])
-		l.chunks = l.chunks[:n-1]
-	}
 	l.end = to
-	c := l.chunks[len(l.chunks)-1]
-	if len(gone) == 0 {
-		c.n = int(to - c.start)
-		return
+	last := len(l.open) - 1
+	for ; last > 0 && l.open[last].start >= to; last-- {
+		l.chunks = l.chunks[:len(l.chunks)-1]
 	}
-	l.st.release(gone)
-	// c is sealed: its content stays as it is, and what follows starts a chunk
-	// that begins before c's bytes end.
-	n := &chunk{start: to, base: l.newlines, first: l.newest, slot: -1}
-	l.st.grow(n, chunkFirst)
-	l.chunks = append(l.chunks, n)
-	l.last = n
+	l.st.release(l.open[last+1:])
+	l.open = l.open[:last+1]
+	l.open[last].n = int(to - l.open[last].start)
 }
 
-// commit shows readers what was written up to off.
-func (l *runLog) commit(off int64, stamps, newest int64, plain bool) {
+// commit shows readers what was written up to off. Chunks with nothing else in
+// them may leave the memory. Writer only.
+func (l *runLog) commit(off, stamps int64, times span, plain bool) {
 	l.mu.Lock()
+	l.newest = max(l.newest, times.hi)
+	for _, c := range l.open {
+		c.times.join(times)
+		c.top = l.newest
+	}
 	l.committed, l.lines, l.plain = off, l.newlines, plain
 	l.stamps += stamps
-	l.newest = max(l.newest, newest)
 	l.wakeLocked()
 	l.mu.Unlock()
+	for len(l.open) > 1 && l.open[1].start <= off {
+		l.st.seal(l.open[0])
+		l.open = append(l.open[:0], l.open[1:]...)
+	}
 }
 
 // countTail counts an unterminated last line.
@@ -155,6 +163,13 @@ func (l *runLog) await(ready chan<- struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.waiting = append(l.waiting, ready)
+}
+
+// forget takes ready back, so that readers that come and go leave nothing here.
+func (l *runLog) forget(ready chan<- struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = slices.DeleteFunc(l.waiting, func(w chan<- struct{}) bool { return w == ready })
 }
 
 // chunkAt finds the chunk that holds off; -1: none. Needs l.mu.
@@ -192,43 +207,87 @@ func (l *runLog) readAt(p []byte, off, limit int64) (n int, next int64, err erro
 	return n, off + int64(n), nil
 }
 
-// addGap notes a gap at off. The list is bounded: a log that rotates for days
-// keeps its first gaps and one that grows.
+// addGap notes a gap at off. The list is bounded.
 func (l *runLog) addGap(g Gap, off int64) {
-	const most = 1000
 	g.ContainerID, g.Run, g.AfterLine = l.id, l.number, l.linesAt(off)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if n := len(l.gaps); n >= most {
-		last := &l.gaps[n-1]
-		last.To, last.Certain = g.To, last.Certain || g.Certain
-	} else {
+	if n := len(l.gaps); n < mostGaps {
 		l.gaps = append(l.gaps, gapMark{Gap: g, at: off})
+	} else {
+		last := l.gaps[n-1]
+		last.join(g)
+		l.gaps = append(l.gaps[:n-1:n-1], last) // readers hold the list as it was
 	}
 	l.wakeLocked()
 }
 
-// kept is where the kept bytes begin, and the lines before it.
-func (l *runLog) kept() (off int64, lines uint64) {
-	l.mu.Lock()
-	cs := l.chunks
-	l.mu.Unlock()
-	for _, c := range cs {
-		if !c.dropped() {
-			return c.start, c.base
-		}
+// join makes g enclose another gap. A time that is not known encloses all.
+func (g *Gap) join(o Gap) {
+	if o.From.Before(g.From) {
+		g.From = o.From
 	}
-	return 0, 0
+	if o.To.IsZero() || !g.To.IsZero() && o.To.After(g.To) {
+		g.To = o.To
+	}
+	g.Certain = g.Certain || o.Certain
 }
 
-// free gives everything back.
+// free gives everything back. What was dropped before stays known.
 func (l *runLog) free() {
+	holes := l.lost()
 	l.mu.Lock()
 	cs := l.chunks
-	l.chunks, l.freed = nil, true
+	l.chunks, l.freed, l.holes = nil, true, holes
 	l.wakeLocked()
 	l.mu.Unlock()
 	l.st.release(cs)
+}
+
+// hole is a stretch of the log that is no longer kept.
+type hole struct {
+	lines    uint64 // before it
+	from, to int64  // times that enclose it; 0: not known
+	times    span   // of its lines
+}
+
+// lost is what is no longer kept. The list is bounded like that of the gaps.
+func (l *runLog) lost() []hole {
+	l.mu.Lock()
+	holes, after := l.holes, []int64(nil)
+	in := len(l.chunks) > 0 && l.chunks[0].start > 0
+	if in {
+		holes, after = append(holes, hole{times: l.trimmed}), append(after, -1)
+	}
+	for _, c := range l.chunks {
+		gone := c.dropped()
+		if gone && !in && len(holes) < mostGaps {
+			holes, after = append(holes, hole{lines: c.base, from: c.first}), append(after, -1)
+		}
+		if in = gone; gone {
+			holes[len(holes)-1].times.join(c.times)
+			after[len(after)-1] = -1
+		} else if n := len(after); n > 0 && after[n-1] < 0 {
+			after[n-1] = c.start
+		}
+	}
+	l.mu.Unlock()
+	for i, off := range after {
+		if off >= 0 {
+			holes[i].enclose(l.firstKept(off))
+		}
+	}
+	return holes
+}
+
+// enclose notes the time of the line after the hole. Times may go back.
+func (h *hole) enclose(to int64) {
+	if to > 0 {
+		h.to = max(to, h.times.hi)
+	}
+	if h.from > 0 && h.times.hi > 0 {
+		h.from = min(h.from, h.times.lo)
+	}
 }
 
 var newline = []byte{'\n'}
@@ -243,6 +302,10 @@ func (l *runLog) beginsWith(line []byte) bool {
 
 // finish ends the log: nothing changes any more but for what is dropped.
 func (l *runLog) finish(p Proof, why string) {
+	for _, c := range l.open {
+		l.st.settle(c)
+	}
+	l.open = nil
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.proof, l.why = p, why

@@ -1,6 +1,12 @@
 package logstream
 
-import "bytes"
+import (
+	"bytes"
+	"sort"
+)
+
+// visitCost is what looking at a chunk's times costs, in bytes scanned.
+const visitCost = 64
 
 // linesAt counts the lines before off.
 func (l *runLog) linesAt(off int64) uint64 {
@@ -25,66 +31,113 @@ func (l *runLog) linesAt(off int64) uint64 {
 	return n
 }
 
-// find looks for a line, newline included, in the committed log at or after from.
-// Lines are in near order of time: chunks that end before the line's second are
-// skipped.
-func (l *runLog) find(line []byte, from int64, ns int64) int64 {
+// span encloses times; the zero value none.
+type span struct{ lo, hi int64 }
+
+func (a *span) add(ns int64) {
+	if a.hi == 0 || ns < a.lo {
+		a.lo = ns
+	}
+	a.hi = max(a.hi, ns)
+}
+
+func (a *span) join(b span) {
+	if b.hi != 0 {
+		a.add(b.lo)
+		a.add(b.hi)
+	}
+}
+
+// find looks in the committed log for a line that begins with line, at [from, to).
+// Its time tells which chunks can hold it; 0: not known.
+func (l *runLog) find(line []byte, from, to, ns int64) int64 {
+	for from < to {
+		start, stop := l.stretch(from, ns)
+		if off := l.scan(line, start, min(stop, to)); off >= 0 {
+			return off
+		}
+		from = stop
+	}
+	return -1
+}
+
+// stretch is the first one of the log, at or after from, that can hold a line of
+// time ns.
+func (l *runLog) stretch(from, ns int64) (start, stop int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := max(l.chunkAt(from), 0)
+	rest := l.chunks[i:]
+	i += sort.Search(len(rest), func(k int) bool { return rest[k].top >= ns })
+	can := func(i int) bool {
+		l.scanned += visitCost
+		t := l.chunks[i].times
+		return ns == 0 || t.lo <= ns && ns <= t.hi
+	}
+	for ; i < len(l.chunks) && !can(i); i++ {
+	}
+	if i == len(l.chunks) {
+		return l.end, l.end
+	}
+	start = max(from, l.chunks[i].start)
+	for i++; i < len(l.chunks) && can(i); i++ {
+	}
+	if i == len(l.chunks) {
+		return start, l.end
+	}
+	return start, l.chunks[i].start
+}
+
+// scan is find in bytes that are read.
+func (l *runLog) scan(line []byte, from, to int64) int64 {
+	key := line[:min(len(line), stampUTC)] // short enough for the fast search of package bytes
 	committed, _ := l.bounds()
-	buf := make([]byte, 0, chunkSize+len(line))
-	at, base := from, from // buf holds [base, at)
-	for at < committed {
-		if skip := l.skipTo(at, ns); skip > at {
-			at, base, buf = skip, skip, buf[:0]
-		}
-		n, next, err := l.readAt(buf[len(buf):cap(buf)], at, committed)
-		if n == 0 && err == nil {
-			return -1
-		}
+	limit := min(to+int64(len(key))-1, committed)
+	buf := l.st.buffer()
+	defer l.st.give(buf)
+	base, n := from, 0 // buf[:n] is the log at base
+	for base < to {
+		k, next, err := l.readAt(buf[n:], base+int64(n), limit)
 		if err != nil {
-			at, base, buf = next, next, buf[:0]
+			base, n = next, 0 // dropped
 			continue
 		}
-		buf, at = buf[:len(buf)+n], next
-		for i := 0; ; {
-			j := bytes.Index(buf[i:], line)
+		n += k
+		l.scanned += int64(k)
+		for i := 0; ; i++ {
+			j := bytes.Index(buf[i:n], key)
 			if j < 0 {
 				break
 			}
-			if off := base + int64(i+j); l.lineStart(off, buf, base) {
+			i += j
+			if off := base + int64(i); off < to && l.lineStart(off, buf, base) && l.equal(off, line, committed) {
 				return off
 			}
-			i += j + 1
 		}
-		if keep := len(line) - 1; len(buf) > keep {
-			base += int64(len(buf) - keep)
-			buf = buf[:copy(buf, buf[len(buf)-keep:])]
+		if k == 0 || base+int64(n) >= limit {
+			break
+		}
+		if keep := len(key) - 1; n > keep {
+			base += int64(n - keep)
+			n = copy(buf, buf[n-keep:n])
 		}
 	}
 	return -1
 }
 
-// skipTo is the offset of the first chunk at or after off that may hold a line of time
-// ns: those that end more than a second before it are passed over. A chunk's first is
-// the newest time when it was begun; the line that was being written then may be newer,
-// and may have begun chunks before, at the same newest time.
-func (l *runLog) skipTo(off, ns int64) int64 {
-	if ns == 0 {
-		return off
+// equal says whether the log holds b at off.
+func (l *runLog) equal(off int64, b []byte, limit int64) bool {
+	buf := l.st.buffer()
+	defer l.st.give(buf)
+	for len(b) > 0 {
+		n, next, err := l.readAt(buf[:min(len(buf), len(b))], off, limit)
+		if err != nil || n == 0 || !bytes.Equal(buf[:n], b[:n]) {
+			return false
+		}
+		l.scanned += int64(n)
+		off, b = next, b[n:]
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	from := max(l.chunkAt(off), 0)
-	i := from
-	for i+1 < len(l.chunks) && l.chunks[i+1].first < ns-1e9 {
-		i++
-	}
-	for i > from && l.chunks[i-1].first == l.chunks[i].first {
-		i--
-	}
-	if i--; i <= from {
-		return off
-	}
-	return l.chunks[i].start
+	return true
 }
 
 // lineStart says whether a line begins at off.

@@ -54,7 +54,7 @@ func (s *splicer) edgeIn(from, end int64) int64 {
 	}
 	line := w[at:]
 	line = line[:min(bytes.IndexByte(line, '\n')+1, lineLen)]
-	if off := from + int64(at); s.l.find(line, s.fileStart, later) == off {
+	if off := from + int64(at); s.l.find(line, s.fileStart, end, later) == off {
 		return off
 	}
 	return -1

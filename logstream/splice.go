@@ -11,16 +11,19 @@ import "bytes"
 //
 // One splicer lives as long as its run; begin starts it on the next response.
 type splicer struct {
-	l       *runLog
-	foreign func(line []byte, ns int64) bool // the log of another run?
-	only    func() bool                      // will no other response come?
+	l     *runLog
+	whose func(line []byte, ns int64) (suspect, another bool) // nil: nobody else's
+	only  func() bool                                         // will no other response come?
 
 	oneFile    bool  // the response is no stream: it is one file, read once
 	filterFrom int64 // bytes from which a resumed stream is asked for by time
 
 	// The run's.
 	clock     clock
-	newest    int64  // newest timestamp appended
+	newest    int64 // newest timestamp appended
+	batch     span  // times of lines appended and not yet committed
+	lead      int64 // bytes in the log of the line being appended
+	suspect   suspicion
 	stepped   bool   // the node's clock went back by more than a second
 	fileStart int64  // where the file that is current began, as far as is known
 	head      []byte // its first line, up to headLen bytes
@@ -36,6 +39,7 @@ type splicer struct {
 	diverged  bool  // a later read differs from what was captured
 	rotated   bool  // a rotation was noticed
 	short     bool  // a gap is certain
+	strange   bool  // by its times the log may be another run's
 	edgeOf    edgeOf
 	shared    bool // lines have the time of another
 	doubt     bool // new or sent again: the next response, the whole file, tells
@@ -76,6 +80,8 @@ const (
 	longLine = 64 << 10 // an unterminated line is shown from this length on
 	holdBack = 4 << 10  // but for its end, where the kubelet's words may be glued
 	maxSkip  = 8        // lines before the first known one
+
+	mostTries = 1000 // places where the head of a rotated file is looked for
 )
 
 // begin prepares for the response to q: the whole file, or what starts with the
@@ -88,9 +94,19 @@ func (s *splicer) begin(q query, acceptNew bool) {
 	case !q.filtered:
 		s.expect = s.fileStart
 	}
-	s.hold, s.skipped, s.replay = s.hold[:0], s.skipped[:0], -1
+	s.hold, s.replay = s.hold[:0], -1
+	s.shed()
 	s.joined, s.grew, s.unproved, s.torn, s.placed, s.midLine = false, false, false, false, false, false
 	s.settles, s.doubt = s.doubt && !s.filtered, false
+}
+
+// shed gives up what a response took that was out of the ordinary: a run may be
+// quiet from here on.
+func (s *splicer) shed() {
+	if cap(s.hold) > lineLen {
+		s.hold = nil
+	}
+	s.skipped = nil
 }
 
 // feed takes the next bytes of the response.
@@ -217,63 +233,6 @@ func (s *splicer) join(p []byte) []byte {
 	return p
 }
 
-// endReplay ends what looked like lines sent again. A few in a row are taken for
-// output that happens to repeat itself, unless they are a whole file's, or can be
-// doubted, or are all there is (over): the next read tells then.
-func (s *splicer) endReplay(over bool) {
-	n, from, off, line := s.replay, s.from, s.off, s.line
-	s.replay, s.mode = -1, modeAppend
-	if n <= 3 && !s.isWhole(from, off) {
-		if !over && !s.doubts() {
-			s.again(from, off)
-		}
-		return
-	}
-	ns, before := s.timesAt(from)
-	// Whatever the stream passed over since the file that is known began is unproved.
-	s.gap("the node sent lines twice here, and may have skipped a rotated file before them", min(s.headNS, before), ns, from, false)
-	s.rotated = true
-	head := s.l.peek(make([]byte, headLen), from, off)
-	if j := bytes.IndexByte(head, '\n'); j >= 0 {
-		head = head[:j+1]
-	}
-	s.startFile(from, head, ns)
-	if over {
-		return
-	}
-	s.again(line, off) // the start of a line that went on differently
-}
-
-// isWhole says whether the captured lines at [from, to) can be a whole file, sent a
-// second time: a follower had all of it, so they are the last ones, and the newest is
-// among them. Lines that are equal because their times are do not include it.
-func (s *splicer) isWhole(from, to int64) bool {
-	if _, end := s.l.bounds(); to < end {
-		return false
-	}
-	if to-from > longLine {
-		return true
-	}
-	for _, line := range bytes.SplitAfter(s.l.peek(make([]byte, to-from), from, to), newline) {
-		if ns, n := s.clock.parse(line); n > 0 && ns >= s.newest {
-			return true
-		}
-	}
-	return false
-}
-
-// again appends what the capture holds at [from, to) once more.
-func (s *splicer) again(from, to int64) {
-	for from < to {
-		b := s.l.peek(make([]byte, min(to-from, longLine)), from, to)
-		if len(b) == 0 {
-			return
-		}
-		s.appendRaw(b)
-		from += int64(len(b))
-	}
-}
-
 // timesAt returns the time of the line at off, and of a line before it.
 func (s *splicer) timesAt(off int64) (ns, before int64) {
 	_, end := s.l.bounds()
@@ -309,8 +268,9 @@ func (s *splicer) odd(p []byte) []byte {
 func (s *splicer) diverge() {
 	if !s.diverged {
 		_, before := s.timesAt(s.line)
+		committed, _ := s.l.bounds()
 		ns, n := s.clock.parse(s.hold)
-		missing := n > 0 && s.l.find(s.hold, s.line, ns) < 0
+		missing := n > 0 && s.l.find(s.hold, s.line, committed, ns) < 0
 		if n == 0 {
 			ns = before
 		}

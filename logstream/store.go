@@ -3,8 +3,10 @@ package logstream
 import (
 	"container/list"
 	"errors"
+	"io"
 	"os"
 	"sync"
+	"time"
 )
 
 // Log bytes live in chunks. A run's first chunk starts small and grows, so that
@@ -12,17 +14,24 @@ import (
 const (
 	chunkSize  = 64 << 10
 	chunkFirst = 512
+	chunkSmall = 4 << 10 // a finished run keeps as little as this in memory: a slot takes chunkSize
 )
+
+// diskRetry is how long a disk that refused is left alone.
+const diskRetry = 10 * time.Second
 
 // errDropped: the bytes asked for were dropped to stay within the budget.
 var errDropped = errors.New("logstream: no longer kept")
 
 // chunk is a piece of one run's log. Its place changes over its life: in memory,
-// in the spill file, dropped. n, start and base belong to the run's lock.
+// in the spill file, dropped. n and what is above mu belong to the run's lock.
 type chunk struct {
+	of    *share
 	start int64  // where it begins in the run's log
 	base  uint64 // lines before it
 	first int64  // newest timestamp before it
+	times span   // of the lines that begin in it, and perhaps of their neighbours
+	top   int64  // the newest of these up to its end
 
 	mu   sync.RWMutex // guards data, slot, gone
 	data []byte       // full length allocated; nil unless in memory
@@ -30,31 +39,63 @@ type chunk struct {
 	slot int64        // in the spill file; -1: none
 	gone bool
 
-	elem *list.Element // in store.sealed or store.spilled; guarded by store.mu
+	elem *list.Element // in one of its share's lists; guarded by store.mu
 }
 
+// level is where a sealed chunk is.
+type level int
+
+const (
+	inMemory level = iota
+	onDisk
+)
+
+// share is what one run holds: its sealed chunks, oldest first. Guarded by store.mu.
+type share [2]list.List
+
 // store is the budget of all runs of a Streamer: memory first, then one unlinked
-// file of equal slots, then the oldest is dropped.
+// file of equal slots, then what is oldest is dropped.
 type store struct {
 	memLimit, diskLimit int64
+	create              func() (spillFile, error)
 
 	mu      sync.Mutex
 	mem     int64
 	disk    int64
-	dropped int64      // bytes, ever
-	sealed  *list.List // chunks in memory that may be evicted, oldest first
-	spilled *list.List // chunks in the file, oldest first
-	file    *os.File
-	free    []int64 // free slots
-	slots   int64   // slots the file has
-	noSpill bool    // the file failed: no more spilling
+	dropped int64 // bytes, ever
+	holders [2]map[*share]struct{}
+	chunks  [2]int // of all shares
+	file    spillFile
+	free    []int64   // free slots
+	slots   int64     // slots the file has
+	growAt  time.Time // until then the disk has no room for another slot
+	spillAt time.Time // until then it takes nothing at all
 	pool    sync.Pool
 }
 
+type spillFile interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+}
+
 func newStore(mem, disk int64) *store {
-	s := &store{memLimit: mem, diskLimit: disk, sealed: list.New(), spilled: list.New()}
+	s := &store{memLimit: mem, diskLimit: disk, create: createSpill}
+	for at := range s.holders {
+		s.holders[at] = map[*share]struct{}{}
+	}
 	s.pool.New = func() any { return new([chunkSize]byte) }
 	return s
+}
+
+// createSpill makes a file that nothing leaves behind, however the process ends.
+func createSpill() (spillFile, error) {
+	f, err := os.CreateTemp("", "logstream-") // mode 0600
+	if err != nil {
+		return nil, err
+	}
+	_ = os.Remove(f.Name())
+	return f, nil
 }
 
 // buffer returns a full-size buffer that give takes back.
@@ -66,15 +107,24 @@ func (s *store) give(b []byte) {
 	}
 }
 
-// grow gives c a buffer of size bytes, keeping its content, and evicts older
-// chunks, of any run, for it.
+// grow gives c a buffer of size bytes, keeping its content, and evicts sealed
+// chunks for it.
 func (s *store) grow(c *chunk, size int) {
 	s.mu.Lock()
 	s.mem += int64(size - len(c.data))
-	for s.mem > s.memLimit && s.sealed.Len() > 0 {
-		s.evict(s.sealed.Front().Value.(*chunk))
-	}
+	s.fit(c.of)
 	s.mu.Unlock()
+	s.resize(c, size)
+}
+
+// fit evicts what does not fit in the memory, for the run by.
+func (s *store) fit(by *share) {
+	for s.mem > s.memLimit && s.chunks[inMemory] > 0 {
+		s.evict(s.victim(inMemory, by))
+	}
+}
+
+func (s *store) resize(c *chunk, size int) {
 	var b []byte
 	if size == chunkSize {
 		b = s.buffer()
@@ -83,22 +133,67 @@ func (s *store) grow(c *chunk, size int) {
 	}
 	copy(b, c.data[:c.n])
 	c.mu.Lock()
-	c.data = b // a chunk that grows is below full size: its old buffer is not pooled
+	old := c.data
+	c.data = b
 	c.mu.Unlock()
+	s.give(old) // no reader is in it any more
 }
 
 // seal says that c is written no more and may be evicted.
 func (s *store) seal(c *chunk) {
 	s.mu.Lock()
-	c.elem = s.sealed.PushBack(c)
+	s.put(c, inMemory)
+	s.fit(c.of)
 	s.mu.Unlock()
+}
+
+// settle is seal for the last chunk of a log: what it does not use is given back.
+func (s *store) settle(c *chunk) {
+	if unused := len(c.data) - c.n; unused >= chunkFirst {
+		s.resize(c, c.n)
+		s.mu.Lock()
+		s.mem -= int64(unused)
+		s.mu.Unlock()
+	}
+	if c.n >= chunkSmall {
+		s.seal(c)
+	}
+}
+
+func (s *store) put(c *chunk, at level) {
+	c.elem = c.of[at].PushBack(c)
+	s.chunks[at]++
+	s.holders[at][c.of] = struct{}{}
+}
+
+func (s *store) take(c *chunk, at level) {
+	c.of[at].Remove(c.elem)
+	c.elem = nil
+	s.chunks[at]--
+	if c.of[at].Len() == 0 {
+		delete(s.holders[at], c.of)
+	}
+}
+
+// victim is the chunk that makes room for another one of the run by: its own
+// oldest if it holds an equal part or more, else the oldest of the run that holds
+// most. A run that floods drives out its own output before that of others.
+func (s *store) victim(at level, by *share) *chunk {
+	who := by
+	if by[at].Len()*len(s.holders[at]) < s.chunks[at] {
+		for h := range s.holders[at] {
+			if h[at].Len() > who[at].Len() {
+				who = h
+			}
+		}
+	}
+	return who[at].Front().Value.(*chunk)
 }
 
 // evict moves c out of memory. The content of a sealed chunk is fixed, so it is
 // written without c.mu: readers go on.
 func (s *store) evict(c *chunk) {
-	s.sealed.Remove(c.elem)
-	c.elem = nil
+	s.take(c, inMemory)
 	slot := s.spill(c)
 	c.mu.Lock()
 	b := c.data
@@ -111,70 +206,87 @@ func (s *store) evict(c *chunk) {
 	s.mem -= int64(len(b))
 	s.give(b)
 	if slot >= 0 {
-		c.elem = s.spilled.PushBack(c)
+		s.put(c, onDisk)
 	}
 }
 
-// spill writes c to a slot of the file, dropping the oldest one there when the
-// disk budget is used up; -1 when there is no room on the disk at all.
+// spill writes c to a slot of the file; -1 when there is none to be had.
 func (s *store) spill(c *chunk) int64 {
-	if s.diskLimit < chunkSize || s.noSpill {
+	now := time.Now()
+	grow := s.disk+chunkSize <= s.diskLimit && !now.Before(s.growAt)
+	if now.Before(s.spillAt) || !grow && s.chunks[onDisk] == 0 {
 		return -1
 	}
 	if s.file == nil {
-		f, err := os.CreateTemp("", "logstream-") // mode 0600
+		f, err := s.create()
 		if err != nil {
-			s.noSpill = true
+			s.spillAt = now.Add(diskRetry)
 			return -1
 		}
-		_ = os.Remove(f.Name()) // nothing is left behind, however the process ends
 		s.file = f
 	}
-	for {
-		if len(s.free) == 0 && s.disk+chunkSize > s.diskLimit {
-			s.dropOldestSpilled()
-		}
+	if grow {
 		slot := s.slots
 		if n := len(s.free); n > 0 {
 			slot, s.free = s.free[n-1], s.free[:n-1]
 		} else {
 			s.slots++
 		}
-		_, err := s.file.WriteAt(c.data[:c.n], slot*chunkSize)
-		if err == nil {
-			s.disk += chunkSize
+		if s.writeSlot(c, slot) {
 			return slot
 		}
-		// The disk is full: live with the slots there are.
-		if slot == s.slots-1 {
-			s.slots--
-		}
-		s.diskLimit = s.disk
-		if s.spilled.Len() == 0 {
+		s.free = append(s.free, slot)
+		s.growAt = now.Add(diskRetry) // the disk is full: the slots in use have to do
+		if s.closeEmpty() {
 			return -1
 		}
-		s.free = s.free[:0]
 	}
+	slot := s.dropSpilled(s.victim(onDisk, c.of))
+	if s.writeSlot(c, slot) {
+		return slot
+	}
+	s.spillAt = now.Add(diskRetry) // what is there may be read yet: it stays
+	if !s.closeEmpty() {
+		s.giveSlots(slot)
+	}
+	return -1
 }
 
-func (s *store) dropOldestSpilled() {
-	if s.spilled.Len() == 0 {
-		return
+func (s *store) writeSlot(c *chunk, slot int64) bool {
+	_, err := s.file.WriteAt(c.data[:c.n], slot*chunkSize)
+	if err == nil {
+		s.disk += chunkSize
 	}
-	c := s.spilled.Remove(s.spilled.Front()).(*chunk)
-	c.elem = nil
+	return err == nil
+}
+
+// dropSpilled drops a chunk in the file, and returns its slot.
+func (s *store) dropSpilled(c *chunk) (slot int64) {
+	s.take(c, onDisk)
 	c.mu.Lock()
-	s.free = append(s.free, c.slot)
+	slot = c.slot
 	c.slot, c.gone = -1, true
 	c.mu.Unlock()
 	s.disk -= chunkSize
 	s.dropped += int64(c.n)
+	return slot
+}
+
+// lose drops a chunk that cannot be read back. Its slot is not used again.
+func (s *store) lose(c *chunk) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.slot >= 0 { // it is changed under s.mu, too
+		s.dropSpilled(c)
+		s.closeEmpty()
+	}
 }
 
 // release frees chunks for good. The file goes with its last slot.
 func (s *store) release(cs []*chunk) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var slots []int64
 	for _, c := range cs {
 		c.mu.Lock()
 		b, slot := c.data, c.slot
@@ -184,24 +296,57 @@ func (s *store) release(cs []*chunk) {
 		case b != nil:
 			s.mem -= int64(len(b))
 			if c.elem != nil {
-				s.sealed.Remove(c.elem)
+				s.take(c, inMemory)
 			}
 			s.give(b)
 		case slot >= 0:
 			s.disk -= chunkSize
-			s.free = append(s.free, slot)
-			s.spilled.Remove(c.elem)
+			s.take(c, onDisk)
+			slots = append(slots, slot)
 		}
-		c.elem = nil
 	}
-	if s.file != nil && s.disk == 0 {
-		_ = s.file.Close() // unlinked: its content is gone with it
-		s.file, s.free, s.slots = nil, nil, 0
+	if !s.closeEmpty() {
+		s.giveSlots(slots...)
+	}
+}
+
+// closeEmpty closes a file that holds nothing: unlinked, it is gone then.
+func (s *store) closeEmpty() bool {
+	if s.file == nil || s.disk > 0 {
+		return false
+	}
+	_ = s.file.Close()
+	s.file, s.free, s.slots = nil, nil, 0
+	return true
+}
+
+// giveSlots gives slots back, and what they took of the disk.
+func (s *store) giveSlots(slots ...int64) {
+	s.free = append(s.free, slots...)
+	for i := 0; i < len(slots); {
+		n := 1 // side by side: one call for all of them
+		for i+n < len(slots) && slots[i+n] == slots[i]+int64(n) {
+			n++
+		}
+		punch(s.file, slots[i]*chunkSize, int64(n)*chunkSize)
+		i += n
 	}
 }
 
 // read copies bytes of c from off on.
 func (s *store) read(c *chunk, p []byte, off int) (int, error) {
+	n, err := c.read(s, p, off)
+	if err != nil && !errors.Is(err, errDropped) {
+		if n > 0 {
+			return n, nil
+		}
+		s.lose(c)
+		return 0, errDropped
+	}
+	return n, err
+}
+
+func (c *chunk) read(s *store, p []byte, off int) (int, error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	switch {

@@ -26,7 +26,9 @@ type Options struct {
 	Memory int64
 	// Disk is the budget of the spill file in bytes; 0: 8 GiB; below 0: none. The
 	// file is made in os.TempDir at first need, mode 0600, and unlinked at once.
-	// Past the budget the oldest output is dropped, and said to be by a Gap.
+	// Past the budget, or when the disk refuses, the oldest output of the run that
+	// holds most is dropped, and said to be by a Gap. A disk that refused is tried
+	// again after 10 s.
 	Disk int64
 	// Opens is how many requests may wait for their answer at a time; 0: 16. Those
 	// that are not a run's first take at most a quarter of the places.
@@ -168,6 +170,9 @@ func (s *Streamer) start(r *run) {
 	switch {
 	case s.ended:
 		r.incomplete(whyStopped)
+		close(r.done)
+	case s.ctx == nil && r.isClosed(): // meanwhile: nobody would take it out of the queue
+		r.incomplete(whyClosed)
 		close(r.done)
 	case s.ctx == nil:
 		s.queue = append(s.queue, r)

@@ -1,0 +1,227 @@
+package logstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// otherPod is a pod of the same name, at another version.
+func otherPod(rv int) *corev1.Pod {
+	p := newPod(corev1.RestartPolicyNever, "a", "b").pod
+	p.UID, p.ResourceVersion = types.UID("other"), fmt.Sprint(rv)
+	return p
+}
+
+// Whoever is first to tell of a run's end, Drain knows of it, and nothing stale
+// undoes it.
+func TestDrainIsRightInWhateverOrderTheHandlersHear(t *testing.T) {
+	for name, drain := range map[string]func(b *bench, running, ended watch.Event) ([]Certificate, error){
+		"before Handle": func(b *bench, _, ended watch.Event) ([]Certificate, error) {
+			certs, err := b.c.Drain(b.ctx, ended.Object.(*corev1.Pod))
+			b.c.Handle(ended)
+			return certs, err
+		},
+		"after Handle": func(b *bench, _, ended watch.Event) ([]Certificate, error) {
+			b.c.Handle(ended)
+			return b.c.Drain(b.ctx, ended.Object.(*corev1.Pod))
+		},
+		"with Handle": func(b *bench, _, ended watch.Event) ([]Certificate, error) {
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			wg.Go(func() { b.c.Handle(ended) })
+			return b.c.Drain(b.ctx, ended.Object.(*corev1.Pod))
+		},
+		"no pod": func(b *bench, _, ended watch.Event) ([]Certificate, error) {
+			b.c.Handle(ended)
+			return b.c.Drain(b.ctx, nil)
+		},
+		"a stale pod": func(b *bench, running, ended watch.Event) ([]Certificate, error) {
+			b.c.Handle(ended)
+			return b.c.Drain(b.ctx, running.Object.(*corev1.Pod))
+		},
+		"a stale pod, and the watch is late": func(b *bench, running, ended watch.Event) ([]Certificate, error) {
+			time.AfterFunc(time.Second, func() { b.c.Handle(ended) })
+			if certs, err := b.c.Drain(b.ctx, running.Object.(*corev1.Pod)); err != nil || certs[0].Proof != Live {
+				b.Errorf("before the watch tells: %+v, %v", certs, err)
+			}
+			time.Sleep(2 * time.Second)
+			return b.c.Drain(b.ctx, running.Object.(*corev1.Pod))
+		},
+		"a pod that was replaced by this one": func(b *bench, _, ended watch.Event) ([]Certificate, error) {
+			b.c.Handle(ended)
+			return b.c.Drain(b.ctx, otherPod(50))
+		},
+		"such a pod, while it runs": func(b *bench, _, ended watch.Event) ([]Certificate, error) {
+			if certs, err := b.c.Drain(b.ctx, otherPod(50)); err != nil || certs[0].Proof != Live {
+				b.Errorf("while it runs: %+v, %v", certs, err)
+			}
+			return b.c.Drain(b.ctx, ended.Object.(*corev1.Pod))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, nil, func(b *bench) {
+				b.p.rv = 100
+				b.n.start("a", "a1")
+				running := b.p.running("a", "a1")
+				b.c.Handle(running)
+				b.n.print("a", "one", "two")
+				synctest.Wait()
+				b.n.exit("a")
+				ended := b.p.ended("a", "a1")
+				certs, err := drain(b, running, ended)
+				want := []Certificate{{Slot: "a", ContainerID: "a1", Proof: Verified, Lines: 2, Bytes: 8}}
+				if d := cmp.Diff(want, certs); d != "" || err != nil {
+					t.Errorf("%v, certificates (-want +got):\n%s", err, d)
+				}
+			})
+		})
+	}
+}
+
+func TestAPodThatReplacedAnotherEndsItsRuns(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.n.start("a", "a1")
+		b.c.Handle(b.p.running("a", "a1"))
+		b.n.print("a", "one")
+		synctest.Wait()
+		b.n.exit("a")
+		certs, err := b.c.Drain(b.ctx, otherPod(100))
+		if err != nil || len(certs) != 1 || certs[0].Lines != 1 || !strings.Contains(certs[0].Why, "the pod was deleted") {
+			t.Errorf("%+v, %v", certs, err)
+		}
+	})
+}
+
+func TestDrainsSideBySideSayTheSame(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.n.start("a", "a1")
+		b.c.Handle(b.p.running("a", "a1"))
+		b.n.print("a", "one", "two")
+		synctest.Wait()
+		b.n.exit("a")
+		b.p.ended("a", "a1")
+		got := make([][]Certificate, 10)
+		var wg sync.WaitGroup
+		for i := range got {
+			wg.Go(func() { got[i], _ = b.c.Drain(b.ctx, b.p.pod) })
+		}
+		wg.Wait()
+		for i := range got {
+			if d := cmp.Diff(b.drain(), got[i]); d != "" || got[i][0].Proof != Verified {
+				t.Errorf("certificates (-want +got):\n%s", d)
+			}
+		}
+		if f, r := b.n.requests(); f != 1 || r != 1 {
+			t.Errorf("%d follows, %d reads", f, r)
+		}
+	})
+}
+
+func TestADrainOfACaptureThatIsClosedSaysSo(t *testing.T) {
+	for name, first := range map[string]bool{"before": true, "meanwhile": false} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, nil, func(b *bench) {
+				b.run("b", "b1", "done")
+				b.drain()
+				b.n.start("a", "a1")
+				b.n.exit("a")
+				b.n.fault = func(int, *corev1.PodLogOptions) *fault { return &fault{err: refused()} }
+				b.p.ended("a", "a1")
+				if first {
+					b.c.Close()
+				} else {
+					time.AfterFunc(10*time.Second, func() { b.c.Close() })
+				}
+				certs, err := b.c.Drain(b.ctx, b.p.pod)
+				if !errors.Is(err, ErrClosed) || certs[0].Proof != Verified {
+					t.Errorf("%+v, %v", certs, err)
+				}
+				if !first && (len(certs) != 2 || certs[1].Proof == Verified) {
+					t.Errorf("%+v", certs)
+				}
+			})
+		})
+	}
+}
+
+func TestADrainBeforeRunWaitsForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		s := New(n, Options{})
+		c, p := s.Pod("n", "p", nil), newPod(corev1.RestartPolicyNever, "a")
+		n.start("a", "a1")
+		n.print("a", "one")
+		n.exit("a")
+		p.ended("a", "a1")
+		why := errors.New("enough")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, why)
+		defer cancel()
+		certs, err := c.Drain(ctx, p.pod)
+		if !errors.Is(err, why) || len(certs) != 1 || certs[0].Proof != Live {
+			t.Errorf("%+v, %v", certs, err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		time.AfterFunc(time.Minute, func() { done <- s.Run(ctx) })
+		certs, err = c.Drain(t.Context(), nil)
+		if err != nil || certs[0].Proof != Verified {
+			t.Errorf("%+v, %v", certs, err)
+		}
+		c.Close()
+		stop()
+		<-done
+	})
+}
+
+// Close takes what waits for Run out of its queue, also what gets there meanwhile.
+func TestCloseBeforeRunDoesNotWaitForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		s := New(n, Options{})
+		for range 3 {
+			c, p := s.Pod("n", "p", nil), newPod(corev1.RestartPolicyNever, "a", "b")
+			c.Handle(p.running("a", "a1"))
+			r := newRun(c, "b", "b1", 0)
+			c.order = append(c.order, r) // Handle found it, and has not started it yet
+			time.AfterFunc(time.Second, func() { s.start(r) })
+			c.Close()
+		}
+		if st := s.Stats(); st.Live != 0 || st.Captures != 0 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+func TestWhatADeletedPodsStreamsStillBringIsKept(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.run("b", "b1", "proved before")
+		b.drain()
+		b.n.start("a", "a1")
+		b.c.Handle(b.p.running("a", "a1"))
+		b.n.print("a", "one")
+		synctest.Wait()
+		b.c.Handle(b.p.event(watch.Deleted))
+		b.n.fault = func(int, *corev1.PodLogOptions) *fault { return &fault{err: notFound("pods", "p")} }
+		time.AfterFunc(5*time.Second, func() { b.n.print("a", "last words"); b.n.exit("a") })
+		certs := b.drain()
+		if len(certs) != 2 || certs[0].Proof != Verified || certs[1].Proof != Incomplete || certs[1].Lines != 2 {
+			t.Fatalf("certificates %+v", certs)
+		}
+		g := certs[1].Gaps
+		if len(g) != 1 || g[0].Certain || g[0].AfterLine != 2 || !g[0].To.IsZero() {
+			t.Errorf("gaps %+v", g)
+		}
+	})
+}

@@ -1,0 +1,224 @@
+package logstream
+
+import (
+	"bytes"
+	"time"
+)
+
+// A follower of a rotated log that fell behind may be sent a file twice
+// (k8s.io/cri-client v0.36.3 pkg/logs/logs.go:371-383). The second time begins with
+// a line whose time goes back, and that is in the capture to the nanosecond and the
+// letter. But times go back for other reasons, and not seldom: with every line of a
+// container that prints to stdout and stderr in turn. So what is searched for, and
+// where, is bounded: else a flood of such lines would cost its length squared.
+
+// suspicion is what is remembered of the lines appended, to find those sent again.
+type suspicion struct {
+	newest int64 // time, since the clock was last set back
+	last   int64 // time of the last line
+	debt   int64 // bytes scanned, above those that the bytes received paid for
+	recent *recent
+}
+
+const (
+	scanPaid = 32       // bytes that may be scanned for one received
+	scanDebt = 64 << 20 // and on top of that
+)
+
+// isSuspect says whether the line of time ns, older than the newest, may be the
+// first of those sent again: it goes back, or it jumps forward, to what was before
+// the clock was set back.
+func (s *splicer) isSuspect(ns int64) bool {
+	return ns < s.suspect.newest || ns > s.suspect.last+int64(time.Second)
+}
+
+// sawLine notes a line of length bytes.
+func (s *splicer) sawLine(ns, length int64) {
+	s.newest = max(s.newest, ns)
+	s.batch.add(ns)
+	q := &s.suspect
+	q.newest, q.last = max(q.newest, ns), ns
+	q.debt = max(0, q.debt-scanPaid*length)
+	if q.recent != nil {
+		q.recent.add(ns, length)
+	}
+}
+
+// startReplay says whether a line was sent before. part is the line, or the end of
+// the one whose beginning is in the log.
+func (s *splicer) startReplay(part []byte, ns int64) bool {
+	q := &s.suspect
+	off := int64(-1)
+	if s.lead+int64(len(part)) <= longLine && q.debt < scanDebt {
+		off = s.findSent(part, ns)
+	}
+	if off < 0 {
+		if ns < q.newest-int64(time.Second) {
+			q.newest = ns // the clock was set back: lines that follow are as they should be
+		}
+		return false
+	}
+	length := s.lead + int64(len(part))
+	s.l.truncate(s.lineAt)
+	s.startLine(s.lineAt)
+	s.startCompare(off)
+	s.off += length
+	s.line = s.off
+	s.replay = 1
+	return true
+}
+
+// findSent finds where a line was sent before.
+func (s *splicer) findSent(part []byte, ns int64) int64 {
+	q := &s.suspect
+	committed, end := s.l.bounds()
+	if q.recent == nil {
+		q.recent = &recent{from: [2]int64{end, end}}
+	}
+	to := min(q.recent.from[0], committed)
+	if q.recent.has(ns, s.lead+int64(len(part))) {
+		to = committed
+	}
+	before := s.l.scanned
+	off := s.l.find(s.whole(part), 0, to, ns)
+	q.debt += s.l.scanned - before
+	return off
+}
+
+// whole is the line that ends with part.
+func (s *splicer) whole(part []byte) []byte {
+	if s.lead == 0 {
+		return part
+	}
+	_, end := s.l.bounds()
+	return append(s.l.peek(make([]byte, s.lead), s.lineAt, end), part...)
+}
+
+// recent is a filter of the lines appended last: two generations of a Bloom filter
+// of their times and lengths. The node's times are almost all different.
+type recent struct {
+	bits  [2][1 << 10]uint64
+	from  [2]int64 // lines that begin here, or later, are in it
+	lines int      // in the second generation
+}
+
+const recentLines = 4096
+
+// recentBits returns four bits, of 16 each.
+func recentBits(ns, length int64) uint64 {
+	h := (uint64(ns) + uint64(length)<<48) * 0x9e3779b97f4a7c15
+	h ^= h >> 32
+	h *= 0xd6e8feb86659fd93
+	return h ^ h>>32
+}
+
+func (r *recent) add(ns, length int64) {
+	for h := recentBits(ns, length); h != 0; h >>= 16 {
+		r.bits[1][h&0xffff/64] |= 1 << (h % 64)
+	}
+	r.lines++
+}
+
+func (r *recent) has(ns, length int64) bool {
+	for g := range r.bits {
+		in := true
+		for h := recentBits(ns, length); h != 0 && in; h >>= 16 {
+			in = r.bits[g][h&0xffff/64]>>(h%64)&1 == 1
+		}
+		if in {
+			return true
+		}
+	}
+	return false
+}
+
+// turn begins a new generation at end, when there is cause for one.
+func (r *recent) turn(end int64) {
+	if r.lines >= recentLines {
+		r.bits[0], r.from[0] = r.bits[1], r.from[1]
+		r.bits[1], r.from[1], r.lines = [1 << 10]uint64{}, end, 0
+	}
+}
+
+// startDoubt looks at a line of the newest time. No other line of a log of containerd's
+// has that: one that is in the capture was sent again, from a file whose lines all have
+// this time. Of a log of conmon's many lines do, and they may be equal.
+func (s *splicer) startDoubt(part []byte, ns int64) bool {
+	committed, _ := s.l.bounds()
+	if s.lead+int64(len(part)) <= longLine && s.l.find(s.whole(part), 0, committed, ns) >= 0 && s.doubts() {
+		s.l.truncate(s.lineAt)
+		s.startLine(s.lineAt)
+		return true
+	}
+	s.shared = true
+	return false
+}
+
+// doubts ends the response, for the next one to tell whether lines that were sent
+// before are new: it is the whole file, which has the new ones twice. A log that has
+// equal lines at one time is not doubted again.
+func (s *splicer) doubts() bool {
+	if s.shared || s.settles || (s.only != nil && s.only()) {
+		s.shared = true
+		return false
+	}
+	s.doubt = true
+	return true
+}
+
+// endReplay ends what looked like lines sent again. A few in a row are taken for
+// output that happens to repeat itself, unless they are a whole file's, or can be
+// doubted, or are all there is (over): the next read tells then.
+func (s *splicer) endReplay(over bool) {
+	n, from, off, line := s.replay, s.from, s.off, s.line
+	s.replay, s.mode = -1, modeAppend
+	if n <= 3 && !s.isWholeFile(from, off) {
+		if !over && !s.doubts() {
+			s.again(from, off)
+		}
+		return
+	}
+	ns, before := s.timesAt(from)
+	// Whatever the stream passed over since the file that is known began is unproved.
+	s.gap("the node sent lines twice here, and may have skipped a rotated file before them", min(s.headNS, before), ns, from, false)
+	s.rotated = true
+	head := s.l.peek(make([]byte, headLen), from, off)
+	if j := bytes.IndexByte(head, '\n'); j >= 0 {
+		head = head[:j+1]
+	}
+	s.startFile(from, head, ns)
+	if over {
+		return
+	}
+	s.again(line, off) // the start of a line that went on differently
+}
+
+// isWholeFile says whether the captured lines at [from, to) can be a whole file, sent a
+// second time: a follower had all of it, so they are the last ones, and the newest is
+// among them. Lines that are equal because their times are do not include it.
+func (s *splicer) isWholeFile(from, to int64) bool {
+	if _, end := s.l.bounds(); to < end {
+		return false
+	}
+	if to-from > longLine {
+		return true
+	}
+	for _, line := range bytes.SplitAfter(s.l.peek(make([]byte, to-from), from, to), newline) {
+		if ns, n := s.clock.parse(line); n > 0 && ns >= s.newest {
+			return true
+		}
+	}
+	return false
+}
+
+// again appends what the capture holds at [from, to) once more.
+func (s *splicer) again(from, to int64) {
+	for from < to {
+		b := s.l.peek(make([]byte, min(to-from, longLine)), from, to)
+		if len(b) == 0 {
+			return
+		}
+		s.appendRaw(b)
+		from += int64(len(b))
+	}
+}
