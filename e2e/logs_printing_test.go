@@ -258,6 +258,9 @@ func (p *printing) check(t *testing.T, sum *tally, certificates []logstream.Cert
 				t.Errorf("%s: run %.8s, %s (%s), gaps %+v: %s", name, c.ContainerID, c.Proof, c.Why, c.Gaps, flaw)
 			}
 			sum.add(a, c, n, p.lab.latency.shownAt(c.ContainerID))
+			if all, _ := a.lost(n); all > 0 {
+				t.Logf("%s: run %.8s, %s: lost are %v, and after %s: %t; gaps %+v", name, c.ContainerID, c.Proof, a.missing, stamp(a.last), !a.ended, c.Gaps)
+			}
 		}
 		for id := range byID {
 			t.Errorf("%s: run %s was read, but has no certificate", name, id)
