@@ -51,6 +51,7 @@ type run struct {
 	poke     chan struct{} // the life changed
 
 	life   life      // guarded by c.mu
+	lifeAt time.Time // since when; guarded by c.mu
 	missed int32     // runs before it that nobody saw
 	ended  time.Time // when the container did, as far as is known; guarded by c.mu
 	after  time.Time // when its predecessor did; guarded by c.mu
@@ -61,6 +62,7 @@ type run struct {
 	readAt     time.Time
 	foreignAt  time.Time // since when responses are dropped as another run's; zero: they are not
 	unfiltered bool      // do not resume with a filter
+	deadEnds   int       // streams in a row that ended at once, as those of a dead container do
 	poll       pollState
 	small      [chunkFirst]byte
 
@@ -92,7 +94,7 @@ func (r *run) loop(ctx context.Context) {
 			return
 		}
 		l := r.lifeNow()
-		if l != lifeAlive && (l != lifeBlind || r.read) {
+		if l != lifeAlive && (l != lifeBlind || r.deadEnds > 1) {
 			if r.drain(ctx) {
 				return
 			}
@@ -117,9 +119,13 @@ func (r *run) follow(ctx context.Context) result {
 	default:
 		q.expect, q.tail = r.tail()
 	}
+	start := time.Now()
 	res := r.fetch(ctx, q)
 	if q.tail > 0 {
 		res.answer = r.adapt(q, res)
+	}
+	if r.deadEnds++; !res.isDeadEnd(q, start) {
+		r.deadEnds = 0
 	}
 	switch res.answer {
 	case answerAstray:
@@ -136,6 +142,19 @@ func (r *run) follow(ctx context.Context) result {
 		}
 	}
 	return res
+}
+
+// isDeadEnd says whether a stream ended as that of a dead container: with nothing new and
+// at once, or because the node has removed it. A kubelet that dies ends it as well, and
+// one that has been open for four hours.
+func (res result) isDeadEnd(q query, start time.Time) bool {
+	switch res.answer {
+	case answerGone, answerAbsent:
+		return true
+	case answerEOF:
+		return q.follow && (res.joined || res.bytes == 0) && !res.grew && time.Since(start) < endWait
+	}
+	return false
 }
 
 // rest waits before the next stream: for a status that says why this one ended,
@@ -287,14 +306,19 @@ func (r *run) setStream(kick context.CancelCauseFunc, final bool) {
 	r.active.Store(time.Now().UnixNano())
 	r.mu.Lock()
 	r.kick, r.final = kick, final
-	r.probe = probeState{known: r.probe.known}
+	r.probe = probeState{known: r.probe.known, opened: time.Now()}
 	r.mu.Unlock()
 }
 
 func (r *run) lifeNow() life {
+	l, _ := r.lifeSince()
+	return l
+}
+
+func (r *run) lifeSince() (life, time.Time) {
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
-	return r.life
+	return r.life, r.lifeAt
 }
 
 // launched tells the run how its loop is ended.
