@@ -59,6 +59,7 @@ func (d *drain) step(ctx context.Context, l life) bool {
 	if res.answer != answerEOF {
 		return d.failed(ctx, res)
 	}
+	d.read = true
 	d.failing, d.failures = time.Time{}, 0
 	if res.joined {
 		d.foreignAt = time.Time{}

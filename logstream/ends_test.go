@@ -142,3 +142,40 @@ func TestEverySilentRunIsProbed(t *testing.T) {
 		}
 	})
 }
+
+// The capture counts as the first of two reads that agree. But not when it ends where the
+// log ended at some time before: the one read that agrees may have been cut there.
+func TestAReadThatEndsWhereTheLogOnceDidProvesNothing(t *testing.T) {
+	for name, deaf := range map[string]bool{"polled": true, "streamed, and then out of reach": false} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{IdleProbe: -1}, nil, func(b *bench) {
+				b.n.deaf = deaf
+				b.n.start("a", "a1")
+				b.c.Handle(b.p.running("a", "a1"))
+				b.n.print("a", numbered(20)...)
+				time.Sleep(5 * time.Second)
+				size := len(b.n.cur["a"].file.data)
+				if !deaf {
+					b.n.change(func() { b.n.fault = func(int, *corev1.PodLogOptions) *fault { return &fault{err: refused()} } })
+					b.c.order[0].kickStream()
+					time.Sleep(5 * time.Second)
+				}
+				b.n.print("a", "the last")
+				b.n.exit("a")
+				b.n.change(func() {
+					finals := 0
+					b.n.fault = func(_ int, o *corev1.PodLogOptions) *fault {
+						if finals++; !o.Follow && o.TailLines == nil && finals == 1 {
+							return &fault{cut: size}
+						}
+						return nil
+					}
+				})
+				b.c.Handle(b.p.ended("a", "a1"))
+				if c := b.drain()[0]; c.Proof != Verified || c.Lines != 21 {
+					t.Errorf("certificate %+v", c)
+				}
+			})
+		})
+	}
+}

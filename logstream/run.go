@@ -58,7 +58,8 @@ type run struct {
 
 	// The loop's own.
 	followed   bool // a stream was opened
-	read       bool // a response was read to a clean end
+	read       bool // the last response that may have had all of the log did end cleanly
+	asked      bool // a request was answered
 	readAt     time.Time
 	foreignAt  time.Time // since when responses are dropped as another run's; zero: they are not
 	unfiltered bool      // do not resume with a filter
@@ -121,6 +122,9 @@ func (r *run) follow(ctx context.Context) result {
 	}
 	start := time.Now()
 	res := r.fetch(ctx, q)
+	// Where a poll ends, or a stream that was not the last, the log goes on: that such an
+	// end is the capture's, too, is no second opinion.
+	r.read = q.follow && res.answer == answerEOF
 	if q.tail > 0 {
 		res.answer = r.adapt(q, res)
 	}
@@ -229,13 +233,14 @@ func (r *run) fetch(ctx context.Context, q query) result {
 		r.s.counts.reads.Add(1)
 	}
 	take := r.mayTake(ctx, q)
-	body, err := r.s.open(ctx, r.c.namespace, r.c.name, q.options(r.slot), !r.followed && !r.read)
+	body, err := r.s.open(ctx, r.c.namespace, r.c.name, q.options(r.slot), !r.asked)
 	if err != nil {
 		if ctx.Err() != nil {
 			return result{answer: answerKicked}
 		}
 		return result{answer: classify(err), after: retryAfter(err)}
 	}
+	r.asked = true
 	if q.follow {
 		if r.followed {
 			r.s.counts.resumed.Add(1)
@@ -288,7 +293,6 @@ func (r *run) pump(ctx context.Context, body io.Reader, q query) (res result) {
 			case !errors.Is(err, io.EOF):
 				return result{answer: answerBroken}
 			}
-			r.read = true
 			return result{answer: answerEOF, equal: equal}
 		}
 		switch {
