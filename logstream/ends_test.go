@@ -149,17 +149,20 @@ func TestAReadThatEndsWhereTheLogOnceDidProvesNothing(t *testing.T) {
 	for name, deaf := range map[string]bool{"polled": true, "streamed, and then out of reach": false} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, Options{IdleProbe: -1}, nil, func(b *bench) {
-				b.n.deaf = deaf
+				if b.n.deaf = deaf; !deaf {
+					b.n.most = 4 * time.Second
+					b.n.fault = func(n int, _ *corev1.PodLogOptions) *fault {
+						if n > 1 {
+							return &fault{err: refused()}
+						}
+						return nil
+					}
+				}
 				b.n.start("a", "a1")
 				b.c.Handle(b.p.running("a", "a1"))
 				b.n.print("a", numbered(20)...)
-				time.Sleep(5 * time.Second)
+				time.Sleep(10 * time.Second)
 				size := len(b.n.cur["a"].file.data)
-				if !deaf {
-					b.n.change(func() { b.n.fault = func(int, *corev1.PodLogOptions) *fault { return &fault{err: refused()} } })
-					b.c.order[0].kickStream()
-					time.Sleep(5 * time.Second)
-				}
 				b.n.print("a", "the last")
 				b.n.exit("a")
 				b.n.change(func() {
