@@ -13,7 +13,7 @@ import (
 const (
 	probeTick   = 500 * time.Millisecond
 	probeLimit  = 10 * time.Second // for one probe
-	probesAtAll = 4                // side by side
+	probesAtAll = 64               // at a time; open lets few of them ask
 	endWait     = 10 * time.Second // silence of a stream whose container is dead
 	goneWait    = 30 * time.Second // and of one whose pod is deleted
 	readWait    = time.Minute      // and of a read that should end by itself
@@ -24,6 +24,7 @@ var errKick = errors.New("logstream: the stream is looked at again")
 
 // probeState belongs to the open stream of a run; guarded by run.mu.
 type probeState struct {
+	opened  time.Time
 	running bool
 	idle    time.Duration // between idle probes; 0: none was made in this silence
 	idleAt  time.Time     // last idle probe
@@ -75,9 +76,10 @@ func (s *Streamer) probeLoop(ctx context.Context) {
 					probe(pctx)
 					<-tokens
 				})
-			default: // later
+			default: // at the next tick
 				r.mu.Lock()
-				r.probe.running = false
+				p := &r.probe
+				p.running, p.idleAt, p.headAt, p.headEnd = false, time.Time{}, time.Time{}, 0
 				r.mu.Unlock()
 			}
 		}
@@ -86,9 +88,10 @@ func (s *Streamer) probeLoop(ctx context.Context) {
 
 // due says which probe of r is due, and ends a stream that hangs.
 func (r *run) due(now time.Time) func(context.Context) {
-	l := r.lifeNow()
+	l, since := r.lifeSince()
 	_, end := r.log.bounds()
 	silence := now.Sub(time.Unix(0, r.active.Load()))
+	dead := now.Sub(since) // if it is
 	newest, fileStart := r.log.progress()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -97,17 +100,17 @@ func (r *run) due(now time.Time) func(context.Context) {
 	case r.kick == nil || p.running:
 		return nil
 	case r.final:
-		if silence >= readWait {
+		if silence >= readWait || now.Sub(p.opened) >= finalTime {
 			r.kick(errKick)
 		}
 		return nil
 	case l == lifeGone || l == lifeUnreadable:
-		if silence >= goneWait {
+		if min(silence, dead) >= goneWait || dead >= finalTime {
 			r.kick(errKick)
 		}
 		return nil
 	case l != lifeAlive && l != lifeBlind:
-		if silence >= endWait {
+		if min(silence, dead) >= endWait || dead >= finalTime {
 			r.kick(errKick)
 		}
 		return nil

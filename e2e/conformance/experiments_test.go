@@ -184,6 +184,28 @@ func TestANodeWithoutInotifyIsRead(t *testing.T) {
 	})
 }
 
+// The last line, asked for as such, has the time of its last record: newer than what was
+// captured of it.
+func TestAQuietLogThatEndsInAJoinedLineIsLeftAlone(t *testing.T) {
+	play(t, quick, func(r *rig, b *box) {
+		b.say("one")
+		b.write(record{at: time.Now().Add(time.Millisecond), text: "jo", part: true}, record{at: time.Now().Add(2 * time.Millisecond), text: "ined"})
+		r.tell(b, nil)
+		r.last(b)
+		wait(10 * quick.IdleProbe)
+		streams := 0
+		for _, o := range r.n.asked() {
+			if o.Follow {
+				streams++
+			}
+		}
+		if streams > 2 {
+			t.Errorf("%d streams", streams)
+		}
+		r.wants(r.finish(b), b, logstream.Verified)
+	})
+}
+
 // Nobody reads, and the kubelet is not held up: it blocks after 8 MiB, and misses what
 // is rotated meanwhile.
 func TestAnAbsentReaderDoesNotHoldUpTheKubelet(t *testing.T) {
