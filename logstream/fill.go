@@ -65,8 +65,11 @@ func (r *Reader) fill(block bool) fillState {
 		case !block:
 			return wouldBlock
 		}
-		if awaited == nil {
-			awaited = &r.cur.log
+		if l := &r.cur.log; awaited != l { // it may be the one before, which ended meanwhile
+			if awaited != nil {
+				awaited.forget(r.ready)
+			}
+			awaited = l
 			awaited.await(r.ready)
 			continue // look once more: it may have changed before
 		}
