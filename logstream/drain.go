@@ -20,6 +20,7 @@ const (
 // It returns false when the run turns out to be alive.
 func (r *run) drain(ctx context.Context) (final bool) {
 	d := drain{run: r, started: time.Now()}
+	r.read = r.read && !r.poll.on() // a poll was none of the two: the container went on after it
 	for {
 		r.pause(ctx, time.Until(r.readAt.Add(settle)))
 		l := r.lifeNow()

@@ -58,7 +58,7 @@ type run struct {
 
 	// The loop's own.
 	followed   bool // a stream was opened
-	read       bool // a response was read to a clean end
+	read       bool // the newest stream, or a read after it, came to a clean end
 	readAt     time.Time
 	foreign    int  // responses that were dropped as another run's
 	unfiltered bool // do not resume with a filter
@@ -206,6 +206,9 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	defer cancel(nil)
 	r.setStream(cancel, !q.follow)
 	defer r.setStream(nil, false)
+	if q.follow && r.lifeNow() == lifeClosed {
+		return result{answer: answerKicked} // the tracking ended when there was no stream to end yet
+	}
 	if q.follow {
 		r.s.counts.follows.Add(1)
 	} else {
@@ -220,7 +223,7 @@ func (r *run) fetch(ctx context.Context, q query) result {
 		r.noteRefused(a, err)
 		return result{answer: a, after: retryAfter(err)}
 	}
-	r.followed = r.followed || q.follow
+	r.followed, r.read = r.followed || q.follow, r.read && !q.follow
 	r.noteOpened(q.follow)
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
