@@ -204,6 +204,32 @@ func TestAQuietRunIsProbedSeldom(t *testing.T) {
 	})
 }
 
+// Only so many probes go side by side: the others come next, not when the silence is twice as long.
+func TestEveryOneOfManyQuietRunsIsProbed(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		slots := numbered(100)
+		b.p = newPod(corev1.RestartPolicyNever, slots...)
+		for _, slot := range slots {
+			b.n.start(slot, slot)
+			b.n.print(slot, "one")
+			b.p.running(slot, slot)
+		}
+		b.c.Handle(b.p.event(watch.Modified))
+		time.Sleep(28 * time.Second)
+		probed := map[string]bool{}
+		b.n.change(func() {
+			for _, o := range b.n.log {
+				if o.TailLines != nil {
+					probed[o.Container] = true
+				}
+			}
+		})
+		if len(probed) != len(slots) {
+			t.Errorf("%d of %d were probed", len(probed), len(slots))
+		}
+	})
+}
+
 func TestARotationIsNoticedWhileTheRunGoesOn(t *testing.T) {
 	inBubble(t, Options{RotateSize: 1000}, nil, func(b *bench) {
 		b.n.start("a", "a1")

@@ -15,11 +15,11 @@ func TestAReaderMissesNoRunThatFollowsAtOnce(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	s := New(nil, Options{})
-	gaps := make([]gapMark, 1<<15)
+	gaps := make([]gapMark, 1<<14)
 	for i := range gaps {
 		gaps[i].at = 1 << 40
 	}
-	for i := range 200 {
+	for i := range 30 {
 		c := s.Pod("n", "p", nil)
 		first, second := newRun(c, "a", "a1", 0), newRun(c, "a", "a2", 1)
 		first.log.gaps, c.order = gaps, []*run{first, second}

@@ -64,30 +64,24 @@ func (s *Streamer) probeLoop(ctx context.Context) {
 		}
 		now := time.Now()
 		for _, r := range runs {
-			probe := r.due(now)
+			// This loop alone takes tokens: one that is free stays so until it does.
+			probe := r.due(now, len(tokens) < cap(tokens))
 			if probe == nil {
 				continue
 			}
-			select {
-			case tokens <- struct{}{}:
-				s.wg.Go(func() {
-					pctx, cancel := context.WithTimeout(ctx, probeLimit)
-					defer cancel()
-					probe(pctx)
-					<-tokens
-				})
-			default: // at the next tick
-				r.mu.Lock()
-				p := &r.probe
-				p.running, p.idleAt, p.headAt, p.headEnd = false, time.Time{}, time.Time{}, 0
-				r.mu.Unlock()
-			}
+			tokens <- struct{}{}
+			s.wg.Go(func() {
+				pctx, cancel := context.WithTimeout(ctx, probeLimit)
+				defer cancel()
+				probe(pctx)
+				<-tokens
+			})
 		}
 	}
 }
 
-// due says which probe of r is due, and ends a stream that hangs.
-func (r *run) due(now time.Time) func(context.Context) {
+// due says which probe of r is due, and may be made now, and ends a stream that hangs.
+func (r *run) due(now time.Time, mayProbe bool) func(context.Context) {
 	l, since := r.lifeSince()
 	_, end := r.log.bounds()
 	silence := now.Sub(time.Unix(0, r.active.Load()))
@@ -133,7 +127,11 @@ func (r *run) due(now time.Time) func(context.Context) {
 	}
 	if silence < o.IdleProbe {
 		p.idle = 0
-	} else if o.IdleProbe > 0 && now.Sub(p.idleAt) >= p.idle {
+	}
+	if !mayProbe {
+		return nil
+	}
+	if silence >= o.IdleProbe && o.IdleProbe > 0 && now.Sub(p.idleAt) >= p.idle {
 		p.idle = min(max(p.idle*2, 2*o.IdleProbe), 6*o.IdleProbe)
 		p.idleAt, p.running = now, true
 		return r.probeTail

@@ -228,6 +228,9 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	defer cancel(nil)
 	r.setStream(cancel, !q.follow)
 	defer r.setStream(nil, false)
+	if q.follow && r.lifeNow() == lifeClosed {
+		return result{answer: answerKicked} // the tracking ended when there was no stream to end yet
+	}
 	if q.follow {
 		r.s.counts.follows.Add(1)
 	} else {
