@@ -138,14 +138,14 @@ func (r *rig) drain() []caught {
 	}
 	rd := r.c.Reader(ctx, "c", logstream.ReadOptions{Snapshot: true})
 	defer rd.Close()
-	part := false
+	more := false
 	for l, err := range rd.Lines() {
 		if err != nil {
 			r.t.Fatal("Lines:", err)
 		}
 		c := at[l.ContainerID]
 		text := string(l.Text)
-		if part && l.Time.IsZero() { // another piece of a long line
+		if more { // another piece of a long line
 			last := &c.lines[len(c.lines)-1]
 			last.Text = append(last.Text, text...)
 			last.Partial = l.Partial
@@ -153,7 +153,7 @@ func (r *rig) drain() []caught {
 			l.Text = []byte(text)
 			c.lines = append(c.lines, l)
 		}
-		if part = l.Partial; !part {
+		if more = l.More; !l.Partial {
 			text += "\n"
 		}
 		c.bytes += text
