@@ -28,6 +28,7 @@ type node struct {
 	fault func(n int, o *corev1.PodLogOptions) *fault // n counts from 1
 	lag   time.Duration                               // what a follower takes for a line or so
 	deaf  bool                                        // it has no inotify instances left for followers
+	again func() bool                                 // whether a follower at the end of its file is sent it again
 }
 
 const outOfWatchers = "failed to create fsnotify watcher: too many open files"
@@ -254,6 +255,10 @@ func (r *nodeBody) step(p []byte) (int, <-chan struct{}, error) {
 	}
 	if r.f != r.b.file && r.o.Follow {
 		r.f, r.pos = r.b.file, 0
+		return r.step(p)
+	}
+	if d := r.f.data; r.o.Follow && r.b.running && bytes.HasSuffix(d, newline) && r.n.again != nil && r.n.again() {
+		r.pos = 0 // the runtime did not take the new file, and the old one is back (logs.go:371)
 		return r.step(p)
 	}
 	if !r.o.Follow || !r.b.running && r.watches {
