@@ -108,7 +108,11 @@ func (s *splicer) placeNew() (answer, bool) {
 	s.l.truncate(committed)
 	// The stretch since the file before began is unproved: the stream may have
 	// passed over other rotations in it.
-	s.gap("the node rotated the log while it was not being read", s.headNS, ns, committed, torn)
+	from, to := s.headNS, ns
+	if ns < s.newest-int64(time.Second) {
+		from, to = 0, 0 // the clock was set back meanwhile: who knows from when
+	}
+	s.gap("the node rotated the log while it was not being read", from, to, committed, torn)
 	s.rotated, s.grew, s.joined = true, true, true
 	s.startFile(committed, first, ns)
 	s.mode, s.hold = modeAppend, first
@@ -178,6 +182,9 @@ func (s *splicer) skippedEndsAt(off int64) bool {
 }
 
 func (s *splicer) gap(why string, from, to, at int64, certain bool) {
+	if to != 0 && from > to {
+		from, to = 0, 0 // the clock was set back: they enclose nothing
+	}
 	s.short = s.short || certain
 	s.l.addGap(Gap{Why: why, From: timeOf(from), To: timeOf(to), Certain: certain}, at)
 }
