@@ -19,7 +19,8 @@ const (
 // the two reads that have to agree, so a run that nothing disturbed needs one.
 // It returns false when the run turns out to be alive.
 func (r *run) drain(ctx context.Context) (final bool) {
-	d := drain{run: r, started: time.Now()}
+	// A stream that got to the capture's end, and to its own, was the first.
+	d := drain{run: r, started: time.Now(), half: r.read && r.sp.joined}
 	for {
 		r.pause(ctx, time.Until(r.readAt.Add(settle)))
 		l := r.lifeNow()
@@ -45,30 +46,30 @@ func (r *run) drain(ctx context.Context) (final bool) {
 type drain struct {
 	*run
 	started  time.Time
+	half     bool      // the first of the two reads that have to agree was made
 	failing  time.Time // since when every answer was an error
 	failures int
-	grown    int // reads that brought something new
+	grown    int // reads that brought something new, or were the first
 	short    int // reads that ended before the capture does
 	empty    int // of these, the empty ones
 }
 
 // step makes one final read. It returns true when the run is final.
 func (d *drain) step(ctx context.Context, l life) bool {
-	first := !d.read
 	res := d.fetch(ctx, query{previous: l == lifePrevious})
 	if res.answer != answerEOF {
 		return d.failed(ctx, res)
 	}
-	d.read = true
 	d.failing, d.failures = time.Time{}, 0
+	proved := res.equal && d.half
 	if res.joined {
-		d.foreignAt = time.Time{}
+		d.foreignAt, d.half = time.Time{}, true
 	}
 	switch {
-	case res.equal && !first:
+	case proved:
 		d.prove(l)
 		return true
-	case res.grew || first:
+	case res.grew || res.equal:
 		d.grown++
 	default:
 		if d.short++; res.bytes == 0 {

@@ -259,6 +259,26 @@ func TestWhatWasReadBeforeTheEndIsNotHalfOfTheProof(t *testing.T) {
 	}
 }
 
+// Nor is a stream that ended before the capture does.
+func TestAStreamThatBringsLessIsNotHalfOfTheProof(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		line := len(body("one"))
+		b.n.fault = func(n int, _ *corev1.PodLogOptions) *fault {
+			return map[int]*fault{1: {cut: line, with: io.ErrUnexpectedEOF}, 2: {cut: line / 2}, 3: {cut: line}}[n]
+		}
+		b.n.start("a", "a1")
+		b.n.print("a", "one", "two")
+		b.n.exit("a")
+		b.c.Handle(b.p.running("a", "a1"))
+		time.Sleep(time.Second)
+		b.c.Handle(b.p.ended("a", "a1"))
+		if cert := b.drain()[0]; cert.Proof != Verified || cert.Lines != 2 {
+			t.Errorf("certificate %+v", cert)
+		}
+		b.wantText("a", "one\ntwo\n")
+	})
+}
+
 // A pod that left the scope of its watch: a clean end of its stream is all that tells
 // when a container ends.
 func TestABreakEndsNoRunOfAPodThatLeftItsWatchsScope(t *testing.T) {

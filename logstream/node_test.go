@@ -30,6 +30,7 @@ type node struct {
 	deaf  bool                                        // it has no inotify instances left for followers
 	most  time.Duration                               // for which a kubelet keeps a connection; 0: for ever
 	slow  time.Duration                               // what an answer takes
+	again func() bool                                 // whether a follower at the end of its file is sent it again
 }
 
 const outOfWatchers = "failed to create fsnotify watcher: too many open files"
@@ -284,6 +285,10 @@ func (r *nodeBody) step(p []byte) (int, <-chan struct{}, error) {
 	}
 	if r.f != r.b.file && r.o.Follow {
 		r.f, r.pos = r.b.file, 0
+		return r.step(p)
+	}
+	if d := r.f.data; r.o.Follow && r.b.running && bytes.HasSuffix(d, newline) && r.n.again != nil && r.n.again() {
+		r.pos = 0 // the runtime did not take the new file, and the old one is back (logs.go:371)
 		return r.step(p)
 	}
 	if !r.o.Follow || !r.b.running && r.watches {

@@ -189,8 +189,8 @@ func (s *splicer) skippedEndsAt(off int64) bool {
 
 func (s *splicer) gap(why string, from, to, at int64, certain bool) {
 	s.short = s.short || certain
-	if s.stepped { // times enclose nothing
-		from, to = 0, 0
+	if s.stepped || to != 0 && from > to+int64(time.Second) {
+		from, to = 0, 0 // the clock was set back: they enclose nothing
 	}
 	s.l.addGap(Gap{Why: why, From: timeOf(from), To: timeOf(to), Certain: certain}, at)
 }

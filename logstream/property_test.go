@@ -80,6 +80,7 @@ type trial struct {
 	faults    int                                                       // in a hundred requests
 	late      bool                                                      // the runtime writes to the old file while rotating
 	deaf      bool                                                      // the node has no inotify instances left, at times
+	again     bool                                                      // a follower is sent its file twice
 	stamps    func(rng *rand.Rand) func(now time.Time, i int) time.Time // nil: all different, in order
 }
 
@@ -89,6 +90,10 @@ func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 		b.s.filterFrom = int64(rng.IntN(2)) * 1 << 20          // every resumed stream is asked for by time, or none
 		b.n.fault = k.faultsBy(rand.New(rand.NewPCG(seed, 1))) // under the node's lock
 		b.n.deaf = k.deaf
+		if k.again {
+			in := rand.New(rand.NewPCG(seed, 3)).IntN(60)
+			b.n.again = func() bool { in--; return in == 0 }
+		}
 		b.n.start("a", "a1")
 		if k.stamps != nil {
 			b.n.cur["a"].stamp = k.stamps(rand.New(rand.NewPCG(seed, 2)))
@@ -150,7 +155,7 @@ func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 			}
 		}
 		hidden := k.name == "clock set back" && filtered > byTime // by the filter, from a stream that went on
-		if !k.rotations && certs[0].Proof != Verified && !hidden {
+		if !k.rotations && !k.again && certs[0].Proof != Verified && !hidden {
 			t.Errorf("seed %d: %+v, though nothing was rotated; requests %+v", seed, certs[0], len(b.n.log))
 		}
 		if !k.late && k.faults == 0 && certs[0].Proof == Incomplete {
@@ -249,23 +254,29 @@ var (
 
 func TestRandomFaultsLoseAndRepeatNothing(t *testing.T) {
 	kinds := map[string]trial{
-		"no rotation":             {faults: 60},
-		"rotation":                {rotations: true},
-		"rotation and faults":     {rotations: true, faults: 50},
-		"late writes":             {rotations: true, late: true, faults: 30},
-		"nothing out of ordinary": {},
-		"shared times":            {faults: 60, stamps: shared},
-		"inverted times":          {faults: 60, stamps: inverted},
-		"clock set back":          {faults: 60, stamps: stepped},
-		"shared, rotation":        {faults: 30, stamps: shared, rotations: true},
-		"inverted, rotation":      {faults: 30, stamps: inverted, rotations: true},
-		"polled":                  {deaf: true},
-		"polled, faults":          {deaf: true, faults: 60},
-		"polled, rotation":        {deaf: true, faults: 30, rotations: true},
-		"polled, shared times":    {deaf: true, faults: 40, stamps: shared},
-		"polled, inverted times":  {deaf: true, faults: 40, stamps: inverted},
-		"polled, clock set back":  {deaf: true, faults: 40, stamps: stepped},
-		"polled, late writes":     {deaf: true, faults: 20, rotations: true, late: true},
+		"no rotation":                {faults: 60},
+		"rotation":                   {rotations: true},
+		"rotation and faults":        {rotations: true, faults: 50},
+		"late writes":                {rotations: true, late: true, faults: 30},
+		"nothing out of ordinary":    {},
+		"shared times":               {faults: 60, stamps: shared},
+		"inverted times":             {faults: 60, stamps: inverted},
+		"clock set back":             {faults: 60, stamps: stepped},
+		"shared, rotation":           {faults: 30, stamps: shared, rotations: true},
+		"inverted, rotation":         {faults: 30, stamps: inverted, rotations: true},
+		"sent again":                 {again: true},
+		"sent again, faults":         {again: true, faults: 40},
+		"sent again, rotation":       {again: true, faults: 20, rotations: true},
+		"sent again, clock set back": {again: true, faults: 20, stamps: stepped},
+		"sent again, polled":         {again: true, faults: 20, rotations: true, deaf: true},
+		"sent again, late writes":    {again: true, faults: 20, rotations: true, late: true},
+		"polled":                     {deaf: true},
+		"polled, faults":             {deaf: true, faults: 60},
+		"polled, rotation":           {deaf: true, faults: 30, rotations: true},
+		"polled, shared times":       {deaf: true, faults: 40, stamps: shared},
+		"polled, inverted times":     {deaf: true, faults: 40, stamps: inverted},
+		"polled, clock set back":     {deaf: true, faults: 40, stamps: stepped},
+		"polled, late writes":        {deaf: true, faults: 20, rotations: true, late: true},
 	}
 	first := *seed
 	if first == 0 {

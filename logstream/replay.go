@@ -182,11 +182,13 @@ func (s *splicer) endReplay(over bool) {
 	// Whatever the stream passed over since the file that is known began is unproved.
 	s.gap("the node sent lines twice here, and may have skipped a rotated file before them", min(s.headNS, before), ns, from, false)
 	s.rotated = true
-	head := s.l.peek(make([]byte, headLen), from, off)
-	if j := bytes.IndexByte(head, '\n'); j >= 0 {
-		head = head[:j+1]
+	if !s.filtered { // what is asked for by time need not begin with its file
+		head := s.l.peek(make([]byte, headLen), from, off)
+		if j := bytes.IndexByte(head, '\n'); j >= 0 {
+			head = head[:j+1]
+		}
+		s.startFile(from, head, ns)
 	}
-	s.startFile(from, head, ns)
 	if over {
 		return
 	}

@@ -94,6 +94,26 @@ func TestAFileSentAgainIsRecognisedWhateverTheClock(t *testing.T) {
 	}
 }
 
+// A filter by time holds for what is sent again, too: that begins in the midst of its file.
+func TestAFileSentAgainFromATimeOnIsCapturedOnce(t *testing.T) {
+	data := inTimes(103, func(i int) time.Duration { return time.Duration(i) * time.Second })
+	line := len(data) / 103
+	from := int64(50 * line)
+	s := newTestSplicer()
+	s.respond(t, string(data[:100*line]), true, false)
+	s.begin(query{filtered: true, expect: from}, false)
+	s.feedIn(1000, data[from:101*line])
+	s.feedIn(1000, data[from:102*line])
+	s.end(true)
+	s.respond(t, string(data), false, true)
+	if got := s.captured(); got != string(data) {
+		t.Errorf("captured %d lines of %d", len(got)/line, len(data)/line)
+	}
+	if len(s.l.gaps) != 1 || s.l.gaps[0].AfterLine != 50 {
+		t.Errorf("gaps %+v", s.l.gaps)
+	}
+}
+
 func TestALineIsFoundWhereverItBegins(t *testing.T) {
 	data := inTimes(3000, func(i int) time.Duration { return time.Duration(i) * time.Microsecond })
 	s := newTestSplicer()

@@ -1,12 +1,15 @@
 package logstream
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // A node rotates a large log though nothing more is printed.
@@ -91,4 +94,37 @@ func TestAStreamThatDoesNotGetToTheNextFileIsCut(t *testing.T) {
 			t.Errorf("the capture ends in %q", text[max(0, len(text)-50):])
 		}
 	})
+}
+
+// Times before and after a gap in which the node's clock was set back enclose nothing.
+func TestAGapInWhichTheClockWasSetBackHasNoTimes(t *testing.T) {
+	for name, back := range map[string]time.Duration{"behind the file's first line": -time.Hour, "not so far": -time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, nil, func(b *bench) {
+				b.n.fault = func(n int, _ *corev1.PodLogOptions) *fault {
+					if n == 1 {
+						return &fault{cut: 2 * len(body("one")), with: io.ErrUnexpectedEOF}
+					}
+					return map[bool]*fault{true: {err: refused()}}[n < 12]
+				}
+				b.n.start("a", "a1")
+				b.c.Handle(b.p.running("a", "a1"))
+				b.n.print("a", "one")
+				time.Sleep(10 * time.Minute)
+				b.n.print("a", "two", "lost")
+				b.n.cur["a"].stamp = func(now time.Time, i int) time.Time { return inOrder(now, i).Add(back) }
+				b.n.print("a", "lost")
+				b.n.rotate("a")
+				b.n.print("a", "four")
+				time.Sleep(2 * time.Minute)
+				b.n.exit("a")
+				b.c.Handle(b.p.ended("a", "a1"))
+				cert := b.drain()[0]
+				want := []Gap{{ContainerID: "a1", Why: "the node rotated the log while it was not being read", AfterLine: 2}}
+				if d := cmp.Diff(want, cert.Gaps); d != "" {
+					t.Errorf("gaps (-want +got):\n%s", d)
+				}
+			})
+		})
+	}
 }
