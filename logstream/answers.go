@@ -37,8 +37,9 @@ var answerText = map[answer]string{
 	answerEOF: "the stream ended early", answerBroken: "the connection broke", answerKicked: "the stream stalled",
 	answerNotYet: "the kubelet does not know the container", answerDown: "the kubelet cannot be reached",
 	answerNode: "the node is gone", answerDenied: "reading logs is not allowed", answerPodGone: "the pod was deleted",
-	answerGone: "the container was removed from its node", answerAbsent: "the container was removed from its node", answerWatchers: "the node is out of inotify instances",
-	answerFailed: "the kubelet could not read the log", answerForeign: "the node answered with the log of another run",
+	answerGone: "the container was removed from its node", answerAbsent: "the container was removed from its node",
+	answerWatchers: "the node is out of inotify instances",
+	answerFailed:   "the kubelet could not read the log", answerForeign: "the node answered with the log of another run",
 	answerAstray: "the log does not continue what was captured",
 }
 
@@ -129,6 +130,9 @@ func (a answer) patience() time.Duration {
 	case answerPodGone, answerGone:
 		return 0
 	case answerDenied, answerAbsent:
+		// A runtime that restarts has the kubelet say of every container that its
+		// logs cannot be retrieved (kubernetes v1.36.3
+		// pkg/kubelet/kuberuntime/kuberuntime_container.go:1318).
 		return 10 * time.Second
 	case answerNotYet, answerForeign, answerFailed, answerWatchers, answerAstray:
 		return time.Minute

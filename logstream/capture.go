@@ -149,7 +149,7 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 		sl = &slot{}
 		c.slots[s.slot] = sl
 	}
-	missed := int32(0)
+	missed := int32(0) // between the runs that were seen
 	if sl.seen && s.restarts > sl.restarts+1 {
 		missed = s.restarts - sl.restarts - 1
 	}
@@ -159,8 +159,8 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 			continue
 		}
 		r := newRun(c, s.slot, id, s.number(id))
-		if id == s.last && missed > 0 {
-			missed-- // the last of those that nobody saw
+		if id == s.last && s.cur != "" {
+			missed = max(0, missed-1) // it is the last of them
 		}
 		r.missed, missed = missed, 0
 		if id == s.cur {
@@ -223,7 +223,7 @@ func (r *run) setLife(l life, ended time.Time) {
 	if r.life == l || r.life == lifeGone || r.life == lifeClosed {
 		return
 	}
-	r.life = l
+	r.life, r.lifeAt = l, time.Now()
 	select {
 	case r.poke <- struct{}{}:
 	default:

@@ -54,6 +54,8 @@
 //   - When the node's clock goes back while a stream that was resumed by time is
 //     open, the kubelet hides what is printed until the clock has caught up. The
 //     final read finds that, and says so by a certain Gap; the lines are lost.
+//   - Nobody tells the end of a container whose pod left the scope of its watch: its
+//     run is Unverified, and ends when its streams end at once, or with the pod.
 //   - A last line without a newline is shown when the run is final, not before:
 //     until then nobody knows whether it is whole. So is a prompt.
 //

@@ -11,7 +11,7 @@ const (
 	finalTries = 50               // final reads of a log that changes from one to the next
 	shortTries = 20               // final reads that end before the capture does
 	emptyTries = 4                // final reads that are empty, of a log that may have been rotated
-	finalTime  = 10 * time.Minute // for all of them
+	finalTime  = 10 * time.Minute // for all of them, and for any one; and for a dead container's stream
 )
 
 // drain reads the log of a dead container, whole and unfiltered, until a read
@@ -59,6 +59,7 @@ func (d *drain) step(ctx context.Context, l life) bool {
 	if res.answer != answerEOF {
 		return d.failed(ctx, res)
 	}
+	d.read = true
 	d.failing, d.failures = time.Time{}, 0
 	if res.joined {
 		d.foreignAt = time.Time{}

@@ -65,8 +65,11 @@ func (r *Reader) fill(block bool) fillState {
 		case !block:
 			return wouldBlock
 		}
-		if awaited == nil {
-			awaited = &r.cur.log
+		if l := &r.cur.log; awaited != l { // it may be the one before, which ended meanwhile
+			if awaited != nil {
+				awaited.forget(r.ready)
+			}
+			awaited = l
 			awaited.await(r.ready)
 			continue // look once more: it may have changed before
 		}
@@ -90,7 +93,7 @@ func (r *Reader) window(stop int64) (st fillState, done bool) {
 	}
 	n, next, err := r.cur.log.readAt(r.hold[len(r.buf):], r.pos, stop)
 	if err != nil {
-		if len(r.buf) > 0 && !r.start {
+		if len(r.buf) > 0 && !r.start && !r.skip {
 			return flushFirst, true // what there is of a long line
 		}
 		r.buf = r.hold[:0] // the start of a line whose end was dropped

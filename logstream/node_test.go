@@ -28,6 +28,8 @@ type node struct {
 	fault func(n int, o *corev1.PodLogOptions) *fault // n counts from 1
 	lag   time.Duration                               // what a follower takes for a line or so
 	deaf  bool                                        // it has no inotify instances left for followers
+	most  time.Duration                               // for which a kubelet keeps a connection; 0: for ever
+	slow  time.Duration                               // what an answer takes
 }
 
 const outOfWatchers = "failed to create fsnotify watcher: too many open files"
@@ -94,6 +96,16 @@ func (n *node) raw(slot, text string) {
 	b.wake()
 }
 
+// more goes on with the last line.
+func (n *node) more(slot, text string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	b := n.cur[slot]
+	b.truth[len(b.truth)-1] += text
+	b.file.data = append(b.file.data, text...)
+	b.wake()
+}
+
 // rotate makes the kubelet start a new file.
 func (n *node) rotate(slot string) {
 	n.mu.Lock()
@@ -131,6 +143,11 @@ func (n *node) requests() (follows, reads int) {
 
 func (n *node) OpenLog(ctx context.Context, _, _ string, o *corev1.PodLogOptions) (io.ReadCloser, error) {
 	n.mu.Lock()
+	if slow := n.slow; slow > 0 {
+		n.mu.Unlock()
+		time.Sleep(slow)
+		n.mu.Lock()
+	}
 	defer n.mu.Unlock()
 	n.log = append(n.log, *o)
 	var f *fault
@@ -151,6 +168,9 @@ func (n *node) OpenLog(ctx context.Context, _, _ string, o *corev1.PodLogOptions
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("container %q in pod %q is waiting to start: ContainerCreating", o.Container, "p"))
 	}
 	r := &nodeBody{n: n, ctx: ctx, b: b, f: b.file, o: o, fault: f, closed: make(chan struct{})}
+	if n.most > 0 {
+		r.until = time.Now().Add(n.most)
+	}
 	if o.SinceTime != nil {
 		r.since = o.SinceTime.UTC().Format("2006-01-02T15:04:05")
 	}
@@ -179,6 +199,7 @@ type nodeBody struct {
 	closed chan struct{}
 
 	watches bool
+	until   time.Time // zero: no end
 }
 
 func (r *nodeBody) Close() error {
@@ -206,8 +227,14 @@ func (r *nodeBody) Read(p []byte) (int, error) {
 		if n > 0 || err != nil {
 			return n, err
 		}
+		var over <-chan time.Time
+		if !r.until.IsZero() {
+			over = time.After(time.Until(r.until))
+		}
 		select {
 		case <-wait:
+		case <-over:
+			return 0, io.EOF
 		case <-r.closed:
 			return 0, errors.New("body closed")
 		case <-r.ctx.Done():
@@ -232,7 +259,7 @@ func (r *nodeBody) step(p []byte) (int, <-chan struct{}, error) {
 		return 0, nil, io.EOF
 	}
 	data := r.f.data[r.pos:]
-	for r.since != "" && len(data) > 0 && string(data[:len(r.since)]) < r.since {
+	for r.since != "" && len(data) > 0 && (r.pos == 0 || r.f.data[r.pos-1] == '\n') && string(data[:len(r.since)]) < r.since {
 		j := bytes.IndexByte(data, '\n') + 1
 		if j == 0 {
 			j = len(data)

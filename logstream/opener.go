@@ -130,15 +130,16 @@ func (o *opener) acquire(ctx context.Context) (c *conn, dials bool, err error) {
 	}
 }
 
-// opened says how a request was answered.
-func (o *opener) opened(c *conn, dialled bool, err error) {
+// opened says how a request was answered. When ctx, the request's, has ended it was given
+// up, and that says nothing of the connection.
+func (o *opener) opened(ctx context.Context, c *conn, dialled bool, err error) {
 	var answer apierrors.APIStatus
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
 	case err == nil || errors.As(err, &answer):
 		c.up = true
-	case !errors.Is(err, context.Canceled):
+	case ctx.Err() == nil:
 		c.up = false
 	}
 	if c.dialling != nil && (dialled || c.up) {
@@ -163,18 +164,19 @@ func (o *opener) OpenLog(ctx context.Context, namespace, pod string, opt *corev1
 	// however long, with the request's place among those that may wait for an answer.
 	body, err := c.client.Get().MaxRetries(0).Namespace(namespace).Resource("pods").Name(pod).SubResource("log").
 		VersionedParams(opt, scheme.ParameterCodec).Stream(ctx)
-	o.opened(c, dials, err)
+	o.opened(ctx, c, dials, err)
 	if err != nil {
 		o.release(c)
 		return nil, err
 	}
-	return &stream{ReadCloser: body, o: o, c: c}, nil
+	return &stream{ReadCloser: body, ctx: ctx, o: o, c: c}, nil
 }
 
 // stream gives its place on the connection back when it is closed, and says when the
 // connection broke.
 type stream struct {
 	io.ReadCloser
+	ctx    context.Context // the request's
 	o      *opener
 	c      *conn
 	closed atomic.Bool
@@ -183,7 +185,7 @@ type stream struct {
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) && !s.closed.Load() {
-		s.o.opened(s.c, false, err)
+		s.o.opened(s.ctx, s.c, false, err)
 	}
 	return n, err
 }

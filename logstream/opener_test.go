@@ -150,7 +150,7 @@ func TestWhoWaitsForAConnectionDoesNotWaitForTheOthers(t *testing.T) {
 		wg.Go(func() {
 			c, dials, _ := o.acquire(t.Context())
 			time.Sleep(time.Second)
-			o.opened(c, dials, nil)
+			o.opened(t.Context(), c, dials, nil)
 		})
 		synctest.Wait()
 		start := time.Now()
@@ -161,7 +161,7 @@ func TestWhoWaitsForAConnectionDoesNotWaitForTheOthers(t *testing.T) {
 					t.Errorf("it waited for %s, and dials: %t", d, dials)
 				}
 				time.Sleep(time.Second)
-				o.opened(c, dials, nil)
+				o.opened(t.Context(), c, dials, nil)
 			})
 		}
 	})
@@ -182,11 +182,79 @@ func TestOneRequestAtATimeTriesToConnect(t *testing.T) {
 				}
 				time.Sleep(100 * time.Millisecond)
 				dialling.Add(-1)
-				o.opened(c, dials, io.ErrUnexpectedEOF)
+				o.opened(t.Context(), c, dials, io.ErrUnexpectedEOF)
 			})
 		}
 	})
 }
+
+// Not the connection is broken when whoever asked gives up: a dead node's logs do not
+// answer, and a stream is ended to be looked at again.
+func TestARequestThatIsGivenUpMakesNobodyWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, end := range map[string]func(context.Context) (context.Context, func()){
+			"in time": func(ctx context.Context) (context.Context, func()) {
+				ctx, cancel := context.WithTimeout(ctx, time.Second)
+				return ctx, cancel
+			},
+			"by kick": func(ctx context.Context) (context.Context, func()) {
+				ctx, cancel := context.WithCancelCause(ctx)
+				time.AfterFunc(time.Second, func() { cancel(errKick) })
+				return ctx, func() { cancel(nil) }
+			},
+		} {
+			for _, headers := range []bool{false, true} {
+				ctx, stop := end(t.Context())
+				srv := roundTrip(func(r *http.Request) (*http.Response, error) {
+					if r.URL.Query().Get("container") == "fast" {
+						return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(""))}, nil
+					}
+					if !headers {
+						<-r.Context().Done()
+						return nil, context.Cause(r.Context()) // as net/http does
+					}
+					return &http.Response{StatusCode: 200, Body: &forever{r.Context()}}, nil
+				})
+				o := &opener{cfg: &rest.Config{}, conns: []*conn{connTo(t, srv)}}
+				get := func(ctx context.Context, container string) (io.ReadCloser, error) {
+					return o.OpenLog(ctx, "n", "p", &corev1.PodLogOptions{Container: container})
+				}
+				if b, err := get(t.Context(), "fast"); err != nil {
+					t.Fatal(err)
+				} else {
+					b.Close()
+				}
+				if b, err := get(ctx, "slow"); err == nil {
+					_, _ = io.ReadAll(b)
+					b.Close()
+				}
+				stop()
+				if _, dials, err := o.acquire(t.Context()); dials || err != nil {
+					t.Errorf("%s, with headers: %t: the next request dials: %t (%v)", name, headers, dials, err)
+				}
+			}
+		}
+	})
+}
+
+func connTo(t *testing.T, rt http.RoundTripper) *conn {
+	t.Helper()
+	o, err := FromConfig(&rest.Config{Host: "http://cluster", Transport: rt})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o.(*opener).conns[0]
+}
+
+// forever is a body that brings nothing.
+type forever struct{ ctx context.Context }
+
+func (b *forever) Read([]byte) (int, error) {
+	<-b.ctx.Done()
+	return 0, context.Cause(b.ctx)
+}
+
+func (b *forever) Close() error { return nil }
 
 // stuckOpener never answers; it counts who waits.
 type stuckOpener struct{ waiting atomic.Int64 }

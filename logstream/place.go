@@ -124,6 +124,7 @@ func (s *splicer) placeNew() (answer, bool) {
 	}
 	committed, end := s.l.bounds()
 	s.skipped = s.skipped[:0]
+	s.stepped = s.stepped || ns != 0 && ns < s.newest-int64(time.Second)
 	torn := end > committed || committed > s.lineAt
 	s.l.truncate(committed)
 	// The stretch since the file before began is unproved: the stream may have
@@ -206,6 +207,9 @@ func (s *splicer) skippedEndsAt(off int64) bool {
 
 func (s *splicer) gap(why string, from, to, at int64, certain bool) {
 	s.short = s.short || certain
+	if s.stepped { // times enclose nothing
+		from, to = 0, 0
+	}
 	s.l.addGap(Gap{Why: why, From: timeOf(from), To: timeOf(to), Certain: certain}, at)
 }
 

@@ -336,3 +336,25 @@ func TestATailIsPlacedByWhatWasCapturedOrNotAtAll(t *testing.T) {
 		})
 	}
 }
+
+// The look whether a stream can be had again takes a while.
+func TestATrackingThatEndsWhileAStreamIsTriedEndsTheRun(t *testing.T) {
+	polled(t, func(b *bench) {
+		b.n.change(func() {
+			b.n.fault = func(_ int, o *corev1.PodLogOptions) *fault {
+				if o.Follow && o.TailLines != nil {
+					b.n.deaf = false
+					b.c.Handle(closedEvent())
+				}
+				return nil
+			}
+		})
+		for range 200 { // never silent
+			b.n.print("a", "x")
+			time.Sleep(time.Second)
+		}
+		if cert := b.drain()[0]; cert.Proof != Unverified || cert.Lines > 100 {
+			b.Errorf("certificate %+v", cert)
+		}
+	})
+}

@@ -13,7 +13,7 @@ import (
 const (
 	probeTick   = 500 * time.Millisecond
 	probeLimit  = 10 * time.Second // for one probe
-	probesAtAll = 4                // side by side
+	probesAtAll = 64               // at a time; open lets few of them ask
 	endWait     = 10 * time.Second // silence of a stream whose container is dead
 	goneWait    = 30 * time.Second // and of one whose pod is deleted
 	readWait    = time.Minute      // and of a read that should end by itself
@@ -24,6 +24,7 @@ var errKick = errors.New("logstream: the stream is looked at again")
 
 // probeState belongs to the open stream of a run; guarded by run.mu.
 type probeState struct {
+	opened  time.Time
 	running bool
 	idle    time.Duration // between idle probes; 0: none was made in this silence
 	idleAt  time.Time     // last idle probe
@@ -62,32 +63,28 @@ func (s *Streamer) probeLoop(ctx context.Context) {
 		}
 		now := time.Now()
 		for _, r := range runs {
-			probe := r.due(now)
+			// This loop alone takes tokens: one that is free stays so until it does.
+			probe := r.due(now, len(tokens) < cap(tokens))
 			if probe == nil {
 				continue
 			}
-			select {
-			case tokens <- struct{}{}:
-				s.wg.Go(func() {
-					pctx, cancel := context.WithTimeout(ctx, probeLimit)
-					defer cancel()
-					probe(pctx)
-					<-tokens
-				})
-			default: // later
-				r.mu.Lock()
-				r.probe.running = false
-				r.mu.Unlock()
-			}
+			tokens <- struct{}{}
+			s.wg.Go(func() {
+				pctx, cancel := context.WithTimeout(ctx, probeLimit)
+				defer cancel()
+				probe(pctx)
+				<-tokens
+			})
 		}
 	}
 }
 
-// due says which probe of r is due, and ends a stream that hangs.
-func (r *run) due(now time.Time) func(context.Context) {
-	l := r.lifeNow()
+// due says which probe of r is due, and may be made now, and ends a stream that hangs.
+func (r *run) due(now time.Time, mayProbe bool) func(context.Context) {
+	l, since := r.lifeSince()
 	_, end := r.log.bounds()
 	silence := now.Sub(time.Unix(0, r.active.Load()))
+	dead := now.Sub(since) // if it is
 	newest, fileStart := r.log.progress()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -96,17 +93,17 @@ func (r *run) due(now time.Time) func(context.Context) {
 	case r.kick == nil || p.running:
 		return nil
 	case r.final:
-		if silence >= readWait {
+		if silence >= readWait || now.Sub(p.opened) >= finalTime {
 			r.kick(errKick)
 		}
 		return nil
 	case l == lifeGone || l == lifeUnreadable:
-		if silence >= goneWait {
+		if min(silence, dead) >= goneWait || dead >= finalTime {
 			r.kick(errKick)
 		}
 		return nil
 	case l != lifeAlive && l != lifeBlind:
-		if silence >= endWait {
+		if min(silence, dead) >= endWait || dead >= finalTime {
 			r.kick(errKick)
 		}
 		return nil
@@ -130,7 +127,11 @@ func (r *run) due(now time.Time) func(context.Context) {
 	}
 	if silence < o.IdleProbe {
 		p.idle = 0
-	} else if o.IdleProbe > 0 && now.Sub(p.idleAt) >= p.idle {
+	}
+	if !mayProbe {
+		return nil
+	}
+	if silence >= o.IdleProbe && o.IdleProbe > 0 && now.Sub(p.idleAt) >= p.idle {
 		p.idle = min(max(p.idle*2, 2*o.IdleProbe), 6*o.IdleProbe)
 		p.idleAt, p.running = now, true
 		return r.probeTail

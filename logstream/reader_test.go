@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -259,6 +260,36 @@ func TestAStreamerThatStopsSaysWhatItDidNotProve(t *testing.T) {
 		}
 		if err := b.s.Run(context.WithoutCancel(b.ctx)); err == nil {
 			t.Error("Run runs twice")
+		}
+	})
+}
+
+func TestReadersThatComeAndGoLeaveNothing(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.n.start("a", "a1")
+		b.c.Handle(b.p.running("a", "a1"))
+		b.n.print("a", "one")
+		synctest.Wait()
+		log := &b.c.order[0].log
+		var wg sync.WaitGroup
+		for range 100 {
+			ctx, cancel := context.WithTimeout(b.ctx, time.Second)
+			wg.Go(func() {
+				defer cancel()
+				r := b.c.Reader(ctx, "a", ReadOptions{})
+				if text, err := io.ReadAll(r); string(text) != "one\n" || !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("read %q, %v", text, err)
+				}
+				r.Close()
+				r = b.c.Reader(b.ctx, "a", ReadOptions{Snapshot: true}) // ends, and is not closed
+				if _, err := io.ReadAll(r); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if len(log.waiting) > 0 || len(b.c.readers) > 0 {
+			t.Errorf("%d wait, %d are remembered", len(log.waiting), len(b.c.readers))
 		}
 	})
 }

@@ -52,16 +52,18 @@ type run struct {
 	poke     chan struct{} // the life changed
 
 	life   life      // guarded by c.mu
+	lifeAt time.Time // since when; guarded by c.mu
 	missed int32     // runs before it that nobody saw
 	ended  time.Time // when the container did, as far as is known; guarded by c.mu
 	after  time.Time // when its predecessor did; guarded by c.mu
 
 	// The loop's own.
-	followed   bool // a stream was opened
-	read       bool // a response was read to a clean end
+	read       bool // the last response that may have had all of the log did end cleanly
+	asked      bool // a request was answered
 	readAt     time.Time
 	foreignAt  time.Time // since when responses are dropped as another run's; zero: they are not
 	unfiltered bool      // do not resume with a filter
+	deadEnds   int       // streams in a row that ended at once, as those of a dead container do
 	poll       pollState
 	health     health
 	small      [chunkFirst]byte
@@ -95,7 +97,7 @@ func (r *run) loop(ctx context.Context) {
 			return
 		}
 		l := r.lifeNow()
-		if l != lifeAlive && (l != lifeBlind || r.read) {
+		if l != lifeAlive && (l != lifeBlind || r.deadEnds > 1) {
 			if r.drain(ctx) {
 				return
 			}
@@ -120,9 +122,16 @@ func (r *run) follow(ctx context.Context) result {
 	default:
 		q.expect, q.tail = r.tail()
 	}
+	start := time.Now()
 	res := r.fetch(ctx, q)
+	// Where a poll ends, or a stream that was not the last, the log goes on: that such an
+	// end is the capture's, too, is no second opinion.
+	r.read = q.follow && res.answer == answerEOF
 	if q.tail > 0 {
 		res.answer = r.adapt(q, res)
+	}
+	if r.deadEnds++; !res.isDeadEnd(q, start) {
+		r.deadEnds = 0
 	}
 	switch res.answer {
 	case answerAstray:
@@ -139,6 +148,19 @@ func (r *run) follow(ctx context.Context) result {
 		}
 	}
 	return res
+}
+
+// isDeadEnd says whether a stream ended as that of a dead container: with nothing new and
+// at once, or because the node has removed it. A kubelet that dies ends it as well, and
+// one that has been open for four hours.
+func (res result) isDeadEnd(q query, start time.Time) bool {
+	switch res.answer {
+	case answerGone, answerAbsent:
+		return true
+	case answerEOF:
+		return q.follow && (res.joined || res.bytes == 0) && !res.grew && time.Since(start) < endWait
+	}
+	return false
 }
 
 // rest waits before the next stream: for a status that says why this one ended,
@@ -207,13 +229,16 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	defer cancel(nil)
 	r.setStream(cancel, !q.follow)
 	defer r.setStream(nil, false)
+	if q.follow && r.lifeNow() == lifeClosed {
+		return result{answer: answerKicked} // the tracking ended when there was no stream to end yet
+	}
 	if q.follow {
 		r.s.counts.follows.Add(1)
 	} else {
 		r.s.counts.reads.Add(1)
 	}
 	take := r.mayTake(ctx, q)
-	body, err := r.s.open(ctx, r.c.namespace, r.c.name, q.options(r.slot), !r.followed && !r.read)
+	body, err := r.s.open(ctx, r.c.namespace, r.c.name, q.options(r.slot), !r.asked)
 	if err != nil {
 		if ctx.Err() != nil {
 			return result{answer: answerKicked}
@@ -222,7 +247,7 @@ func (r *run) fetch(ctx context.Context, q query) result {
 		r.noteRefused(a, err)
 		return result{answer: a, after: retryAfter(err)}
 	}
-	r.followed = r.followed || q.follow
+	r.asked = true
 	r.noteOpened(q.follow)
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
@@ -276,7 +301,6 @@ func (r *run) pump(ctx context.Context, body io.Reader, q query) (res result) {
 			case !errors.Is(err, io.EOF):
 				return result{answer: answerBroken}
 			}
-			r.read = true
 			return result{answer: answerEOF, equal: equal}
 		}
 		switch {
@@ -294,15 +318,20 @@ func (r *run) setStream(kick context.CancelCauseFunc, final bool) {
 	r.active.Store(time.Now().UnixNano())
 	r.mu.Lock()
 	r.kick, r.final = kick, final
-	r.probe = probeState{known: r.probe.known}
+	r.probe = probeState{known: r.probe.known, opened: time.Now()}
 	r.next.Store(nil)
 	r.mu.Unlock()
 }
 
 func (r *run) lifeNow() life {
+	l, _ := r.lifeSince()
+	return l
+}
+
+func (r *run) lifeSince() (life, time.Time) {
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
-	return r.life
+	return r.life, r.lifeAt
 }
 
 // isOnly says whether the open stream is the last of the run's log: nobody answers for

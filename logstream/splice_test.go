@@ -222,6 +222,24 @@ func TestARotatedFileContinuesTheCaptureWithAGap(t *testing.T) {
 	}
 }
 
+// Times do not enclose what is missing where the node's clock was set back.
+func TestAGapAcrossAStepOfTheClockNamesNoTimes(t *testing.T) {
+	at := func(sec int, text string) string {
+		return fmt.Sprintf("2026-11-22T10:00:%02d.000000001Z %s\n", sec, text)
+	}
+	for name, before := range map[string]string{
+		"seen":   at(20, "a") + at(40, "b") + at(10, "c"), // and more until 50, in the same file
+		"unseen": at(20, "a") + at(40, "b"),
+	} {
+		s := newTestSplicer()
+		s.respond(t, before, true, false)
+		s.respond(t, at(15, "x"), false, true)
+		if len(s.l.gaps) != 1 || !s.l.gaps[0].From.IsZero() || !s.l.gaps[0].To.IsZero() {
+			t.Errorf("%s: gaps %+v", name, s.l.gaps)
+		}
+	}
+}
+
 func TestLinesSentAgainAreNotOutputAgain(t *testing.T) {
 	lines := strings.SplitAfter(body(numbered(20)...), "\n")
 	all := func(from, to int) string { return strings.Join(lines[from:to], "") }

@@ -168,8 +168,8 @@ func (s *Streamer) start(r *run) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.ended:
-		r.incomplete(whyStopped)
+	case s.ended || r.isClosed():
+		r.cutOff()
 		close(r.done)
 	case s.ctx == nil && r.isClosed(): // meanwhile: nobody would take it out of the queue
 		r.incomplete(whyClosed)

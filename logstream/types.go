@@ -37,7 +37,8 @@ type Gap struct {
 	// AfterLine is the number of lines captured before the gap.
 	AfterLine uint64
 	// From and To enclose the timestamps of what may be missing: the lines that
-	// are known before and after it. Zero: not known.
+	// are known before and after it. Zero: not known, as in a log whose node's clock
+	// was set back.
 	From, To time.Time
 	// Certain is whether lines are known to be missing.
 	Certain bool

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,7 +33,11 @@ type node struct {
 	requests []corev1.PodLogOptions
 	story    strings.Builder // what happened, for the reader of a failed test
 	began    time.Time
-	fault    func(n int, o *corev1.PodLogOptions) *fault // n counts from 1
+	fault    func(n int, o *corev1.PodLogOptions) *fault                    // n counts from 1
+	back     time.Time                                                      // when the way to the kubelet is open again
+	streams  map[int]context.CancelFunc                                     // by the number of the request
+	kubelet  func(ctx context.Context, query string) (io.ReadCloser, error) // nil: it is this process's
+	sent     atomic.Int64                                                   // bytes, by that kubelet
 }
 
 // fault is what goes wrong with one request.
@@ -74,6 +79,28 @@ func (n *node) start(b *box) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.prev, n.cur = n.cur, b
+}
+
+// away cuts the API server off from the kubelet for a while. Open streams
+// end, perhaps in the kubelet's words.
+func (n *node) away(d time.Duration) {
+	n.note("the kubelet is out of reach for %s", d)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.back = time.Now().Add(d)
+	for _, cut := range n.streams {
+		cut()
+	}
+}
+
+// container is that which runs, or the one before.
+func (n *node) container(previous bool) *box {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if previous {
+		return n.prev
+	}
+	return n.cur
 }
 
 // note adds to the story.
@@ -118,7 +145,21 @@ func (n *node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		b = n.prev
 	}
 	number := len(n.requests)
+	if time.Now().Before(n.back) {
+		f = &fault{refuse: refused}
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	if n.streams == nil {
+		n.streams = map[int]context.CancelFunc{}
+	}
+	n.streams[number] = cancel
 	n.mu.Unlock()
+	defer func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.streams, number)
+	}()
 	n.note("request %d: %s%v", number, r.URL.RawQuery, f)
 	switch {
 	case f.refuse != nil:
@@ -128,8 +169,17 @@ func (n *node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case b == nil:
 		refuse(w, apierrors.NewBadRequest(`container "c" in pod "p" is waiting to start: ContainerCreating`))
 	default:
-		ctx, cancel := context.WithCancel(r.Context())
-		defer cancel()
+		if n.kubelet != nil {
+			body, err := n.kubelet(ctx, r.URL.RawQuery)
+			if err != nil {
+				refuse(w, refused)
+				return
+			}
+			defer body.Close()
+			k := passOn(ctx, w, body, f)
+			n.note("request %d ended after %d bytes", number, k)
+			return
+		}
 		from, to := io.Pipe()
 		var kubelet sync.WaitGroup
 		kubelet.Go(func() {
