@@ -28,6 +28,9 @@ type tally struct {
 	gaps      int
 	certain   int
 	rotations int
+	plain     int // plain follows of the same logs, the lines that they lost, and the last words that they got
+	plainLost int
+	plainEnds int
 	lives     []time.Duration // as the containers measured them
 	reads     []time.Duration // from the status that showed a run to the first read of its log
 	delays    []time.Duration // the same, from its first line where that is later
@@ -183,6 +186,9 @@ func (l *lab) report(t *testing.T, what string, s tally) {
 	t.Logf("%s: %s; first read after the status: %s; after the status and the line: %s; lives: %s; %s", what, &s, spread(s.reads),
 		spread(s.delays), spread(s.lives), fmt.Sprintf("requests: %d follows (%d resumed, %d refused), %d reads, %d probes, %d failed; %d bytes",
 			q.Follows, q.Resumed, l.words.refused.Load(), q.Reads, q.Probes, q.Failed, q.Bytes))
+	if s.plain > 0 {
+		t.Logf("%s: %d plain follows lost %d lines, and got %d ends", what, s.plain, s.plainLost, s.plainEnds)
+	}
 	// 50 ms are promised; a machine that does much else is not to fail.
 	if n := len(s.delays); n > 0 && slices.Sorted(slices.Values(s.delays))[n/2] > 5*time.Second {
 		t.Errorf("the median of the first reads came more than 5 s after status and line")

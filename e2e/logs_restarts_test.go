@@ -31,15 +31,20 @@ func TestLogsSurviveTheDeathOfTheClustersParts(t *testing.T) {
 			l := newLab(t, s, logstream.Options{})
 			const pods, slots = 2, 10
 			var all []*printing
+			var plainly []func(*tally)
 			for range pods {
 				var truths []truth
 				for i := range slots {
 					truths = append(truths, truth{slot: fmt.Sprintf("c%d", i), batch: 20, pause: 200 * time.Millisecond, gate: true})
 				}
-				all = append(all, l.print(t, c.component, corev1.RestartPolicyNever, truths...))
+				p := l.print(t, c.component, corev1.RestartPolicyNever, truths...)
+				all, plainly = append(all, p), append(plainly, p.plainly(t))
 			}
 			for _, p := range all {
 				p.await(t, allRun)
+				for _, tr := range p.truths {
+					p.awaitLines(t, tr.slot, 1)
+				}
 			}
 			for i := range c.times {
 				after(t, time.Second)
@@ -57,9 +62,10 @@ func TestLogsSurviveTheDeathOfTheClustersParts(t *testing.T) {
 			after(t, time.Second)
 			all[1].openGate(t)
 			var sum tally
-			for _, p := range all {
+			for i, p := range all {
 				certificates := p.drain(t, hasEnded)
 				p.check(t, &sum, certificates, p.plains(t))
+				plainly[i](&sum)
 			}
 			l.report(t, fmt.Sprintf("%s %s, %d times", c.component, how, c.times), sum)
 			sum.wantVerified(t, pods*slots)

@@ -27,6 +27,7 @@ func TestLogsThatAreRotatedSayWhatTheyMayMiss(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var all []*printing
+			var plainly []func(*tally)
 			for _, o := range []logstream.Options{{}, {RotateSize: 64 << 10, HeadProbe: 1500 * time.Millisecond}} {
 				var truths []truth
 				for i := range c.slots {
@@ -36,12 +37,13 @@ func TestLogsThatAreRotatedSayWhatTheyMayMiss(t *testing.T) {
 				}
 				p := newLab(t, s, o).print(t, "rotated", corev1.RestartPolicyNever, truths...)
 				p.keepFiles(t)
-				all = append(all, p)
+				all, plainly = append(all, p), append(plainly, p.plainly(t))
 			}
 			for i, p := range all {
 				certificates := p.drain(t, hasEnded)
 				var sum tally
 				p.check(t, &sum, certificates, p.plains(t))
+				plainly[i](&sum)
 				p.lab.report(t, fmt.Sprintf("rotated %s, %s", c.name, []string{"default options", "options for small files"}[i]), sum)
 				if sum.lines < 1000 || sum.rotations == 0 {
 					t.Errorf("only %d lines were captured, of files that were rotated %d times", sum.lines, sum.rotations)

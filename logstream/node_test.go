@@ -209,8 +209,11 @@ func (r *nodeBody) Close() error {
 }
 
 func (r *nodeBody) Read(p []byte) (int, error) {
-	if r.o.Follow && r.n.lag > 0 {
-		time.Sleep(r.n.lag)
+	r.n.mu.Lock()
+	lag := r.n.lag
+	r.n.mu.Unlock()
+	if r.o.Follow && lag > 0 {
+		time.Sleep(lag)
 		p = p[:min(len(p), 60)]
 		select {
 		case <-r.closed:

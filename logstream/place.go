@@ -97,6 +97,24 @@ func (s *splicer) placeAt(off int64, line []byte, ns int64) {
 	s.placed = true
 }
 
+// turn finds the next file's head in what the stream brought: there the node rotated,
+// and the stream with it.
+func (s *splicer) turn(h *nextFile) bool {
+	committed, _ := s.l.bounds()
+	off := s.l.find(h.head, max(h.searched, s.fileStart+1), committed, h.ns)
+	if h.searched = committed; off < 0 {
+		return false
+	}
+	s.gap(whyRotated, s.headNS, h.ns, off, false)
+	s.rotated = true
+	head := s.l.peek(make([]byte, headLen), off, committed)
+	if j := bytes.IndexByte(head, '\n'); j >= 0 {
+		head = head[:j+1]
+	}
+	s.startFile(off, head, h.ns)
+	return true
+}
+
 // placeNew takes a response that shares nothing with the capture for what follows it.
 func (s *splicer) placeNew() (answer, bool) {
 	first := append(append([]byte(nil), s.skipped...), s.hold...)

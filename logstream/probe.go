@@ -30,7 +30,6 @@ type probeState struct {
 	idleAt  time.Time     // last idle probe
 	headAt  time.Time     // last head probe
 	headEnd int64         // bytes captured by then
-	nextNS  int64         // the node's file is another one now, and begins at this time; 0: it is not
 	newer   int64         // a line of this time is on the node and was not captured
 	known   int64         // such a line that a new stream did not bring either
 }
@@ -114,12 +113,13 @@ func (r *run) due(now time.Time, mayProbe bool) func(context.Context) {
 		r.kick(errKick)
 		return nil
 	}
-	if p.nextNS != 0 {
+	if h := r.next.Load(); h != nil {
 		// What is still to come of the file before is nowhere else to be had: while
 		// the stream delivers, it is left alone. Cut by the clock, a follower on a
 		// busy node (v1.36, load 15 on 2 cores) lost 171,000 lines of 515,000 to one
-		// rotation; left alone, it brought them all, late.
-		if newest >= p.nextNS || silence >= fallenQuiet {
+		// rotation; left alone, it brought them all, late. The node had an answer for
+		// the probe: a stream that is silent since then has fallen behind for good.
+		if min(silence, now.Sub(h.found)) >= fallenQuiet {
 			r.recheck = true
 			r.kick(errKick)
 		}
@@ -163,18 +163,45 @@ func (r *run) probeTail(ctx context.Context) {
 func (r *run) probeHead(ctx context.Context) {
 	limit := int64(128)
 	b, _ := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Timestamps: true, LimitBytes: &limit})
-	if j := bytes.IndexByte(b, '\n'); j >= 0 {
-		b = b[:j+1]
-	}
 	var c clock
 	ns, n := c.parse(b)
-	changed := n > 0 && !r.log.fileBeginsWith(b)
+	if j := bytes.IndexByte(b, '\n'); j >= 0 {
+		b = b[:j+1]
+	} else if len(b) < int(limit) {
+		b = b[:n] // what follows may be the kubelet's words
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.probe.running = false
-	if changed {
-		r.probe.nextNS = ns
+	if n > 0 && !r.log.fileBeginsWith(b) {
+		r.next.Store(&nextFile{head: b, ns: ns, found: time.Now()})
 	}
+}
+
+// nextFile is a file of the node's that the open stream has not been seen to come to.
+type nextFile struct {
+	head     []byte // the beginning of its first line
+	ns       int64  // and that line's time
+	found    time.Time
+	searched int64 // the pump's own: the capture up to there does not have it
+}
+
+// turn looks whether the stream has come to the next file. It says that the stream
+// went past its head: a whole read has to tell what it passed over.
+func (r *run) turn() (past bool) {
+	const margin = int64(time.Second) // lines are in near order of time
+	h := r.next.Load()
+	switch {
+	case h == nil || r.sp.newest < h.ns || r.sp.mode != modeAppend:
+		return false
+	case r.sp.turn(h):
+		r.next.Store(nil)
+		return false
+	}
+	if past = r.sp.newest >= h.ns+margin; past {
+		r.askRecheck()
+	}
+	return past
 }
 
 // look makes one small read.

@@ -69,6 +69,9 @@ func TestAStreamThatIsBehindARotationIsNotCut(t *testing.T) {
 				if cert.Proof != Unverified || len(cert.Gaps) != 1 || cert.Gaps[0].AfterLine != uint64(lines) || cert.Lines != uint64(lines+10) {
 					t.Errorf("certificate %+v", cert)
 				}
+				if follows, _ := b.n.requests(); follows != 1 {
+					t.Errorf("it took %d streams", follows)
+				}
 			})
 		})
 	}
@@ -127,4 +130,64 @@ func TestAGapInWhichTheClockWasSetBackHasNoTimes(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A node that is too busy to deliver was silent before it answered the probe, too.
+func TestAStreamIsNotCutForASilenceBeforeTheProbesAnswer(t *testing.T) {
+	inBubble(t, Options{RotateSize: 1000, HeadProbe: 2 * time.Second}, nil, func(b *bench) {
+		lag := func(d time.Duration) {
+			b.n.mu.Lock()
+			defer b.n.mu.Unlock()
+			b.n.lag = d
+		}
+		b.n.start("a", "a1")
+		b.c.Handle(b.p.running("a", "a1"))
+		b.n.print("a", numbered(60)...)
+		time.Sleep(time.Second)
+		lag(2300 * time.Millisecond) // the next probe is at 2.5 s
+		b.n.print("a", "the last one in time")
+		time.Sleep(time.Second)
+		lag(0)
+		b.n.print("a", numbered(10)...)
+		b.n.rotate("a")
+		b.n.print("a", "of the next file")
+		time.Sleep(10 * time.Second)
+		if follows, _ := b.n.requests(); follows != 1 {
+			t.Errorf("it took %d streams", follows)
+		}
+		b.n.exit("a")
+		b.c.Handle(b.p.ended("a", "a1"))
+		if cert := b.drain()[0]; cert.Proof != Unverified || cert.Lines != 72 {
+			t.Errorf("certificate %+v", cert)
+		}
+	})
+}
+
+// The kubelet's follower passes over a file that came and went while it was behind. The
+// stream goes on, never silent; but what it passed over was seen by a probe.
+func TestAStreamThatPassesOverAFileIsLookedAtAgain(t *testing.T) {
+	inBubble(t, Options{RotateSize: 1000, HeadProbe: time.Second}, nil, func(b *bench) {
+		b.n.lag = 100 * time.Millisecond
+		b.n.start("a", "a1")
+		b.c.Handle(b.p.running("a", "a1"))
+		b.n.print("a", numbered(120)...)
+		time.Sleep(4 * time.Second)
+		b.n.rotate("a")
+		b.n.print("a", "passed over")
+		time.Sleep(1500 * time.Millisecond)
+		b.n.rotate("a")
+		for range 100 {
+			b.n.print("a", "goes on")
+			time.Sleep(50 * time.Millisecond)
+		}
+		if follows, _ := b.n.requests(); follows < 2 {
+			t.Error("it was not looked at again")
+		}
+		b.n.exit("a")
+		b.c.Handle(b.p.ended("a", "a1"))
+		cert := b.drain()[0]
+		if cert.Proof != Unverified || len(cert.Gaps) != 1 || cert.Gaps[0].AfterLine != 120 || cert.Lines != 220 {
+			t.Errorf("certificate %+v", cert)
+		}
+	})
 }

@@ -77,7 +77,8 @@ type run struct {
 	probe   probeState
 	recheck bool // the next stream is to be a whole one
 
-	active atomic.Int64 // when the open stream last delivered, in ns since the epoch
+	next   atomic.Pointer[nextFile] // where the open stream should come; nil: it is there
+	active atomic.Int64             // when the open stream last delivered, in ns since the epoch
 }
 
 func newRun(c *Capture, slot, id string, number int) *run {
@@ -283,6 +284,10 @@ func (r *run) pump(ctx context.Context, body io.Reader, q query) (res result) {
 			if a, ok := r.sp.feed(buf[:n]); !ok {
 				return result{answer: a}
 			}
+			if r.turn() {
+				_, _ = r.sp.end(q.follow)
+				return result{answer: answerKicked}
+			}
 		} else if idle++; idle > 100 && err == nil {
 			err = io.ErrNoProgress
 		}
@@ -314,6 +319,7 @@ func (r *run) setStream(kick context.CancelCauseFunc, final bool) {
 	r.mu.Lock()
 	r.kick, r.final = kick, final
 	r.probe = probeState{known: r.probe.known, opened: time.Now()}
+	r.next.Store(nil)
 	r.mu.Unlock()
 }
 
@@ -374,7 +380,14 @@ func (r *run) kickStream() {
 	}
 }
 
-// takeRecheck says whether a probe asked for a whole read.
+// askRecheck asks for a whole read.
+func (r *run) askRecheck() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.recheck = true
+}
+
+// takeRecheck says whether a whole read was asked for.
 func (r *run) takeRecheck() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
