@@ -15,7 +15,7 @@ import (
 // The kubelet's server ends every connection after four hours: cleanly, to a client
 // (kubernetes v1.36.3 pkg/kubelet/server/server.go:197).
 func TestEveryStreamIsCutAfterFourHoursAndGoesOn(t *testing.T) {
-	for name, every := range map[string]time.Duration{"chatty": time.Minute, "quiet": 5 * time.Hour} {
+	for name, every := range map[string]time.Duration{"chatty": 5 * time.Minute, "quiet": 5 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, Options{}, nil, func(b *bench) {
 				b.n.most = 4 * time.Hour
@@ -235,6 +235,38 @@ func TestRunsThatNobodySawAreCountedWhereTheyWere(t *testing.T) {
 	}
 }
 
+// While a container waits to be started again, the kubelet answers with its last run's log.
+func TestARunThatWaitsToBeStartedAgainIsReadOnce(t *testing.T) {
+	for name, seen := range map[string]bool{"after it was seen to run": true, "of which nothing was seen": false} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, nil, func(b *bench) {
+				b.p = newPod(corev1.RestartPolicyAlways, "a")
+				b.n.start("a", "a1")
+				running := b.p.running("a", "a1")
+				if seen {
+					b.c.Handle(running)
+				}
+				b.n.print("a", "one")
+				synctest.Wait()
+				b.n.exit("a")
+				synctest.Wait()
+				time.Sleep(time.Second)
+				st := b.p.status("a")
+				st.State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}
+				st.LastTerminationState.Terminated = terminated("a1")
+				b.c.Handle(b.p.event(watch.Modified))
+				time.Sleep(5 * time.Minute)
+				if c := b.drain()[0]; c.Proof != Verified || c.Lines != 1 {
+					t.Errorf("certificate %+v", c)
+				}
+				if f, r := b.n.requests(); f+r != 2 {
+					t.Errorf("%d follows, %d reads; want two in all", f, r)
+				}
+			})
+		})
+	}
+}
+
 // Nobody tells of a pod that left the scope of its watch, which may run for long.
 func TestARunOutOfScopeGoesOnUntilItsStreamsEndAtOnce(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -243,8 +275,8 @@ func TestARunOutOfScopeGoesOnUntilItsStreamsEndAtOnce(t *testing.T) {
 		last  *fault
 	}{
 		"streamed":               {pause: time.Hour},
-		"polled, pod deleted":    {deaf: true, pause: 5 * time.Minute, last: &fault{err: notFound("pods", "p")}},
-		"polled, container gone": {deaf: true, pause: 5 * time.Minute, last: &fault{words: "unable to retrieve container logs for a1"}},
+		"polled, pod deleted":    {deaf: true, pause: 2 * time.Minute, last: &fault{err: notFound("pods", "p")}},
+		"polled, container gone": {deaf: true, pause: 2 * time.Minute, last: &fault{words: "unable to retrieve container logs for a1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, Options{}, nil, func(b *bench) {
