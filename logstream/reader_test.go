@@ -207,7 +207,7 @@ func TestAReaderThatNobodyReadsDoesNotStopTheStream(t *testing.T) {
 }
 
 func TestAnUntimestampedBodyIsOutput(t *testing.T) {
-	for _, text := range []string{"fake logs", "one\ntwo\n", "2026 is no timestamp\n", "2026-11-22T10:00:0"} {
+	for _, text := range []string{"fake logs", "one\ntwo\n", "2026 is no timestamp\n", "2026-11-22T10:00:0", "one\n2026-11-22T10:00:00.000000001Z two\n"} {
 		inBubble(t, Options{}, nil, func(b *bench) {
 			b.n.start("a", "a1")
 			b.n.cur["a"].file.data = []byte(text)
@@ -217,6 +217,9 @@ func TestAnUntimestampedBodyIsOutput(t *testing.T) {
 				t.Errorf("%q: certificate %+v", text, cert)
 			}
 			b.wantText("a", text)
+			if got := readLines(b.c.Reader(b.ctx, "a", ReadOptions{})); got.text != text {
+				t.Errorf("%q by lines: %q", text, got.text)
+			}
 		})
 	}
 }
