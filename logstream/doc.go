@@ -11,7 +11,8 @@
 // for whatever reason, the capture finds out why, and continues where it was, to
 // the byte. When the container has ended, one more read of the whole log is
 // compared with what was captured. An undisturbed run costs two requests; one more
-// where equal lines carry one time, as they may with CRI-O.
+// where equal lines carry one time, as they may with CRI-O. One that was polled (see
+// Kubernetes caveats) is read twice at its end.
 //
 // Readers ([Capture.Reader]) can be made before a step starts, while it runs and
 // after it ended; they get the same bytes. [Capture.Drain] returns when every run
@@ -73,7 +74,9 @@
 // to Options.Memory, then in an unlinked file up to Options.Disk, then the oldest
 // is dropped, marked by a certain Gap. A line of any length takes no more. On top
 // of the budget comes the chunk that a run is writing to: 512 bytes for a quiet
-// run, at most 64 KiB for one that floods.
+// run, at most 64 KiB for one that floods; and 16 KiB for a live one whose lines' times
+// go back, as those of stdout and stderr do. Of a run that has ended up to 4 KiB stay in
+// memory whatever the budget, until its Capture is closed.
 //
 // # Kubernetes caveats
 //

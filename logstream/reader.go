@@ -168,7 +168,7 @@ func (r *Reader) strip(p []byte, flush bool) (n int) {
 		}
 		if start && !r.plain {
 			_, k := r.clock.parse(buf[:j])
-			buf, j, start = buf[k:], j-k, false
+			buf, j = buf[k:], j-k
 		}
 		k := copy(p[n:], buf[:j])
 		start = k > 0 && buf[k-1] == '\n'

@@ -339,13 +339,6 @@ func (l *runLog) fileBeginsWith(b []byte) bool {
 	return bytes.Equal(l.fileHead[:n], b[:n])
 }
 
-// marks are the gaps noticed so far. The list only grows.
-func (l *runLog) marks() []gapMark {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.gaps
-}
-
 // view is what a reader needs to know at once.
 func (l *runLog) view() (committed int64, final, plain bool, gaps []gapMark) {
 	l.mu.Lock()
