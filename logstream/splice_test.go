@@ -98,59 +98,6 @@ func TestTheKubeletsWordsAreNeverOutput(t *testing.T) {
 	}
 }
 
-// The end of a body may be the end of the API server, too.
-func TestTheKubeletsWordsThatAreCutAreNoOutput(t *testing.T) {
-	full := body(numbered(2)...)
-	for _, k := range kubeletTexts {
-		for cut := range len(full) + 1 {
-			for n := 3 + cut%3; n < len(k.text); n += 3 {
-				s := newTestSplicer()
-				s.respond(t, full[:cut]+k.text[:n], true, false)
-				s.seal(false) // nothing more will be heard
-				if got := s.captured(); !strings.HasPrefix(full, got) {
-					t.Fatalf("cut at %d: captured %q", cut, got)
-				}
-				s = newTestSplicer()
-				s.respond(t, full[:cut]+k.text[:n], true, false)
-				s.oneFile = true
-				s.respond(t, full, false, false)
-				if _, equal := s.respond(t, full, false, false); !equal || s.captured() != full {
-					t.Fatalf("cut at %d: equal %v, captured %q", cut, equal, s.captured())
-				}
-			}
-		}
-	}
-}
-
-// Kubelets may learn other words.
-func TestALastLineWithoutATimestampIsNoOutput(t *testing.T) {
-	full := body(numbered(2)...)
-	s := newTestSplicer()
-	if a, _ := s.respond(t, full+"words unknown", true, false); a != answerFailed {
-		t.Errorf("a stream's end means %v", a)
-	}
-	s.oneFile = true
-	for range 3 {
-		if a, equal := s.respond(t, full+"words unknown", false, false); a != answerFailed || equal {
-			t.Errorf("a read's end means %v, equal %v", a, equal)
-		}
-	}
-	s.respond(t, full+"words", true, false)
-	if s.seal(false); s.captured() != full {
-		t.Errorf("captured %q", s.captured())
-	}
-}
-
-func TestALongLineThatNobodyProvesIsKept(t *testing.T) {
-	full := body("one", strings.Repeat("long ", 3000))
-	full = full[:len(full)-1]
-	s := newTestSplicer()
-	s.respond(t, full, true, false)
-	if s.seal(false); s.captured() != full {
-		t.Errorf("captured %d bytes of %d", len(s.captured()), len(full))
-	}
-}
-
 func TestTheStartOfATimestampIsNoOutput(t *testing.T) {
 	lines := strings.SplitAfter(body("one", "two"), "\n")
 	for before, text := range map[string]string{"": lines[0], lines[0]: lines[1]} {
