@@ -55,6 +55,7 @@ func FuzzSplice(f *testing.F) {
 		}
 		s := newTestSplicer()
 		s.respond(t, string(full[:min(int(cut), len(full))]), true, false)
+		s.oneFile = true
 		var equal bool
 		for range 2 {
 			s.begin(query{}, false)
