@@ -16,7 +16,7 @@ import (
 )
 
 var fullSize = flag.Bool("logs-full", false,
-	"capture logs at full size: 150 containers at once, crash loops of five runs")
+	"capture the logs of crash loops to their fifth run")
 
 // site is a cluster to capture logs on.
 type site struct {
