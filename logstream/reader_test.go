@@ -284,7 +284,7 @@ func TestReadersThatComeAndGoLeaveNothing(t *testing.T) {
 					t.Errorf("read %q, %v", text, err)
 				}
 				r.Close()
-				r = b.c.Reader(b.ctx, "a", ReadOptions{Snapshot: true}) // ends, and is not closed
+				r = b.c.Reader(b.ctx, "a", ReadOptions{Snapshot: true}) //nolint:contextcheck // the test's own; it ends, and is not closed
 				if _, err := io.ReadAll(r); err != nil {
 					t.Error(err)
 				}
