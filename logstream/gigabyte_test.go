@@ -275,8 +275,9 @@ func TestAGigabyteWithoutNewlineTakesNoMoreThanTheBudget(t *testing.T) {
 			if most.memory > memory+overheadLive || most.disk > max(0, c.disk) {
 				t.Errorf("memory %d, disk %d", most.memory, most.disk)
 			}
-			// What the collector has not collected yet is as much again.
-			if bound := int64(2 * (memory + overheadLive + overheadBuffer + 2*overheadReader + 4<<20)); most.heap > bound {
+			// What the collector has not collected yet is as much again. (With the race
+			// detector a sync.Pool drops what it is given at random.)
+			if bound := int64(2 * (memory + overheadLive + overheadBuffer + 2*overheadReader + 4<<20)); slowed == 1 && most.heap > bound {
 				t.Errorf("heap %d, want at most %d", most.heap, bound)
 			}
 			capture.Close()
