@@ -47,6 +47,7 @@ type Capture struct {
 	order   []*run
 	readers map[*Reader]struct{}
 	wake    chan struct{} // closed and replaced at every change
+	gone    chan struct{} // closed when Close has freed all
 }
 
 // slot is a container by name.
@@ -316,11 +317,12 @@ func (c *Capture) Drain(ctx context.Context, newest *corev1.Pod) ([]Certificate,
 }
 
 // Close ends the pod's readers and streams and frees its buffers. It blocks until
-// that is done; calling it again does nothing. It never fails.
+// that is done, whoever called it first; calling it again does nothing. It never fails.
 func (c *Capture) Close() error {
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
+		<-c.gone
 		return nil
 	}
 	c.closed = true
@@ -342,6 +344,7 @@ func (c *Capture) Close() error {
 		r.log.free()
 	}
 	c.s.counts.captures.Add(-1)
+	close(c.gone)
 	return nil
 }
 

@@ -144,6 +144,7 @@ func (s *Streamer) Pod(namespace, name string, r Runs) *Capture {
 	return &Capture{
 		s: s, namespace: namespace, name: name, runs: r,
 		slots: map[string]*slot{}, readers: map[*Reader]struct{}{}, wake: make(chan struct{}),
+		gone: make(chan struct{}),
 	}
 }
 
