@@ -46,6 +46,32 @@ func TestAFileOfOneLineSentAgainIsCapturedOnce(t *testing.T) {
 	}
 }
 
+// The newest line is then the newest since the step.
+func TestAFileOfOneLineSentAgainIsCapturedOnceWhereTheClockWasSetBack(t *testing.T) {
+	at := func(sec int, text string) string {
+		return fmt.Sprintf("2026-11-22T10:00:%02d.000000001Z %s\n", sec, text)
+	}
+	first, next, more := at(30, "a")+at(40, "b")+at(10, "c"), at(20, "d"), at(21, "more")
+	for step := 1; step < 80; step++ {
+		s := newTestSplicer()
+		s.readUntilSure(t, first, step)
+		s.begin(query{}, false)
+		ok := true
+		for p := []byte(first + next + next + more); len(p) > 0 && ok; {
+			n := min(step, len(p))
+			_, ok = s.feed(p[:n])
+			p = p[n:]
+		}
+		if ok {
+			t.Fatalf("step %d: nothing is doubted", step)
+		}
+		s.readUntilSure(t, next+more, step)
+		if got, want := s.captured(), first+next+more; got != want {
+			t.Fatalf("step %d: captured\n%s want\n%s", step, got, want)
+		}
+	}
+}
+
 // A doubt of a log that cannot be read again would lose what the stream still brings.
 func TestTheLastStreamOfALogIsNotDoubted(t *testing.T) {
 	same := strings.Repeat("2026-11-22T10:00:00.000000001Z x\n", 3)

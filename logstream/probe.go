@@ -198,7 +198,8 @@ func (r *run) turn() (past bool) {
 		r.next.Store(nil)
 		return false
 	}
-	if past = r.sp.newest >= h.ns+margin; past {
+	// Times before the clock was set back say nothing of where the stream is.
+	if past = r.sp.suspect.newest >= h.ns+margin; past {
 		r.askRecheck()
 	}
 	return past

@@ -206,7 +206,7 @@ func (s *splicer) isWholeFile(from, to int64) bool {
 		return true
 	}
 	for _, line := range bytes.SplitAfter(s.l.peek(make([]byte, to-from), from, to), newline) {
-		if ns, n := s.clock.parse(line); n > 0 && ns >= s.newest {
+		if ns, n := s.clock.parse(line); n > 0 && ns >= s.suspect.newest {
 			return true
 		}
 	}

@@ -52,13 +52,20 @@ func TestEmptyAnswersOfASmallLogAreWaitedOut(t *testing.T) {
 
 // What a stream has still to bring of a rotated file is nowhere else to be had.
 func TestAStreamThatIsBehindARotationIsNotCut(t *testing.T) {
-	for name, lines := range map[string]int{"a little": 60, "far": 600} {
+	for name, c := range map[string]struct {
+		lines int
+		back  time.Duration // the node's clock was set back, soon after the start
+	}{"a little": {60, 0}, "far": {600, 0}, "of a clock set back": {600, time.Hour}} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, Options{RotateSize: 1000}, nil, func(b *bench) {
 				b.n.lag = 100 * time.Millisecond
 				b.n.start("a", "a1")
 				b.c.Handle(b.p.running("a", "a1"))
-				b.n.print("a", numbered(lines)...)
+				b.n.print("a", "first")
+				if c.back > 0 {
+					b.n.cur["a"].stamp = func(now time.Time, i int) time.Time { return inOrder(now, i).Add(-c.back) }
+				}
+				b.n.print("a", numbered(c.lines)...)
 				time.Sleep(time.Second)
 				b.n.rotate("a")
 				b.n.print("a", numbered(10)...)
@@ -66,7 +73,7 @@ func TestAStreamThatIsBehindARotationIsNotCut(t *testing.T) {
 				b.n.exit("a")
 				b.c.Handle(b.p.ended("a", "a1"))
 				cert := b.drain()[0]
-				if cert.Proof != Unverified || len(cert.Gaps) != 1 || cert.Gaps[0].AfterLine != uint64(lines) || cert.Lines != uint64(lines+10) {
+				if cert.Proof != Unverified || len(cert.Gaps) != 1 || cert.Gaps[0].AfterLine != uint64(c.lines+1) || cert.Lines != uint64(c.lines+11) {
 					t.Errorf("certificate %+v", cert)
 				}
 				if follows, _ := b.n.requests(); follows != 1 {
