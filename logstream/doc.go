@@ -46,7 +46,8 @@
 //   - A follower that lags by two rotations may be sent a file twice. Lines sent
 //     again are recognised by their times and text; a file all of whose lines carry
 //     one time, the newest that was captured, looks like repeated output and is
-//     captured twice, as would be lines of more than 64 KiB.
+//     captured twice, as would be lines of more than 64 KiB. They are not searched
+//     for without end in the log of a node whose clock goes to and fro.
 //   - Verified rests on two reads that agree. Two that are cut, cleanly, at the
 //     same byte look like a whole log.
 //   - When the node's clock goes back while a stream that was resumed by time is
@@ -66,9 +67,17 @@
 // There is none towards the node: the kubelet stops reading a log after 8 MiB that
 // nobody takes, and misses what is rotated meanwhile. Output is kept in memory up
 // to Options.Memory, then in an unlinked file up to Options.Disk, then the oldest
-// is dropped, marked by a certain Gap. A line of any length takes no more. On top
-// of the budget comes the chunk that a run is writing to: 512 bytes for a quiet
-// run, at most 64 KiB for one that floods.
+// of the run that holds most is dropped, marked by a certain Gap; so is what the
+// disk refuses to take or to give back. A line of any length takes no more.
+//
+// On top of the budget comes what a run is writing to: 512 bytes for a quiet run,
+// 64 KiB for one that floods, 128 KiB while a line lies across two such pieces, 192
+// KiB for a moment. Of a run that has ended 4 KiB at most stay in memory come what
+// may. Stats counts all this. It does not count 64 KiB for a stream that delivers at
+// the moment and as much while a read is compared with the capture; 64 KiB for a
+// reader with text that nobody takes; half a MiB while a read differs from the
+// capture, or a stream is taken up again; 16 KiB for a run whose times go back; and
+// what it takes to keep the books: 0.3 % of what is in the file.
 //
 // # Kubernetes caveats
 //
