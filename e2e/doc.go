@@ -15,6 +15,6 @@
 // eventsplit says on the cluster against that.
 //
 // See package cluster for the cluster, and cmd/cluster to keep one for a while.
-// On another cluster the flags -node-name, -pause-image and -busybox-image say
-// where and of what to make pods.
+// On another cluster the flags -node-name, -pause-image, -busybox-image and
+// -print-image say where and of what to make pods.
 package e2e

@@ -16,7 +16,7 @@ import (
 )
 
 var fullSize = flag.Bool("logs-full", false,
-	"capture logs at full size: 150 containers at once, crash loops of five runs")
+	"capture the logs of crash loops to their fifth run")
 
 // site is a cluster to capture logs on.
 type site struct {
@@ -47,11 +47,11 @@ func ownSite(t *testing.T, cfg cluster.Config) site {
 type lab struct {
 	site
 	label   string
-	gate    string // a directory of this machine: its file "open" ends what waits for it
+	gates   string // a directory of this machine: a pod's file in it opens its gate
 	watch   *podwatch.Watcher
 	logs    *logstream.Streamer
 	latency *stopwatch
-	lossy   bool // the runtime is killed: what it had not yet written is in no log
+	words   *listener
 }
 
 func newLab(t *testing.T, s site, o logstream.Options) *lab {
@@ -60,8 +60,8 @@ func newLab(t *testing.T, s site, o logstream.Options) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{site: s, label: strings.ToLower(rand.Text()[:8]), gate: t.TempDir(), latency: newStopwatch(open)}
-	if err := os.Chmod(l.gate, 0o755); err != nil {
+	l := &lab{site: s, label: strings.ToLower(rand.Text()[:8]), gates: t.TempDir(), latency: newStopwatch(), words: &listener{Opener: open}}
+	if err := os.Chmod(l.gates, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	l.watch, err = podwatch.New(s.client, podwatch.Options{
@@ -70,18 +70,10 @@ func newLab(t *testing.T, s site, o logstream.Options) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.logs = logstream.New(l.latency, o)
+	l.logs = logstream.New(l.words, o)
 	runUntilCleanup(t, l.watch.Run, l.logs.Run)
 	if err := l.watch.WaitForSync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return l
-}
-
-// openGate ends all containers that wait for it.
-func (l *lab) openGate(t *testing.T) {
-	t.Helper()
-	if err := os.WriteFile(l.gate+"/open", []byte("open\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -5,17 +5,17 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"hash"
 	"io"
-	"sync"
+	"os"
+	"path"
+	"path/filepath"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/go-vela/podlife/logstream"
 	"github.com/go-vela/podlife/podwatch"
@@ -30,20 +30,20 @@ type printing struct {
 	track  *podwatch.Tracking
 	news   *news
 	live   []<-chan reading // of readers that were there before the pod, one a truth
+	kept   *keeper          // nil: the node is not ours
 }
 
 // print creates a pod whose containers print truths.
 func (l *lab) print(t *testing.T, name string, policy corev1.RestartPolicy, truths ...truth) *printing {
 	t.Helper()
-	var slots []corev1.Container
+	pod := newPod(name)
 	for _, tr := range truths {
-		slots = append(slots, tr.container())
+		pod.Spec.Containers = append(pod.Spec.Containers, tr.container(path.Join(gates, pod.Name)))
 	}
-	pod := newPod(name, slots...)
 	pod.Labels[buildLabel] = l.label
 	pod.Spec.RestartPolicy = policy
 	pod.Spec.Volumes = []corev1.Volume{{
-		Name: "gate", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: l.gate}},
+		Name: "gate", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: l.gates}},
 	}}
 	p := &printing{lab: l, truths: truths, news: newNews(), logs: l.logs.Pod(pod.Namespace, pod.Name, nil)}
 	for _, tr := range truths {
@@ -64,7 +64,19 @@ func (l *lab) print(t *testing.T, name string, policy corev1.RestartPolicy, trut
 		t.Fatalf("creating pod %s: %v", pod.Name, err)
 	}
 	p.track.Created(p.pod)
+	if l.cluster != nil {
+		dir := filepath.Join(l.cluster.PodLogs(), p.pod.Namespace+"_"+p.pod.Name+"_"+string(p.pod.UID))
+		p.kept = newKeeper(dir, t.TempDir())
+	}
 	return p
+}
+
+// openGate ends the containers that wait for it.
+func (p *printing) openGate(t *testing.T) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(p.lab.gates, p.pod.Name), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // delete deletes the pod at once, or does nothing if it is gone.
@@ -78,49 +90,6 @@ func (p *printing) delete(t *testing.T) {
 	err := p.lab.client.CoreV1().Pods(p.pod.Namespace).Delete(ctx, p.pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
 	if err != nil && !apierrors.IsNotFound(err) {
 		t.Errorf("deleting pod %s: %v", p.pod.Name, err)
-	}
-}
-
-// news keeps what a watch last said of a pod.
-type news struct {
-	mu      sync.Mutex
-	pod     *corev1.Pod
-	changed chan struct{}
-	gone    chan struct{} // closed when the pod is
-}
-
-func newNews() *news {
-	return &news{pod: &corev1.Pod{}, changed: make(chan struct{}), gone: make(chan struct{})}
-}
-
-func (n *news) Handle(ev watch.Event) {
-	pod, ok := ev.Object.(*corev1.Pod)
-	if !ok {
-		return
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.pod = pod; ev.Type == watch.Deleted {
-		close(n.gone)
-	}
-	close(n.changed)
-	n.changed = make(chan struct{})
-}
-
-// await waits until so holds for the pod, and returns it.
-func (n *news) await(ctx context.Context, so func(*corev1.Pod) bool) (*corev1.Pod, error) {
-	for {
-		n.mu.Lock()
-		pod, changed := n.pod, n.changed
-		n.mu.Unlock()
-		if so(pod) {
-			return pod, nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for the pod, whose status is %+v: %w", pod.Status, context.Cause(ctx))
-		}
 	}
 }
 
@@ -149,6 +118,24 @@ func (p *printing) await(t *testing.T, so func(*corev1.Pod) bool) {
 	}
 }
 
+// awaitLines waits until so many lines of the slot's log are captured.
+func (p *printing) awaitLines(t *testing.T, slot string, n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r := p.logs.Reader(ctx, slot, logstream.ReadOptions{})
+	defer r.Close()
+	for _, err := range r.Lines() {
+		if err != nil {
+			t.Fatalf("%s/%s: waiting for %d lines more: %v", p.pod.Name, slot, n, err)
+		}
+		if n--; n == 0 {
+			return
+		}
+	}
+	t.Errorf("%s/%s: its log ended, %d lines short", p.pod.Name, slot, n)
+}
+
 // awaitGone waits until the pod is deleted, and its capture knows.
 func (p *printing) awaitGone(t *testing.T) {
 	t.Helper()
@@ -172,6 +159,7 @@ func (p *printing) drain(t *testing.T, so func(*corev1.Pod) bool) []logstream.Ce
 	if err != nil {
 		t.Fatalf("draining pod %s: %v", pod.Name, err)
 	}
+	p.sweep(t)
 	return certificates
 }
 
@@ -194,9 +182,7 @@ func (p *printing) read(ctx context.Context, tr truth) <-chan reading {
 				break
 			}
 			if n := len(got.runs); n == 0 || got.runs[n-1].id != line.ContainerID {
-				a := newAccount(tr, line.ContainerID)
-				a.lossy = p.lab.lossy
-				got.runs = append(got.runs, a)
+				got.runs = append(got.runs, newAccount(tr, line.ContainerID))
 			}
 			got.runs[len(got.runs)-1].take(line)
 			_, _ = got.all.Write(line.Text)
@@ -232,10 +218,10 @@ func (p *printing) plains(t *testing.T) map[string][]byte {
 	return all
 }
 
-// check holds everything that was captured of the pod against the truth, against
-// its certificates, and against plain reads of the last runs, if there are any. It
-// waits for the readers, which end when the pod has no run to come.
-func (p *printing) check(t *testing.T, certificates []logstream.Certificate, plains map[string][]byte) (sum tally) {
+// check holds everything that was captured of the pod against the truth, against its
+// certificates, against the node's files, and against plain reads of the last runs, if
+// there are any, and adds it to sum. It waits for the readers, which end when the pod has no run to come.
+func (p *printing) check(t *testing.T, sum *tally, certificates []logstream.Certificate, plains map[string][]byte) {
 	t.Helper()
 	for i, tr := range p.truths {
 		name := p.pod.Name + "/" + tr.slot
@@ -267,10 +253,14 @@ func (p *printing) check(t *testing.T, certificates []logstream.Certificate, pla
 				a = newAccount(tr, c.ContainerID)
 			}
 			delete(byID, c.ContainerID)
-			for _, flaw := range a.judge(c) {
+			n := p.onNode(t, tr, c.ContainerID)
+			for _, flaw := range a.judge(c, n) {
 				t.Errorf("%s: run %.8s, %s (%s), gaps %+v: %s", name, c.ContainerID, c.Proof, c.Why, c.Gaps, flaw)
 			}
-			sum.add(a, c)
+			sum.add(a, c, n, p.lab.latency.shownAt(c.ContainerID))
+			if all, _ := a.lost(n); all > 0 {
+				t.Logf("%s: run %.8s, %s: lost are %v, and after %s: %t; gaps %+v", name, c.ContainerID, c.Proof, a.missing, stamp(a.last), !a.ended, c.Gaps)
+			}
 		}
 		for id := range byID {
 			t.Errorf("%s: run %s was read, but has no certificate", name, id)
@@ -282,7 +272,6 @@ func (p *printing) check(t *testing.T, certificates []logstream.Certificate, pla
 		p.checkEnd(t, name, got, certificates)
 		p.checkLate(t, name, tr, got, last, plains)
 	}
-	return sum
 }
 
 // checkEnd checks that the reader's end says whether something is missing.

@@ -11,37 +11,48 @@ import (
 	"github.com/go-vela/podlife/logstream"
 )
 
-// Every part between a container and the capture is killed, and started again,
-// while the container prints.
+// Every part between a container and the capture is ended, and started again, while
+// the container prints. One pod's containers end while the part is away for the last
+// time, the other's later.
 func TestLogsSurviveTheDeathOfTheClustersParts(t *testing.T) {
 	s := ownSite(t, cluster.Config{})
 	for _, c := range []struct {
 		component string
+		kill      bool
 		times     int
 	}{
-		{cluster.Kubelet, 3},
-		{cluster.APIServer, 1},
-		{cluster.Containerd, 1},
+		{cluster.Kubelet, true, 3},
+		{cluster.APIServer, true, 1},
+		{cluster.Containerd, true, 1},
+		{cluster.Containerd, false, 1},
 	} {
-		t.Run(c.component, func(t *testing.T) {
+		how := map[bool]string{true: "killed", false: "ended"}[c.kill]
+		t.Run(c.component+" "+how, func(t *testing.T) {
 			l := newLab(t, s, logstream.Options{})
-			l.lossy = c.component == cluster.Containerd
 			const pods, slots = 2, 10
 			var all []*printing
+			var plainly []func(*tally)
 			for range pods {
 				var truths []truth
 				for i := range slots {
 					truths = append(truths, truth{slot: fmt.Sprintf("c%d", i), batch: 20, pause: 200 * time.Millisecond, gate: true})
 				}
-				all = append(all, l.print(t, c.component, corev1.RestartPolicyNever, truths...))
+				p := l.print(t, c.component, corev1.RestartPolicyNever, truths...)
+				all, plainly = append(all, p), append(plainly, p.plainly(t))
 			}
 			for _, p := range all {
 				p.await(t, allRun)
+				for _, tr := range p.truths {
+					p.awaitLines(t, tr.slot, 1)
+				}
 			}
-			for range c.times {
+			for i := range c.times {
 				after(t, time.Second)
-				if err := s.cluster.Stop(t.Context(), c.component, true); err != nil {
+				if err := s.cluster.Stop(t.Context(), c.component, c.kill); err != nil {
 					t.Fatal(err)
+				}
+				if i == c.times-1 {
+					all[0].openGate(t)
 				}
 				after(t, time.Second)
 				if err := s.cluster.Start(t.Context(), c.component); err != nil {
@@ -49,14 +60,19 @@ func TestLogsSurviveTheDeathOfTheClustersParts(t *testing.T) {
 				}
 			}
 			after(t, time.Second)
-			l.openGate(t)
+			all[1].openGate(t)
 			var sum tally
-			for _, p := range all {
+			for i, p := range all {
 				certificates := p.drain(t, hasEnded)
-				sum.plus(p.check(t, certificates, p.plains(t)))
+				p.check(t, &sum, certificates, p.plains(t))
+				plainly[i](&sum)
 			}
-			l.report(t, fmt.Sprintf("%s killed %d times", c.component, c.times), sum)
+			l.report(t, fmt.Sprintf("%s %s, %d times", c.component, how, c.times), sum)
 			sum.wantVerified(t, pods*slots)
+			// What a runtime that is away never wrote is in no log.
+			if c.component != cluster.Containerd {
+				sum.wantAll(t, pods*slots)
+			}
 		})
 	}
 }

@@ -22,11 +22,12 @@ func TestLogsThatAreRotatedSayWhatTheyMayMiss(t *testing.T) {
 		truth truth
 		slots int
 	}{
-		{"at a moderate rate", truth{batch: 200, pause: 150 * time.Millisecond, first: first, seconds: 15}, 4},
-		{"at a mad rate", truth{batch: 500, first: first, seconds: 10}, 1},
+		{"at a moderate rate", truth{batch: 200, pause: 150 * time.Millisecond, first: first, lasts: 15 * time.Second}, 4},
+		{"at a mad rate", truth{batch: 500, first: first, lasts: 10 * time.Second}, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var all []*printing
+			var plainly []func(*tally)
 			for _, o := range []logstream.Options{{}, {RotateSize: 64 << 10, HeadProbe: 1500 * time.Millisecond}} {
 				var truths []truth
 				for i := range c.slots {
@@ -34,14 +35,18 @@ func TestLogsThatAreRotatedSayWhatTheyMayMiss(t *testing.T) {
 					tr.slot = fmt.Sprintf("c%d", i)
 					truths = append(truths, tr)
 				}
-				all = append(all, newLab(t, s, o).print(t, "rotated", corev1.RestartPolicyNever, truths...))
+				p := newLab(t, s, o).print(t, "rotated", corev1.RestartPolicyNever, truths...)
+				p.keepFiles(t)
+				all, plainly = append(all, p), append(plainly, p.plainly(t))
 			}
 			for i, p := range all {
 				certificates := p.drain(t, hasEnded)
-				sum := p.check(t, certificates, p.plains(t))
+				var sum tally
+				p.check(t, &sum, certificates, p.plains(t))
+				plainly[i](&sum)
 				p.lab.report(t, fmt.Sprintf("rotated %s, %s", c.name, []string{"default options", "options for small files"}[i]), sum)
-				if sum.lines < 1000 {
-					t.Errorf("only %d lines were captured", sum.lines)
+				if sum.lines < 1000 || sum.rotations == 0 {
+					t.Errorf("only %d lines were captured, of files that were rotated %d times", sum.lines, sum.rotations)
 				}
 			}
 		})

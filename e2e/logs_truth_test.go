@@ -27,70 +27,34 @@ type truth struct {
 	first time.Duration // after the first one, more
 
 	// The end: the first of them; zero values are none.
-	lines   int
-	seconds int
-	gate    bool // when the pod's gate is opened
+	lines int
+	lasts time.Duration
+	gate  bool // when the pod's gate is opened
 
 	code int
 }
 
-// printer prints what is asked for by its arguments: slot, batch, pause, first,
-// lines, seconds, gate, exit code. What prints much lingers before it exits: on a
-// busy machine containerd 1.6 drops what is still in the pipe of a process that is
-// gone, and then the node's own file lacks it (seen: 340 lines of 2,000).
-const printer = `mkfifo /tmp/fifo
-sha256sum < /tmp/fifo > /tmp/sum &
-awk -v slot="$1" -v batch="$2" -v pause="$3" -v first="$4" -v lines="$5" -v seconds="$6" -v gate="$7" '
-function over(i) {
-	if (lines && i >= lines || seconds && systime() - start >= seconds) return 1
-	if (!gate || (getline open < gate) <= 0) return 0
-	return 1
-}
-BEGIN {
-	start = systime()
-	while (!over(i + 0)) {
-		for (b = 0; b < batch; b++) {
-			print slot, i + 0, (i * 7919) % 100003, "the quick brown fox jumps over the lazy dog"
-			i++
-		}
-		fflush()
-		if (first) system("sleep " first)
-		if (pause) system("sleep " pause)
-		first = 0
-	}
-	print i > "/tmp/count"
-}' | tee /tmp/fifo
-wait
-echo "end $(cat /tmp/count /tmp/sum)" | tr '\n' ' '
-echo
-[ "$5" -gt 0 ] && [ "$5" -lt 100 ] || sleep 0.5
-exit $8`
-
-const gatePath = "/gate/open"
-
-func (t truth) container() corev1.Container {
-	batch, gate := t.batch, ""
+// container runs cmd/print, which gate ends if it is to be waited for.
+func (t truth) container(gate string) corev1.Container {
+	batch := t.batch
 	if batch == 0 {
 		batch = t.lines
 	}
-	if t.gate {
-		gate = gatePath
-	}
-	seconds := func(d time.Duration) string {
-		if d == 0 {
-			return ""
-		}
-		return strconv.FormatFloat(d.Seconds(), 'f', 3, 64)
-	}
 	args := []string{
-		"sh", "-c", printer, "sh", t.slot, strconv.Itoa(batch), seconds(t.pause), seconds(t.first),
-		strconv.Itoa(t.lines), strconv.Itoa(t.seconds), gate, strconv.Itoa(t.code),
+		"-slot=" + t.slot, fmt.Sprint("-batch=", batch), fmt.Sprint("-pause=", t.pause), fmt.Sprint("-first=", t.first),
+		fmt.Sprint("-lines=", t.lines), fmt.Sprint("-lasts=", t.lasts), fmt.Sprint("-code=", t.code),
+	}
+	if t.gate {
+		args = append(args, "-gate="+gate)
 	}
 	return corev1.Container{
-		Name: t.slot, Image: *busyboxImage, ImagePullPolicy: corev1.PullIfNotPresent, Args: args,
-		VolumeMounts: []corev1.VolumeMount{{Name: "gate", MountPath: "/gate", ReadOnly: true}},
+		Name: t.slot, Image: *printImage, ImagePullPolicy: corev1.PullIfNotPresent, Args: args,
+		VolumeMounts: []corev1.VolumeMount{{Name: "gate", MountPath: gates, ReadOnly: true}},
 	}
 }
+
+// gates is where containers see the lab's directory of gates.
+const gates = "/gate"
 
 // appendLine appends the line of that number, newline included.
 func (t truth) appendLine(b []byte, number int) []byte {
@@ -100,21 +64,25 @@ func (t truth) appendLine(b []byte, number int) []byte {
 	return append(b, " the quick brown fox jumps over the lazy dog\n"...)
 }
 
-// numberOf returns which line text says that it is.
-func numberOf(text []byte) (int, bool) {
+// number returns which of the lines text is.
+func (t truth) number(text []byte) (int, bool) {
 	fields := bytes.SplitN(text, []byte(" "), 3)
-	if len(fields) < 3 {
+	if len(fields) < 3 || string(fields[0]) != t.slot {
 		return 0, false
 	}
 	n, err := strconv.Atoi(string(fields[1]))
-	return n, err == nil
+	if err != nil {
+		return 0, false
+	}
+	var line [200]byte
+	is := t.appendLine(line[:0], n)
+	return n, bytes.Equal(text, is[:len(is)-1])
 }
 
 // account is what was captured of one run, held against the truth line by line.
 type account struct {
 	truth   truth
 	id      string
-	lossy   bool // lines may be missing that no plain read has either
 	lines   uint64
 	bytes   int64
 	next    int // number of the line that should come
@@ -123,9 +91,11 @@ type account struct {
 	pieces  int       // of lines that the runtime cut
 	begin   time.Time // of the first line
 	last    time.Time // of the last one
+	read    time.Time // when its first line was
 	ended   bool      // the container's last word is there
+	life    time.Duration
 	sum     hash.Hash // of the lines but the last word
-	scratch []byte
+	text    hash.Hash // of all
 
 	// The last line that is whole: lines up to it, and its time.
 	wholes uint64
@@ -141,12 +111,13 @@ type stretch struct {
 }
 
 func (s stretch) String() string {
-	return fmt.Sprintf("[%d, %d) after %d captured lines, between %s and %s", s.from, s.to, s.after,
-		s.before.Format(time.RFC3339Nano), s.behind.Format(time.RFC3339Nano))
+	return fmt.Sprintf("[%d, %d) after %d captured lines, between %s and %s", s.from, s.to, s.after, stamp(s.before), stamp(s.behind))
 }
 
+func stamp(at time.Time) string { return at.Format(time.RFC3339Nano) }
+
 func newAccount(t truth, id string) *account {
-	return &account{truth: t, id: id, sum: sha256.New()}
+	return &account{truth: t, id: id, sum: sha256.New(), text: sha256.New()}
 }
 
 func (a *account) flaw(format string, args ...any) {
@@ -161,18 +132,21 @@ func (a *account) take(l logstream.Line) {
 		a.flaw("%q comes after the container's last word", l.Text)
 	}
 	if a.lines == 0 {
-		a.begin = l.Time
+		a.begin, a.read = l.Time, time.Now()
 	}
 	if a.wholes == a.lines {
 		a.behind = l.Time
 	}
-	number, ok := numberOf(l.Text)
-	a.scratch = a.truth.appendLine(a.scratch[:0], number)
+	_, _ = a.text.Write(l.Text)
+	if !l.Partial {
+		_, _ = a.text.Write([]byte("\n"))
+	}
+	number, ok := a.truth.number(l.Text)
 	switch {
 	case bytes.HasPrefix(l.Text, []byte("end ")) && !l.Partial:
 		a.end(l)
-	case ok && bytes.Equal(l.Text, a.scratch[:len(a.scratch)-1]):
-		a.numbered(number)
+	case ok:
+		a.numbered(number, l.Text)
 		a.wholes, a.whole = a.lines+1, l.Time
 	case a.truth.isPiece(l.Text):
 		a.pieces++
@@ -197,7 +171,7 @@ func (t truth) isPiece(text []byte) bool {
 
 var digits = regexp.MustCompile("[0-9]+")
 
-func (a *account) numbered(number int) {
+func (a *account) numbered(number int, text []byte) {
 	if number < a.next {
 		a.flaw("line %d has number %d, which came before or is out of order", a.lines, number)
 		return
@@ -206,7 +180,8 @@ func (a *account) numbered(number int) {
 		a.miss(number)
 	}
 	a.next = number + 1
-	_, _ = a.sum.Write(a.scratch)
+	_, _ = a.sum.Write(text)
+	_, _ = a.sum.Write([]byte("\n"))
 }
 
 // miss notes that the lines before to are missing, or in pieces.
@@ -219,7 +194,7 @@ func (a *account) end(l logstream.Line) {
 	a.ended = true
 	var count int
 	var sum string
-	if _, err := fmt.Sscanf(string(l.Text), "end %d %s", &count, &sum); err != nil {
+	if _, err := fmt.Sscanf(string(l.Text), "end %d %s %d", &count, &sum, &a.life); err != nil {
 		a.flaw("the container's last word is %q", l.Text)
 		return
 	}
@@ -233,16 +208,9 @@ func (a *account) end(l logstream.Line) {
 	}
 }
 
-// lost is how many lines are known to be missing.
-func (a *account) lost() (n int) {
-	for _, s := range a.missing {
-		n += s.to - s.from
-	}
-	return n
-}
-
-// judge returns what contradicts the run's certificate.
-func (a *account) judge(c *logstream.Certificate) []string {
+// judge returns what contradicts the run's certificate. n is what the node's files
+// have of it; nil: nobody knows.
+func (a *account) judge(c *logstream.Certificate, n *onNode) []string {
 	flaws := append([]string(nil), a.flaws...)
 	if c.Lines != a.lines || c.Bytes != a.bytes {
 		flaws = append(flaws, fmt.Sprintf("it certifies %d lines of %d bytes, read were %d of %d", c.Lines, c.Bytes, a.lines, a.bytes))
@@ -253,27 +221,25 @@ func (a *account) judge(c *logstream.Certificate) []string {
 		missing = append(slices.Clip(missing), end)
 	}
 	for _, s := range missing {
-		if c.Proof == logstream.Verified && a.lossy {
-			continue
-		}
-		if c.Proof == logstream.Verified {
-			flaws = append(flaws, "Verified, but missing are "+s.String())
-		} else if !covered(s, c.Gaps) {
+		covered := slices.ContainsFunc(c.Gaps, func(g logstream.Gap) bool {
+			return s.within(g) || s.after <= g.AfterLine && g.AfterLine <= s.upto
+		})
+		switch {
+		case c.Proof != logstream.Verified && !covered:
 			flaws = append(flaws, fmt.Sprintf("no gap covers the missing %s", s))
+		case c.Proof == logstream.Verified && n == nil: // else it has to equal the node's file
+			flaws = append(flaws, "Verified, but missing are "+s.String())
 		}
+	}
+	if n != nil {
+		flaws = append(flaws, a.hold(n, c)...)
 	}
 	return flaws
 }
 
-// covered says whether a gap is where the lines are missing, or around it.
-func covered(s stretch, gaps []logstream.Gap) bool {
-	for _, g := range gaps {
-		around := !g.From.IsZero() && !g.From.After(s.before) && (g.To.IsZero() || (!s.behind.IsZero() && !g.To.Before(s.behind)))
-		if around || s.after <= g.AfterLine && g.AfterLine <= s.upto {
-			return true
-		}
-	}
-	return false
+// within says whether the gap is around the stretch, by time.
+func (s stretch) within(g logstream.Gap) bool {
+	return !g.From.IsZero() && !g.From.After(s.before) && (g.To.IsZero() || !s.behind.IsZero() && !g.To.Before(s.behind))
 }
 
 // The judge is held to its word, too.
@@ -284,7 +250,7 @@ func TestAnAccountFindsEveryFlaw(t *testing.T) {
 		text = tr.appendLine(text, i)
 	}
 	all := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
-	all = append(all, fmt.Sprintf("end 4 %x  - ", sha256.Sum256(text)))
+	all = append(all, fmt.Sprintf("end 4 %x 1000", sha256.Sum256(text)))
 	at := func(n int) time.Time { return time.Unix(int64(100+n), 0) }
 	for name, c := range map[string]struct {
 		take  []int // of all
@@ -320,7 +286,7 @@ func TestAnAccountFindsEveryFlaw(t *testing.T) {
 				a.take(logstream.Line{Text: []byte(line), Time: at(i)})
 			}
 			c.cert.Lines, c.cert.Bytes = a.lines, a.bytes
-			got := a.judge(&c.cert)
+			got := a.judge(&c.cert, nil)
 			if len(got) != len(c.want) {
 				t.Fatalf("flaws (-want +got):\n%s", cmp.Diff(c.want, got))
 			}

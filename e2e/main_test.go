@@ -21,6 +21,7 @@ import (
 var (
 	nodeName     = flag.String("node-name", cluster.NodeName, "node that runs the tests' pods")
 	pauseImage   = flag.String("pause-image", cluster.PauseImage, "image that waits for SIGTERM, whatever its arguments")
+	printImage   = flag.String("print-image", cluster.PrintImage, "image of cmd/print, whose arguments are its own")
 	busyboxImage = flag.String("busybox-image", cluster.BusyboxImage, "image with a shell and no entrypoint")
 )
 

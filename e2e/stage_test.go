@@ -105,7 +105,12 @@ func (p *play) placeholdersRun(ctx context.Context, t *testing.T) {
 
 func eventually(ctx context.Context, t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	err := wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, 2*time.Minute, true, func(context.Context) (bool, error) {
+	eventuallyEvery(ctx, t, 10*time.Millisecond, what, holds)
+}
+
+func eventuallyEvery(ctx context.Context, t *testing.T, interval time.Duration, what string, holds func() bool) {
+	t.Helper()
+	err := wait.PollUntilContextTimeout(ctx, interval, 2*time.Minute, true, func(context.Context) (bool, error) {
 		return holds(), nil
 	})
 	if err != nil {

@@ -114,8 +114,8 @@ func (s *stress) loseTheServer(t *testing.T) {
 	// The watch of Events may still wait for its next try.
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	eventually(ctx, t, "both watches to have begun anew", func() bool {
-		after(t, time.Second) // to read the whole log is some work
+	// To read the whole log is some work.
+	eventuallyEvery(ctx, t, time.Second, "both watches to have begun anew", func() bool {
 		all := audited(t, s.cluster, "own-informers")
 		return slices.Contains(verbsAsked(all, "events", parted, time.Now()), "list") &&
 			slices.Contains(verbsAsked(all, "pods", parted, time.Now()), "list") && !s.own.Stats().Stale

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,7 @@ const (
 	answerDenied                 // not allowed
 	answerPodGone                // the Pod object is gone
 	answerGone                   // the container's log is gone from the node
+	answerAbsent                 // the runtime does not know the container, or is down
 	answerWatchers               // the node is out of inotify instances
 	answerFailed                 // the kubelet could not read the log
 	answerForeign                // the log of another run
@@ -35,8 +37,9 @@ var answerText = map[answer]string{
 	answerEOF: "the stream ended early", answerBroken: "the connection broke", answerKicked: "the stream stalled",
 	answerNotYet: "the kubelet does not know the container", answerDown: "the kubelet cannot be reached",
 	answerNode: "the node is gone", answerDenied: "reading logs is not allowed", answerPodGone: "the pod was deleted",
-	answerGone: "the container was removed from its node", answerWatchers: "the node is out of inotify instances",
-	answerFailed: "the kubelet could not read the log", answerForeign: "the node answered with the log of another run",
+	answerGone: "the container was removed from its node", answerAbsent: "the container was removed from its node",
+	answerWatchers: "the node is out of inotify instances",
+	answerFailed:   "the kubelet could not read the log", answerForeign: "the node answered with the log of another run",
 	answerAstray: "the log does not continue what was captured",
 }
 
@@ -53,20 +56,33 @@ func classify(err error) answer {
 	}
 	s := st.Status()
 	switch {
-	case s.Code == http.StatusNotFound:
-		return classifyNotFound(s.Details, s.Message)
 	case s.Code == http.StatusUnauthorized || s.Code == http.StatusForbidden:
 		return answerDenied
-	case strings.Contains(s.Message, "unable to retrieve container logs"):
-		return answerGone
-	case s.Code == http.StatusBadRequest && strings.Contains(s.Message, "too many open files"):
-		return answerWatchers
-	case s.Code == http.StatusBadRequest && strings.Contains(s.Message, "previous terminated container"):
-		return answerGone
-	case s.Code == http.StatusBadRequest || s.Code == http.StatusUnprocessableEntity:
+	case isPage(s.Details):
+		return answerDown
+	case s.Code == http.StatusNotFound:
+		return classifyNotFound(s.Details, s.Message)
+	case s.Code == http.StatusUnprocessableEntity:
 		return answerNotYet
+	case s.Code != http.StatusBadRequest:
+		return answerDown
+	case strings.HasPrefix(s.Message, "previous terminated container "):
+		return answerGone
 	}
-	return answerDown
+	// Kubelets to come refuse in the words that these write into the body
+	// (kubernetes#142259).
+	if a, ok := kubeletText([]byte(s.Message)); ok {
+		return a
+	}
+	return answerNotYet
+}
+
+// isPage says whether an answer was no Status of an API server's: a proxy before it
+// speaks in pages.
+func isPage(d *metav1.StatusDetails) bool {
+	return d != nil && slices.ContainsFunc(d.Causes, func(c metav1.StatusCause) bool {
+		return c.Type == metav1.CauseTypeUnexpectedServerResponse
+	})
 }
 
 func classifyNotFound(d *metav1.StatusDetails, message string) answer {
@@ -81,6 +97,13 @@ func classifyNotFound(d *metav1.StatusDetails, message string) answer {
 		return answerPodGone
 	}
 	return answerNotYet // kind pods/log: a kubelet that restarted has not synced its pods
+}
+
+// retryAfter is for how long whoever answered wants to be left alone. It may not say so
+// for ever.
+func retryAfter(err error) time.Duration {
+	seconds, _ := apierrors.SuggestsClientDelay(err)
+	return min(time.Duration(seconds)*time.Second, time.Minute)
 }
 
 // backoff is how long to wait before the n-th retry in a row, from 1.
@@ -106,7 +129,10 @@ func (a answer) patience() time.Duration {
 	switch a {
 	case answerPodGone, answerGone:
 		return 0
-	case answerDenied:
+	case answerDenied, answerAbsent:
+		// A runtime that restarts has the kubelet say of every container that its
+		// logs cannot be retrieved (kubernetes v1.36.3
+		// pkg/kubelet/kuberuntime/kuberuntime_container.go:1318).
 		return 10 * time.Second
 	case answerNotYet, answerForeign, answerFailed, answerWatchers, answerAstray:
 		return time.Minute
@@ -116,13 +142,13 @@ func (a answer) patience() time.Duration {
 
 // kubeletTexts are the beginnings of what the kubelet writes into a body whose
 // headers (HTTP 200) are out already: pkg/kubelet/kuberuntime/kuberuntime_container.go:1322
-// and k8s.io/cri-client v0.36.3 pkg/logs/logs.go:294-471. None ends in a newline
+// and k8s.io/cri-client v0.36.3 pkg/logs/logs.go:294-471 (the same in v0.37.2). None ends in a newline
 // and none carries a timestamp; output carries one, whatever its words.
 var kubeletTexts = []struct {
 	text string
 	is   answer
 }{
-	{"unable to retrieve container logs for ", answerGone},
+	{"unable to retrieve container logs for ", answerAbsent},
 	{"failed to create fsnotify watcher: ", answerWatchers},
 	{"failed to watch directory ", answerWatchers},
 	{"failed to try resolving symlinks in path ", answerFailed},
@@ -130,11 +156,15 @@ var kubeletTexts = []struct {
 	{"failed to get parse function: ", answerFailed},
 	{"failed to read log file ", answerFailed},
 	{"failed to seek ", answerFailed},
+	{"failed to reset seek ", answerFailed},
 	{"failed to tail ", answerFailed},
 	{"failed to get container status ", answerFailed},
 	{"failed with err ", answerFailed},
 	{"failed parsing log ", answerFailed},
+	{"rpc error: code = NotFound ", answerGone},
 	{"rpc error: code = ", answerFailed},
+	{"container status is nil", answerFailed},
+	{"fsnotify: ", answerFailed},
 	{"context canceled", answerFailed},
 	{"context cancelled", answerFailed},
 	{"an error occurred when try to find container ", answerGone},
@@ -144,9 +174,6 @@ var kubeletTexts = []struct {
 func kubeletText(line []byte) (answer, bool) {
 	for _, k := range kubeletTexts {
 		if bytes.HasPrefix(line, []byte(k.text)) {
-			if k.text == "rpc error: code = " && bytes.Contains(line, []byte("NotFound")) {
-				return answerGone, true
-			}
 			return k.is, true
 		}
 	}
@@ -161,4 +188,17 @@ func kubeletTail(line []byte) (answer, bool) {
 		}
 	}
 	return answerEOF, false
+}
+
+// kubeletTorn says whether line ends in the beginning of the kubelet's words: what ends
+// the kubelet may end its words, too. Two letters are no sign, unless they are all there is.
+func kubeletTorn(line []byte) bool {
+	for _, k := range kubeletTexts {
+		for n := min(len(line), len(k.text)-1); n >= min(3, len(line)) && n > 0; n-- {
+			if string(line[len(line)-n:]) == k.text[:n] {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -38,7 +38,8 @@ func TestEveryAnswerIsUnderstood(t *testing.T) {
 		"unauthorized":       {apierrors.NewUnauthorized("no"), answerDenied},
 		"the connection":     {io.ErrUnexpectedEOF, answerBroken},
 		"wrapped":            {fmt.Errorf("opening: %w", notFound("pods", "p")), answerPodGone},
-		"removed, newer 400": {statusError(400, "unable to retrieve container logs for containerd://1"), answerGone},
+		"removed, newer 400": {statusError(400, "unable to retrieve container logs for containerd://1"), answerAbsent},
+		"too many files":     {statusError(400, "failed to open log file \"x\": too many open files"), answerFailed},
 		"inotify, newer 400": {statusError(400, "failed to create fsnotify watcher: too many open files"), answerWatchers},
 	} {
 		if got := classify(c.err); got != c.want {
@@ -95,6 +96,20 @@ func TestAnswersThatPassAreWaitedFor(t *testing.T) {
 	}
 }
 
+// The kubelet speaks of a runtime that is away as of a container that is gone.
+func TestARuntimeThatRestartsAtTheFinalReadIsWaitedFor(t *testing.T) {
+	var since time.Time
+	disturb(t, func(_ int, o *corev1.PodLogOptions) *fault {
+		if o.Follow || o.TailLines != nil || !since.IsZero() && time.Since(since) > 5*time.Second {
+			return nil
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		return &fault{words: "unable to retrieve container logs for containerd://a1"}
+	}, verified)
+}
+
 func TestAnEndlesslyFailingFinalReadIsIncompleteWithTheReason(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault *fault
@@ -149,7 +164,7 @@ func TestANodeOutOfWatchersIsPolled(t *testing.T) {
 			b.n.print("a", fmt.Sprint(i))
 			start := time.Now()
 			p := make([]byte, 10)
-			if n, err := r.Read(p); err != nil || string(p[:n]) != fmt.Sprintln(i) || time.Since(start) > 2*time.Second {
+			if n, err := r.Read(p); err != nil || string(p[:n]) != fmt.Sprintln(i) || time.Since(start) > 2600*time.Millisecond {
 				t.Errorf("read %q, %v after %v", p[:n], err, time.Since(start))
 			}
 		}
@@ -185,6 +200,32 @@ func TestAQuietRunIsProbedSeldom(t *testing.T) {
 		time.Sleep(time.Hour)
 		if st := b.s.Stats(); st.Follows != 1 || st.Probes < 50 || st.Probes > 65 {
 			t.Errorf("in an hour: %+v", st)
+		}
+	})
+}
+
+// Only so many probes go side by side: the others come next, not when the silence is twice as long.
+func TestEveryOneOfManyQuietRunsIsProbed(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		slots := numbered(100)
+		b.p = newPod(corev1.RestartPolicyNever, slots...)
+		for _, slot := range slots {
+			b.n.start(slot, slot)
+			b.n.print(slot, "one")
+			b.p.running(slot, slot)
+		}
+		b.c.Handle(b.p.event(watch.Modified))
+		time.Sleep(28 * time.Second)
+		probed := map[string]bool{}
+		b.n.change(func() {
+			for _, o := range b.n.log {
+				if o.TailLines != nil {
+					probed[o.Container] = true
+				}
+			}
+		})
+		if len(probed) != len(slots) {
+			t.Errorf("%d of %d were probed", len(probed), len(slots))
 		}
 	})
 }

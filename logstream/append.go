@@ -10,22 +10,27 @@ import (
 // sent before.
 func (s *splicer) append(p []byte) []byte {
 	done := 0
-	for done < len(p) {
+	for {
+		done += s.inOrder(p[done:])
 		j := bytes.IndexByte(p[done:], '\n')
 		if j < 0 {
 			break
 		}
 		next := done + j + 1
 		ns, n := s.parseLine(p[done:next])
-		if n > 0 && ns < s.newest && !s.plain {
+		if n > 0 && ns <= s.newest && !s.plain {
+			back, same := ns < s.newest, ns == s.newest && !s.shared
 			s.stepped = s.stepped || ns < s.newest-int64(time.Second)
-			if !s.oneFile && s.isSuspect(ns) {
+			if !s.oneFile && (same || back && s.isSuspect(ns)) {
 				if done > 0 { // so that all that was sent before can be searched
 					s.store(p[:done], done)
 					p, next, done = p[done:], next-done, 0
 				}
-				if s.startReplay(p[:next], ns) {
+				if back && s.startReplay(p[:next], ns) {
 					return p[next:]
+				}
+				if same && s.startDoubt(p[:next], ns) {
+					return nil
 				}
 			}
 		}
@@ -34,6 +39,36 @@ func (s *splicer) append(p []byte) []byte {
 	}
 	s.store(p, done)
 	return nil
+}
+
+// inOrder takes the whole lines at the start of p of which each is newer than the one
+// before, as nearly all are: nothing has to be looked up, nor noted of each.
+func (s *splicer) inOrder(p []byte) (done int) {
+	if s.stampN > 0 || s.counted || s.plain || !s.decided || s.suspect.recent != nil {
+		return 0
+	}
+	newest := s.newest
+	for {
+		ns, n := s.clock.parse(p[done:])
+		if n == 0 || ns <= newest {
+			break
+		}
+		j := bytes.IndexByte(p[done+n:], '\n') // there is none in a timestamp
+		if j < 0 {
+			break
+		}
+		if newest == s.newest {
+			s.batch.add(ns)
+		}
+		newest = ns
+		s.stamps += int64(n)
+		done += n + j + 1
+	}
+	if done > 0 {
+		s.sawLine(newest, int64(done))
+		s.lead, s.settles = 0, false
+	}
+	return done
 }
 
 // appendRaw is append for bytes that are known to be no replay.
@@ -73,7 +108,7 @@ func (s *splicer) endLine(ns int64, n, part int) {
 	if n > 0 {
 		s.sawLine(ns, s.lead+int64(part))
 	}
-	s.lead = 0
+	s.lead, s.settles = 0, false
 }
 
 func (s *splicer) decide(stamp int) {
@@ -166,7 +201,7 @@ func (s *splicer) end(follow bool) (a answer, equal bool) {
 			return a, false
 		}
 	}
-	if s.mode == modeOdd && stampLen(s.hold) == 0 && !s.plain {
+	if (s.mode == modeOdd || s.mode == modeSeek && !s.midLine) && stampLen(s.hold) == 0 && !s.plain {
 		if a, ok := kubeletText(s.hold); ok {
 			return a, false
 		}
@@ -212,6 +247,9 @@ func (s *splicer) endTail(follow bool) (answer, bool) {
 	a, text := answerEOF, false
 	if from == s.lineAt && stampLen(tail) == 0 {
 		a, text = kubeletText(tail)
+		if !text && (s.isUnstamped(tail) || follow && s.mayBeWords(tail)) {
+			a, text = answerFailed, true
+		}
 	}
 	if text {
 		s.l.truncate(s.lineAt)
@@ -243,6 +281,7 @@ func (s *splicer) seal(proved bool) {
 	drop := !s.counted && s.isTornStamp(tail) && (!proved || s.decided)
 	if !proved && !drop {
 		_, drop = kubeletTail(tail)
+		drop = drop || kubeletTorn(tail)
 	}
 	if drop {
 		s.l.truncate(max(committed, s.lineAt))
@@ -259,6 +298,18 @@ func (s *splicer) seal(proved bool) {
 	s.commit(end)
 	s.l.countTail()
 	s.sealed = true
+}
+
+// isUnstamped says whether a last line has no timestamp, in a log that has them, nor
+// the beginning of one: whatever its words are, the container did not print them.
+func (s *splicer) isUnstamped(line []byte) bool {
+	return s.decided && !s.plain && !s.counted && stampLen(line) == 0 && !s.isTornStamp(line)
+}
+
+// mayBeWords says whether a body's only line, as far as there is one, is the beginning
+// of the kubelet's words. Should it be output, the final read brings it.
+func (s *splicer) mayBeWords(line []byte) bool {
+	return !s.decided && s.lineAt == 0 && kubeletTorn(line)
 }
 
 // isTornStamp says whether all there is of a line is the beginning of its timestamp:

@@ -149,7 +149,7 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 		sl = &slot{}
 		c.slots[s.slot] = sl
 	}
-	missed := int32(0)
+	missed := int32(0) // between the runs that were seen
 	if sl.seen && s.restarts > sl.restarts+1 {
 		missed = s.restarts - sl.restarts - 1
 	}
@@ -158,9 +158,9 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 		if id == "" || !work[s.slot+"/"+id] || sl.find(id) != nil {
 			continue
 		}
-		r := newRun(c, s.slot, id)
-		if id == s.last && missed > 0 {
-			missed-- // the last of those that nobody saw
+		r := newRun(c, s.slot, id, s.number(id))
+		if id == s.last && s.cur != "" {
+			missed = max(0, missed-1) // it is the last of them
 		}
 		r.missed, missed = missed, 0
 		if id == s.cur {
@@ -185,6 +185,15 @@ func (s *sighting) life(id string) life {
 		return lifePrevious
 	}
 	return lifeUnreadable
+}
+
+// number is the run's number: restartCount is that of the newest run, which is the
+// last one while the container waits for its next.
+func (s *sighting) number(id string) int {
+	if id != s.cur && s.cur != "" {
+		return int(s.restarts) - 1
+	}
+	return int(s.restarts)
 }
 
 func (s *sighting) endOf(id string) time.Time {
@@ -214,7 +223,7 @@ func (r *run) setLife(l life, ended time.Time) {
 	if r.life == l || r.life == lifeGone || r.life == lifeClosed {
 		return
 	}
-	r.life = l
+	r.life, r.lifeAt = l, time.Now()
 	select {
 	case r.poke <- struct{}{}:
 	default:

@@ -38,10 +38,16 @@ func (b *bench) closeReaders() {
 
 func inBubble(t *testing.T, opt Options, r Runs, test func(b *bench)) {
 	t.Helper()
+	inBubbleBy(t, func(n *node) Opener { return n }, opt, r, test)
+}
+
+// inBubbleBy puts something between the Streamer and the node.
+func inBubbleBy(t *testing.T, by func(*node) Opener, opt Options, r Runs, test func(b *bench)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode()
 		ctx, cancel := context.WithCancel(t.Context())
-		s := New(n, opt)
+		s := New(by(n), opt)
 		done := make(chan error, 1)
 		go func() { done <- s.Run(ctx) }()
 		b := &bench{T: t, n: n, s: s, c: s.Pod("n", "p", r), p: newPod(corev1.RestartPolicyNever, "a", "b"), ctx: ctx}

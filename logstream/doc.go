@@ -10,7 +10,9 @@
 // nothing else: not on a reader, not on an answer of the API server. When it ends,
 // for whatever reason, the capture finds out why, and continues where it was, to
 // the byte. When the container has ended, one more read of the whole log is
-// compared with what was captured. An undisturbed run costs two requests.
+// compared with what was captured. An undisturbed run costs two requests; one more
+// where equal lines carry one time, as they may with CRI-O. One that was polled (see
+// Kubernetes caveats) is read twice at its end.
 //
 // Readers ([Capture.Reader]) can be made before a step starts, while it runs and
 // after it ended; they get the same bytes. [Capture.Drain] returns when every run
@@ -44,23 +46,27 @@
 //   - The node keeps one dead run a container. Of runs that start and end faster
 //     than the watch tells, all but the last are lost; a Gap counts them.
 //   - A follower that lags by two rotations may be sent a file twice. Lines sent
-//     again are recognised by their times and text; a file all of whose lines carry
-//     one time, the newest that was captured, looks like repeated output and is
-//     captured twice, as would be lines of more than 64 KiB. They are not searched
-//     for without end in the log of a node whose clock goes to and fro.
+//     again are recognised by their times and text. Where no two lines of a log have
+//     one time, as with containerd, none is captured twice; where many do, as with
+//     CRI-O, a file all of whose lines carry one time looks like repeated output and
+//     is captured twice. So are lines of more than 64 KiB. None is searched for
+//     without end in the log of a node whose clock goes to and fro.
 //   - Verified rests on two reads that agree. Two that are cut, cleanly, at the
 //     same byte look like a whole log.
 //   - When the node's clock goes back while a stream that was resumed by time is
 //     open, the kubelet hides what is printed until the clock has caught up. The
 //     final read finds that, and says so by a certain Gap; the lines are lost.
+//   - Nobody tells the end of a container whose pod left the scope of its watch: its
+//     run is Unverified, and ends when its streams end at once, or with the pod.
 //   - A last line without a newline is shown when the run is final, not before:
 //     until then nobody knows whether it is whole. So is a prompt.
 //
 // # Concurrency
 //
 // All methods of Streamer and Capture may be called from any goroutine. Every
-// goroutine belongs to [Streamer.Run], which joins them. Runs is asked without a
-// lock held.
+// goroutine belongs to [Streamer.Run], which joins them. Runs is asked, and
+// [Options].Notify told, without a lock held. The package logs nothing: what a
+// Streamer tells of itself is in Notify and in [Streamer.Stats].
 //
 // # Backpressure
 //
@@ -86,8 +92,9 @@
 // and the kubelet cuts every stream after four hours.
 // A request names a container, not a run, so answers are checked for whose log
 // they are. A node has some 100 inotify instances for followers; past them the
-// capture reads in intervals. Logs are readable until the pod is deleted, not
-// after: call Drain first.
+// capture reads the last lines of the log every second or two, and looks every
+// minute or so whether a stream can be had again. Logs are readable until the pod is
+// deleted, not after: call Drain first.
 //
 // # Testing
 //

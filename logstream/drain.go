@@ -11,7 +11,7 @@ const (
 	finalTries = 50               // final reads of a log that changes from one to the next
 	shortTries = 20               // final reads that end before the capture does
 	emptyTries = 4                // final reads that are empty, of a log that may have been rotated
-	finalTime  = 10 * time.Minute // for all of them
+	finalTime  = 10 * time.Minute // for all of them, and for any one; and for a dead container's stream
 )
 
 // drain reads the log of a dead container, whole and unfiltered, until a read
@@ -19,7 +19,8 @@ const (
 // the two reads that have to agree, so a run that nothing disturbed needs one.
 // It returns false when the run turns out to be alive.
 func (r *run) drain(ctx context.Context) (final bool) {
-	d := drain{run: r, started: time.Now()}
+	// A stream that got to the capture's end, and to its own, was the first.
+	d := drain{run: r, started: time.Now(), half: r.read && r.sp.joined}
 	for {
 		r.pause(ctx, time.Until(r.readAt.Add(settle)))
 		l := r.lifeNow()
@@ -45,32 +46,33 @@ func (r *run) drain(ctx context.Context) (final bool) {
 type drain struct {
 	*run
 	started  time.Time
+	half     bool      // the first of the two reads that have to agree was made
 	failing  time.Time // since when every answer was an error
 	failures int
-	grown    int // reads that brought something new
+	grown    int // reads that brought something new, or were the first
 	short    int // reads that ended before the capture does
 	empty    int // of these, the empty ones
 }
 
 // step makes one final read. It returns true when the run is final.
 func (d *drain) step(ctx context.Context, l life) bool {
-	first := !d.read
 	res := d.fetch(ctx, query{previous: l == lifePrevious})
 	if res.answer != answerEOF {
-		return d.failed(ctx, res.answer)
+		return d.failed(ctx, res)
 	}
 	d.failing, d.failures = time.Time{}, 0
+	proved := res.equal && d.half
 	if res.joined {
-		d.foreign = 0
+		d.foreignAt, d.half = time.Time{}, true
 	}
 	switch {
-	case res.equal && !first:
+	case proved:
 		d.prove(l)
 		return true
-	case res.grew || first:
+	case res.grew || res.equal:
 		d.grown++
 	default:
-		if d.short++; res.empty {
+		if d.short++; res.bytes == 0 {
 			d.empty++
 		}
 		d.pause(ctx, min(time.Duration(d.short)*250*time.Millisecond, 2*time.Second))
@@ -98,21 +100,21 @@ func (d *drain) mayBeRotated() bool {
 }
 
 // failed waits after an answer that was no log, or gives up.
-func (d *drain) failed(ctx context.Context, a answer) bool {
-	if a == answerForeign {
-		d.foreign++
-	}
+func (d *drain) failed(ctx context.Context, res result) bool {
 	if d.failing.IsZero() {
 		d.failing = time.Now()
 	}
-	if time.Since(d.failing) >= a.patience() {
-		d.incomplete(answerText[a] + ", before the log was verified")
+	if time.Since(d.failing) >= res.patience() {
+		d.incomplete(answerText[res.answer] + ", before the log was verified")
 		return true
 	}
 	d.failures++
-	wait := a.backoff(d.failures)
-	if a == answerForeign && d.log.began() {
-		wait = statusWait
+	wait := max(res.backoff(d.failures), res.after)
+	if res.answer == answerForeign {
+		d.isAnother()
+		if d.log.began() {
+			wait = statusWait
+		}
 	}
 	d.pause(ctx, wait+rand.N(wait/4+1))
 	return false
@@ -144,6 +146,8 @@ func (r *run) prove(l life) {
 		r.finish(Incomplete, "lines are missing")
 	case l == lifeBlind:
 		r.finish(Unverified, "the pod left the scope of its watch")
+	case s.strange:
+		r.finish(Unverified, "by its times the log may be another run's")
 	case s.rotated:
 		r.finish(Unverified, "the node rotated the log")
 	case s.diverged || s.unproved:
@@ -201,11 +205,11 @@ func (r *run) certificate() Certificate {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := Certificate{
-		Slot: r.slot, ContainerID: r.id, Why: l.why, Proof: l.proof,
+		Slot: r.slot, ContainerID: r.id, Run: l.number, Why: l.why, Proof: l.proof,
 		Lines: l.lines, Bytes: l.committed - l.stamps,
 	}
 	for _, h := range holes {
-		c.Gaps = append(c.Gaps, h.gap(r.id))
+		c.Gaps = append(c.Gaps, l.holeGap(h))
 	}
 	if len(holes) > 0 && (c.Proof == Verified || c.Proof == Unverified) {
 		c.Proof, c.Why = Incomplete, whyDropped
@@ -219,12 +223,16 @@ func (r *run) certificate() Certificate {
 	return c
 }
 
-func (h hole) gap(id string) Gap {
-	return Gap{ContainerID: id, Why: whyDropped, AfterLine: h.lines, From: timeOf(h.from), To: timeOf(h.to), Certain: true}
+// holeGap is the Gap of bytes that are no longer kept.
+func (l *runLog) holeGap(h hole) Gap {
+	return Gap{
+		ContainerID: l.id, Run: l.number, Why: whyDropped,
+		AfterLine: h.lines, From: timeOf(h.from), To: timeOf(h.to), Certain: true,
+	}
 }
 
 // missedGap says that runs before this one lived and ended unseen. It is no gap in
 // this run's log.
 func (r *run) missedGap() Gap {
-	return Gap{Why: fmt.Sprintf("%d earlier runs of container %q ended before they were seen", r.missed, r.slot), Certain: true}
+	return Gap{Run: r.log.number, Why: fmt.Sprintf("%d earlier runs of container %q ended before they were seen", r.missed, r.slot), Certain: true}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -193,7 +194,7 @@ func TestCloseBeforeRunDoesNotWaitForIt(t *testing.T) {
 		for range 3 {
 			c, p := s.Pod("n", "p", nil), newPod(corev1.RestartPolicyNever, "a", "b")
 			c.Handle(p.running("a", "a1"))
-			r := newRun(c, "b", "b1")
+			r := newRun(c, "b", "b1", 0)
 			c.order = append(c.order, r) // Handle found it, and has not started it yet
 			time.AfterFunc(time.Second, func() { s.start(r) })
 			c.Close()
@@ -222,6 +223,80 @@ func TestWhatADeletedPodsStreamsStillBringIsKept(t *testing.T) {
 		g := certs[1].Gaps
 		if len(g) != 1 || g[0].Certain || g[0].AfterLine != 2 || !g[0].To.IsZero() {
 			t.Errorf("gaps %+v", g)
+		}
+	})
+}
+
+// Two reads that agree prove a log. What was read before the last of it was printed is
+// none of the two: an answer that is cut where that ended would agree with it.
+func TestWhatWasReadBeforeTheEndIsNotHalfOfTheProof(t *testing.T) {
+	for name, first := range map[string]map[int]*fault{
+		"a poll": {1: {words: outOfWatchers}},
+		"a stream that ended, before one that hangs": {1: {}, 2: {hang: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{IdleProbe: -1}, nil, func(b *bench) {
+				cut := 0 // the first request after the container's end
+				b.n.fault = func(n int, _ *corev1.PodLogOptions) *fault {
+					if n == cut {
+						return &fault{}
+					}
+					return first[n]
+				}
+				b.n.start("a", "a1")
+				b.c.Handle(b.p.running("a", "a1"))
+				time.Sleep(time.Minute)
+				b.n.change(func() { cut = len(b.n.log) + 1 })
+				b.n.print("a", "one")
+				b.n.exit("a")
+				b.c.Handle(b.p.ended("a", "a1"))
+				if cert := b.drain()[0]; cert.Proof != Verified || cert.Lines != 1 {
+					t.Errorf("certificate %+v", cert)
+				}
+				b.wantText("a", "one\n")
+			})
+		})
+	}
+}
+
+// Nor is a stream that ended before the capture does.
+func TestAStreamThatBringsLessIsNotHalfOfTheProof(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		line := len(body("one"))
+		b.n.fault = func(n int, _ *corev1.PodLogOptions) *fault {
+			return map[int]*fault{1: {cut: line, with: io.ErrUnexpectedEOF}, 2: {cut: line / 2}, 3: {cut: line}}[n]
+		}
+		b.n.start("a", "a1")
+		b.n.print("a", "one", "two")
+		b.n.exit("a")
+		b.c.Handle(b.p.running("a", "a1"))
+		time.Sleep(time.Second)
+		b.c.Handle(b.p.ended("a", "a1"))
+		if cert := b.drain()[0]; cert.Proof != Verified || cert.Lines != 2 {
+			t.Errorf("certificate %+v", cert)
+		}
+		b.wantText("a", "one\ntwo\n")
+	})
+}
+
+// A pod that left the scope of its watch: a clean end of its stream is all that tells
+// when a container ends.
+func TestABreakEndsNoRunOfAPodThatLeftItsWatchsScope(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.n.fault = func(n int, _ *corev1.PodLogOptions) *fault {
+			return map[int]*fault{1: {}, 2: {cut: len(body("one")), with: io.ErrUnexpectedEOF}}[n]
+		}
+		b.n.start("a", "a1")
+		b.c.Handle(b.p.running("a", "a1"))
+		time.Sleep(5 * time.Second) // the first stream has ended, the second is open
+		b.c.Handle(watch.Event{Type: watch.Error, Object: outOfScope()})
+		b.n.print("a", "one")
+		time.Sleep(time.Minute)
+		b.n.print("a", "two")
+		b.n.exit("a")
+		time.Sleep(time.Minute)
+		if cert := b.drain()[0]; cert.Proof != Unverified || cert.Lines != 2 {
+			t.Errorf("certificate %+v", cert)
 		}
 	})
 }

@@ -65,8 +65,11 @@ func (r *Reader) fill(block bool) fillState {
 		case !block:
 			return wouldBlock
 		}
-		if awaited == nil {
-			awaited = &r.cur.log
+		if l := &r.cur.log; awaited != l { // it may be the one before, which ended meanwhile
+			if awaited != nil {
+				awaited.forget(r.ready)
+			}
+			awaited = l
 			awaited.await(r.ready)
 			continue // look once more: it may have changed before
 		}
@@ -122,7 +125,7 @@ func (r *Reader) skipLine(atEnd bool) bool {
 	if r.start {
 		ns, _ = r.clock.parse(r.buf)
 	}
-	r.tell(hole{to: ns}.gap(r.cur.id), midLine)
+	r.tell(r.cur.log.holeGap(hole{to: ns}), midLine)
 	return true
 }
 
@@ -198,8 +201,8 @@ func (r *Reader) nextRun() {
 	switch {
 	case r.ctx.Err() != nil || err != nil:
 	case run == nil: // the watch ended before it told of this run
-		c := Certificate{Slot: r.slot, ContainerID: id, Proof: Incomplete, Why: "the run was never seen by the capture"}
-		c.Gaps = []Gap{{ContainerID: id, Why: c.Why, Certain: true}}
+		c := Certificate{Slot: r.slot, ContainerID: id, Run: -1, Proof: Incomplete, Why: "the run was never seen by the capture"}
+		c.Gaps = []Gap{{ContainerID: id, Run: -1, Why: c.Why, Certain: true}}
 		r.fail(c)
 		r.after = id
 		r.tell(c.Gaps[0], false)

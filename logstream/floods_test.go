@@ -136,7 +136,7 @@ func TestGapsPastTheBoundAreOneThatGrows(t *testing.T) {
 		t.Errorf("%d gaps, %d told, the last %+v", len(cert.Gaps), told, last)
 	}
 	m.r.sp.gap("before all, and without end", 5, 0, 0, false)
-	if g := m.r.log.marks()[mostGaps-1].Gap; g.From.UnixNano() != 5 || !g.To.IsZero() {
+	if g := m.r.log.gaps[mostGaps-1].Gap; g.From.UnixNano() != 5 || !g.To.IsZero() {
 		t.Errorf("the last gap is %+v", g)
 	}
 }

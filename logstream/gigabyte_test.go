@@ -15,15 +15,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// endless is text of which any 16 bytes tell their place, generated as it is read:
+// lineWithoutEnd is text of which any 16 bytes tell their place, generated as it is read:
 // 15 hexadecimal digits and a space, over and over.
-type endless struct {
+type lineWithoutEnd struct {
 	block [chunkSize]byte // at the multiple of its size that at says
 	at    int64
 }
 
-func newEndless() *endless {
-	e := &endless{at: -1}
+func newEndless() *lineWithoutEnd {
+	e := &lineWithoutEnd{at: -1}
 	for i := range chunkSize / 16 {
 		copy(e.block[16*i:], fmt.Sprintf("%015x ", i))
 	}
@@ -31,7 +31,7 @@ func newEndless() *endless {
 }
 
 // fill puts the text at off into p.
-func (e *endless) fill(p []byte, off int64) {
+func (e *lineWithoutEnd) fill(p []byte, off int64) {
 	for len(p) > 0 {
 		if at := off / chunkSize; at != e.at {
 			digits := fmt.Appendf(nil, "%012x", at)
@@ -48,7 +48,7 @@ func (e *endless) fill(p []byte, off int64) {
 }
 
 // find says where text that is there begins; it has 31 bytes at least.
-func (e *endless) find(text []byte) (off int64) {
+func (e *lineWithoutEnd) find(text []byte) (off int64) {
 	i := bytes.IndexByte(text, ' ')
 	if i >= 0 && len(text) >= i+17 {
 		if _, err := fmt.Sscanf(string(text[i+1:i+17]), "%x ", &off); err == nil {
@@ -92,7 +92,7 @@ func (g *giant) seen(reader int, off int64) {
 type giantBody struct {
 	g    *giant
 	o    *corev1.PodLogOptions
-	text *endless
+	text *lineWithoutEnd
 	pos  int64 // oneStamp included
 }
 
@@ -130,7 +130,7 @@ type follower struct {
 	*testing.T
 	g         *giant
 	id        int
-	text      *endless
+	text      *lineWithoutEnd
 	want      []byte
 	off       int64
 	got, lost int64
@@ -275,8 +275,9 @@ func TestAGigabyteWithoutNewlineTakesNoMoreThanTheBudget(t *testing.T) {
 			if most.memory > memory+overheadLive || most.disk > max(0, c.disk) {
 				t.Errorf("memory %d, disk %d", most.memory, most.disk)
 			}
-			// What the collector has not collected yet is as much again.
-			if bound := int64(2 * (memory + overheadLive + overheadBuffer + 2*overheadReader + 4<<20)); most.heap > bound {
+			// What the collector has not collected yet is as much again. (With the race
+			// detector a sync.Pool drops what it is given at random.)
+			if bound := int64(2 * (memory + overheadLive + overheadBuffer + 2*overheadReader + 4<<20)); slowed == 1 && most.heap > bound {
 				t.Errorf("heap %d, want at most %d", most.heap, bound)
 			}
 			capture.Close()

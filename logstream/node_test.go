@@ -27,7 +27,13 @@ type node struct {
 	log   []corev1.PodLogOptions
 	fault func(n int, o *corev1.PodLogOptions) *fault // n counts from 1
 	lag   time.Duration                               // what a follower takes for a line or so
+	deaf  bool                                        // it has no inotify instances left for followers
+	most  time.Duration                               // for which a kubelet keeps a connection; 0: for ever
+	slow  time.Duration                               // what an answer takes
+	again func() bool                                 // whether a follower at the end of its file is sent it again
 }
+
+const outOfWatchers = "failed to create fsnotify watcher: too many open files"
 
 // fault is what goes wrong with one request.
 type fault struct {
@@ -91,12 +97,29 @@ func (n *node) raw(slot, text string) {
 	b.wake()
 }
 
+// more goes on with the last line.
+func (n *node) more(slot, text string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	b := n.cur[slot]
+	b.truth[len(b.truth)-1] += text
+	b.file.data = append(b.file.data, text...)
+	b.wake()
+}
+
 // rotate makes the kubelet start a new file.
 func (n *node) rotate(slot string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.cur[slot].file = &file{}
 	n.cur[slot].wake()
+}
+
+// change changes how the node answers.
+func (n *node) change(f func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f()
 }
 
 func (n *node) exit(slot string) {
@@ -121,6 +144,11 @@ func (n *node) requests() (follows, reads int) {
 
 func (n *node) OpenLog(ctx context.Context, _, _ string, o *corev1.PodLogOptions) (io.ReadCloser, error) {
 	n.mu.Lock()
+	if slow := n.slow; slow > 0 {
+		n.mu.Unlock()
+		time.Sleep(slow)
+		n.mu.Lock()
+	}
 	defer n.mu.Unlock()
 	n.log = append(n.log, *o)
 	var f *fault
@@ -134,10 +162,16 @@ func (n *node) OpenLog(ctx context.Context, _, _ string, o *corev1.PodLogOptions
 	if o.Previous {
 		b = n.prev[o.Container]
 	}
+	if b == nil && o.Previous {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("previous terminated container %q in pod %q not found", o.Container, "p"))
+	}
 	if b == nil {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("container %q in pod %q is waiting to start: ContainerCreating", o.Container, "p"))
 	}
 	r := &nodeBody{n: n, ctx: ctx, b: b, f: b.file, o: o, fault: f, closed: make(chan struct{})}
+	if n.most > 0 {
+		r.until = time.Now().Add(n.most)
+	}
 	if o.SinceTime != nil {
 		r.since = o.SinceTime.UTC().Format("2006-01-02T15:04:05")
 	}
@@ -164,6 +198,9 @@ type nodeBody struct {
 	fault  *fault
 	once   sync.Once
 	closed chan struct{}
+
+	watches bool
+	until   time.Time // zero: no end
 }
 
 func (r *nodeBody) Close() error {
@@ -172,8 +209,11 @@ func (r *nodeBody) Close() error {
 }
 
 func (r *nodeBody) Read(p []byte) (int, error) {
-	if r.o.Follow && r.n.lag > 0 {
-		time.Sleep(r.n.lag)
+	r.n.mu.Lock()
+	lag := r.n.lag
+	r.n.mu.Unlock()
+	if r.o.Follow && lag > 0 {
+		time.Sleep(lag)
 		p = p[:min(len(p), 60)]
 		select {
 		case <-r.closed:
@@ -188,8 +228,14 @@ func (r *nodeBody) Read(p []byte) (int, error) {
 		if n > 0 || err != nil {
 			return n, err
 		}
+		var over <-chan time.Time
+		if !r.until.IsZero() {
+			over = time.After(time.Until(r.until))
+		}
 		select {
 		case <-wait:
+		case <-over:
+			return 0, io.EOF
 		case <-r.closed:
 			return 0, errors.New("body closed")
 		case <-r.ctx.Done():
@@ -214,7 +260,7 @@ func (r *nodeBody) step(p []byte) (int, <-chan struct{}, error) {
 		return 0, nil, io.EOF
 	}
 	data := r.f.data[r.pos:]
-	for r.since != "" && len(data) > 0 && string(data[:len(r.since)]) < r.since {
+	for r.since != "" && len(data) > 0 && (r.pos == 0 || r.f.data[r.pos-1] == '\n') && string(data[:len(r.since)]) < r.since {
 		j := bytes.IndexByte(data, '\n') + 1
 		if j == 0 {
 			j = len(data)
@@ -244,7 +290,21 @@ func (r *nodeBody) step(p []byte) (int, <-chan struct{}, error) {
 		r.f, r.pos = r.b.file, 0
 		return r.step(p)
 	}
-	if !r.o.Follow || !r.b.running {
+	if d := r.f.data; r.o.Follow && r.b.running && bytes.HasSuffix(d, newline) && r.n.again != nil && r.n.again() {
+		r.pos = 0 // the runtime did not take the new file, and the old one is back (logs.go:371)
+		return r.step(p)
+	}
+	if !r.o.Follow || !r.b.running && r.watches {
+		return 0, nil, io.EOF
+	}
+	// A follower looks for a watcher at its first end of file
+	// (k8s.io/cri-client v0.36.3 pkg/logs/logs.go:352).
+	if r.n.deaf && !r.watches {
+		r.fault = &fault{cut: r.sent, words: outOfWatchers}
+		return r.step(p)
+	}
+	r.watches = true
+	if !r.b.running {
 		return 0, nil, io.EOF
 	}
 	return 0, r.b.changed, nil

@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net"
+	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 )
@@ -38,6 +42,7 @@ func FromConfig(cfg *rest.Config) (Opener, error) {
 	o.cfg.NegotiatedSerializer = scheme.Codecs.WithoutConversion()
 	o.cfg.QPS, o.cfg.RateLimiter, o.cfg.Timeout = -1, nil, 0
 	o.cfg.DisableCompression = true
+	o.cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return logsOnly{next} })
 	if o.cfg.UserAgent == "" {
 		o.cfg.UserAgent = rest.DefaultKubernetesUserAgent()
 	}
@@ -56,12 +61,13 @@ type opener struct {
 	conns []*conn
 }
 
-// conn is a client whose connection carries at most perConn streams.
+// conn is a client whose connection carries at most perConn streams. What changes
+// is guarded by opener.mu.
 type conn struct {
-	client  *rest.RESTClient
-	streams int           // guarded by opener.mu
-	first   chan struct{} // holds a token while the first request dials
-	dialled bool          // guarded by opener.mu
+	client   *rest.RESTClient
+	streams  int
+	up       bool          // it was there, and nobody has found it broken since
+	dialling chan struct{} // closed when the request that connects has its answer; nil: none does
 }
 
 func (o *opener) dial() (*conn, error) {
@@ -77,14 +83,13 @@ func (o *opener) dial() (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{client: client, first: make(chan struct{}, 1)}, nil
+	return &conn{client: client}, nil
 }
 
-// acquire picks a connection with room, or makes one. The first request on a
-// connection goes alone: requests side by side would each dial.
-func (o *opener) acquire(ctx context.Context) (*conn, error) {
+// acquire picks a connection with room, or makes one. While it is not up one request
+// goes alone, which dials: requests side by side would each dial.
+func (o *opener) acquire(ctx context.Context) (c *conn, dials bool, err error) {
 	o.mu.Lock()
-	var c *conn
 	for _, k := range o.conns {
 		if k.streams < perConn || o.cfg.Transport != nil {
 			c = k
@@ -92,39 +97,54 @@ func (o *opener) acquire(ctx context.Context) (*conn, error) {
 		}
 	}
 	if c == nil {
-		var err error
 		if c, err = o.dial(); err != nil {
 			o.mu.Unlock()
-			return nil, err
+			return nil, false, err
 		}
 		o.conns = append(o.conns, c)
 	}
 	c.streams++
-	dialled := c.dialled || o.cfg.Transport != nil
-	o.mu.Unlock()
-	if dialled {
-		return c, nil
-	}
 	t := time.NewTimer(dialWait)
 	defer t.Stop()
-	select {
-	case c.first <- struct{}{}:
-		return c, nil
-	case <-t.C: // a silent log's headers may come late: the connection is there
-		return c, nil
-	case <-ctx.Done():
-		o.release(c)
-		return nil, context.Cause(ctx)
+	for {
+		wait := c.dialling
+		switch {
+		case c.up || o.cfg.Transport != nil:
+			o.mu.Unlock()
+			return c, false, nil
+		case wait == nil:
+			c.dialling = make(chan struct{})
+			o.mu.Unlock()
+			return c, true, nil
+		}
+		o.mu.Unlock()
+		select {
+		case <-wait:
+		case <-t.C: // a silent log's headers may come late: the connection is there
+			return c, false, nil
+		case <-ctx.Done():
+			o.release(c)
+			return nil, false, context.Cause(ctx)
+		}
+		o.mu.Lock()
 	}
 }
 
-func (o *opener) opened(c *conn, ok bool) {
+// opened says how a request was answered. When ctx, the request's, has ended it was given
+// up, and that says nothing of the connection.
+func (o *opener) opened(ctx context.Context, c *conn, dialled bool, err error) {
+	var answer apierrors.APIStatus
 	o.mu.Lock()
-	c.dialled = c.dialled || ok
-	o.mu.Unlock()
-	select {
-	case <-c.first:
-	default:
+	defer o.mu.Unlock()
+	switch {
+	case err == nil || errors.As(err, &answer):
+		c.up = true
+	case ctx.Err() == nil:
+		c.up = false
+	}
+	if c.dialling != nil && (dialled || c.up) {
+		close(c.dialling)
+		c.dialling = nil
 	}
 }
 
@@ -136,28 +156,69 @@ func (o *opener) release(c *conn) {
 
 // OpenLog implements Opener.
 func (o *opener) OpenLog(ctx context.Context, namespace, pod string, opt *corev1.PodLogOptions) (io.ReadCloser, error) {
-	c, err := o.acquire(ctx)
+	c, dials, err := o.acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
-	body, err := c.client.Get().Namespace(namespace).Resource("pods").Name(pod).SubResource("log").
+	// A Retry-After is the caller's to wait for: client-go would do so, ten times and
+	// however long, with the request's place among those that may wait for an answer.
+	body, err := c.client.Get().MaxRetries(0).Namespace(namespace).Resource("pods").Name(pod).SubResource("log").
 		VersionedParams(opt, scheme.ParameterCodec).Stream(ctx)
-	o.opened(c, err == nil)
+	o.opened(ctx, c, dials, err)
 	if err != nil {
 		o.release(c)
 		return nil, err
 	}
-	return &stream{ReadCloser: body, release: sync.OnceFunc(func() { o.release(c) })}, nil
+	return &stream{ReadCloser: body, ctx: ctx, o: o, c: c}, nil
 }
 
-// stream gives its place on the connection back when it is closed.
+// stream gives its place on the connection back when it is closed, and says when the
+// connection broke.
 type stream struct {
 	io.ReadCloser
-	release func()
+	ctx    context.Context // the request's
+	o      *opener
+	c      *conn
+	closed atomic.Bool
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) && !s.closed.Load() {
+		s.o.opened(s.ctx, s.c, false, err)
+	}
+	return n, err
 }
 
 func (s *stream) Close() error {
+	first := !s.closed.Swap(true)
 	err := s.ReadCloser.Close()
-	s.release()
+	if first {
+		s.o.release(s.c)
+	}
 	return err
+}
+
+// logsOnly makes errors of answers that say success, and are no log.
+type logsOnly struct{ next http.RoundTripper }
+
+func (l logsOnly) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := l.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch {
+	case resp.StatusCode == http.StatusNoContent:
+		// The pod has no node (kubernetes v1.36.3 pkg/registry/core/pod/strategy.go:626):
+		// to client-go, an empty log.
+		err = apierrors.NewBadRequest("the pod is not scheduled")
+	case resp.StatusCode == http.StatusOK && media == "text/html":
+		// The API server says text/plain (pkg/registry/core/pod/rest/log.go:109).
+		err = apierrors.NewGenericServerResponse(http.StatusBadGateway, "get", corev1.Resource("pods"), "", "a page instead of a log", 0, true)
+	default:
+		return resp, nil
+	}
+	resp.Body.Close()
+	return nil, err
 }

@@ -109,30 +109,152 @@ func TestStreamsShareConnections(t *testing.T) {
 	s := New(o, Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var wg sync.WaitGroup
 	bodies := make([]io.ReadCloser, streams)
-	for i := range bodies {
-		wg.Go(func() {
-			var err error
-			if bodies[i], err = s.open(ctx, "n", "p", &corev1.PodLogOptions{Follow: true}, true); err != nil {
-				t.Error(err)
+	for _, when := range []string{"at first", "after all connections broke"} {
+		var wg sync.WaitGroup
+		for i := range bodies {
+			wg.Go(func() {
+				var err error
+				if bodies[i], err = s.open(ctx, "n", "p", &corev1.PodLogOptions{Follow: true}, true); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		got := conns.Swap(0)
+		t.Logf("%s: %d streams on %d connections", when, streams, got)
+		if got > (streams+perConn-1)/perConn {
+			t.Errorf("%s: %d streams took %d connections", when, streams, got)
+		}
+		srv.CloseClientConnections()
+		for _, b := range bodies {
+			if _, err := b.Read(make([]byte, 1)); err == nil {
+				t.Error("a stream goes on without its connection")
 			}
-		})
-	}
-	wg.Wait()
-	t.Logf("%d streams on %d connections", streams, conns.Load())
-	if got := conns.Load(); got > (streams+perConn-1)/perConn {
-		t.Errorf("%d streams took %d connections", streams, got)
-	}
-	for _, b := range bodies {
-		if b != nil {
 			b.Close()
 		}
 	}
-	if c := o.(*opener).conns[0]; c.streams != 0 {
-		t.Errorf("%d streams are still counted", c.streams)
+	for _, c := range o.(*opener).conns {
+		if c.streams != 0 {
+			t.Errorf("%d streams are still counted", c.streams)
+		}
 	}
 }
+
+// The first request on a connection goes alone; those that waited for it go together.
+func TestWhoWaitsForAConnectionDoesNotWaitForTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &opener{cfg: &rest.Config{}, conns: []*conn{{}}}
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() {
+			c, dials, _ := o.acquire(t.Context())
+			time.Sleep(time.Second)
+			o.opened(t.Context(), c, dials, nil)
+		})
+		synctest.Wait()
+		start := time.Now()
+		for range 10 {
+			wg.Go(func() {
+				c, dials, _ := o.acquire(t.Context())
+				if d := time.Since(start); d != time.Second || dials {
+					t.Errorf("it waited for %s, and dials: %t", d, dials)
+				}
+				time.Sleep(time.Second)
+				o.opened(t.Context(), c, dials, nil)
+			})
+		}
+	})
+}
+
+// Nor does one that failed to connect let all others try at once.
+func TestOneRequestAtATimeTriesToConnect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &opener{cfg: &rest.Config{}, conns: []*conn{{}}}
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		var dialling atomic.Int32
+		for range 10 {
+			wg.Go(func() {
+				c, dials, _ := o.acquire(t.Context())
+				if n := dialling.Add(1); !dials || n > 1 {
+					t.Errorf("%d requests at once, dials: %t", n, dials)
+				}
+				time.Sleep(100 * time.Millisecond)
+				dialling.Add(-1)
+				o.opened(t.Context(), c, dials, io.ErrUnexpectedEOF)
+			})
+		}
+	})
+}
+
+// Not the connection is broken when whoever asked gives up: a dead node's logs do not
+// answer, and a stream is ended to be looked at again.
+func TestARequestThatIsGivenUpMakesNobodyWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, end := range map[string]func(context.Context) (context.Context, func()){
+			"in time": func(ctx context.Context) (context.Context, func()) {
+				ctx, cancel := context.WithTimeout(ctx, time.Second)
+				return ctx, cancel
+			},
+			"by kick": func(ctx context.Context) (context.Context, func()) {
+				ctx, cancel := context.WithCancelCause(ctx)
+				time.AfterFunc(time.Second, func() { cancel(errKick) })
+				return ctx, func() { cancel(nil) }
+			},
+		} {
+			for _, headers := range []bool{false, true} {
+				ctx, stop := end(t.Context())
+				srv := roundTrip(func(r *http.Request) (*http.Response, error) {
+					if r.URL.Query().Get("container") == "fast" {
+						return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(""))}, nil
+					}
+					if !headers {
+						<-r.Context().Done()
+						return nil, context.Cause(r.Context()) // as net/http does
+					}
+					return &http.Response{StatusCode: 200, Body: &forever{r.Context()}}, nil
+				})
+				o := &opener{cfg: &rest.Config{}, conns: []*conn{connTo(t, srv)}}
+				get := func(ctx context.Context, container string) (io.ReadCloser, error) {
+					return o.OpenLog(ctx, "n", "p", &corev1.PodLogOptions{Container: container})
+				}
+				if b, err := get(t.Context(), "fast"); err != nil {
+					t.Fatal(err)
+				} else {
+					b.Close()
+				}
+				if b, err := get(ctx, "slow"); err == nil {
+					_, _ = io.ReadAll(b)
+					b.Close()
+				}
+				stop()
+				if _, dials, err := o.acquire(t.Context()); dials || err != nil {
+					t.Errorf("%s, with headers: %t: the next request dials: %t (%v)", name, headers, dials, err)
+				}
+			}
+		}
+	})
+}
+
+func connTo(t *testing.T, rt http.RoundTripper) *conn {
+	t.Helper()
+	o, err := FromConfig(&rest.Config{Host: "http://cluster", Transport: rt})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o.(*opener).conns[0]
+}
+
+// forever is a body that brings nothing.
+type forever struct{ ctx context.Context }
+
+func (b *forever) Read([]byte) (int, error) {
+	<-b.ctx.Done()
+	return 0, context.Cause(b.ctx)
+}
+
+func (b *forever) Close() error { return nil }
 
 // stuckOpener never answers; it counts who waits.
 type stuckOpener struct{ waiting atomic.Int64 }
@@ -147,7 +269,7 @@ func (o *stuckOpener) OpenLog(ctx context.Context, _, _ string, _ *corev1.PodLog
 func TestARunsFirstRequestDoesNotQueueBehindTheProofsOfOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &stuckOpener{}
-		s := New(o, Options{Opens: 4})
+		s := New(o, Options{Opens: 8})
 		ctx, cancel := context.WithCancel(t.Context())
 		open := func(n int, first bool) {
 			for range n {
@@ -157,10 +279,10 @@ func TestARunsFirstRequestDoesNotQueueBehindTheProofsOfOthers(t *testing.T) {
 		}
 		open(10, false)
 		if got := o.waiting.Load(); got != 2 {
-			t.Errorf("%d later requests are under way, want half of the places", got)
+			t.Errorf("%d later requests are under way, want a quarter of the places", got)
 		}
 		open(10, true)
-		if got := o.waiting.Load(); got != 4 {
+		if got := o.waiting.Load(); got != 8 {
 			t.Errorf("%d requests are under way, want all places taken", got)
 		}
 		cancel()

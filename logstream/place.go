@@ -20,9 +20,11 @@ func (s *splicer) place() (answer, bool) {
 	}
 	switch {
 	case end == 0:
-		if s.foreign != nil && !s.acceptNew && s.foreign(line, ns) {
+		suspect, another := s.whoseIs(line, ns)
+		if another || suspect && !s.acceptNew {
 			return answerForeign, false
 		}
+		s.strange = suspect
 		s.startFile(0, line, ns)
 		s.mode = modeAppend
 		return s.refeed()
@@ -95,15 +97,34 @@ func (s *splicer) placeAt(off int64, line []byte, ns int64) {
 	s.placed = true
 }
 
+// turn finds the next file's head in what the stream brought: there the node rotated,
+// and the stream with it.
+func (s *splicer) turn(h *nextFile) bool {
+	committed, _ := s.l.bounds()
+	off := s.l.find(h.head, max(h.searched, s.fileStart+1), committed, h.ns)
+	if h.searched = committed; off < 0 {
+		return false
+	}
+	s.gap(whyRotated, s.headNS, h.ns, off, false)
+	s.rotated = true
+	head := s.l.peek(make([]byte, headLen), off, committed)
+	if j := bytes.IndexByte(head, '\n'); j >= 0 {
+		head = head[:j+1]
+	}
+	s.startFile(off, head, h.ns)
+	return true
+}
+
 // placeNew takes a response that shares nothing with the capture for what follows it.
 func (s *splicer) placeNew() (answer, bool) {
-	if !s.acceptNew {
+	first := append(append([]byte(nil), s.skipped...), s.hold...)
+	ns, _ := s.clock.parse(first)
+	if suspect, _ := s.whoseIs(first, ns); suspect || !s.acceptNew {
 		return answerForeign, false
 	}
 	committed, end := s.l.bounds()
-	first := append(append([]byte(nil), s.skipped...), s.hold...)
 	s.skipped = s.skipped[:0]
-	ns, _ := s.clock.parse(first)
+	s.stepped = s.stepped || ns != 0 && ns < s.newest-int64(time.Second)
 	torn := end > committed || committed > s.lineAt
 	s.l.truncate(committed)
 	// The stretch since the file before began is unproved: the stream may have
@@ -114,6 +135,13 @@ func (s *splicer) placeNew() (answer, bool) {
 	s.mode, s.hold = modeAppend, first
 	s.startLine(committed)
 	return s.refeed()
+}
+
+func (s *splicer) whoseIs(line []byte, ns int64) (suspect, another bool) {
+	if s.whose == nil {
+		return false, false
+	}
+	return s.whose(line, ns)
 }
 
 // refeed passes on what was held.
@@ -179,7 +207,10 @@ func (s *splicer) skippedEndsAt(off int64) bool {
 
 func (s *splicer) gap(why string, from, to, at int64, certain bool) {
 	s.short = s.short || certain
-	s.l.addGap(Gap{ContainerID: s.id, Why: why, From: timeOf(from), To: timeOf(to), Certain: certain}, at)
+	if s.stepped || to != 0 && from > to+int64(time.Second) {
+		from, to = 0, 0 // the clock was set back: they enclose nothing
+	}
+	s.l.addGap(Gap{Why: why, From: timeOf(from), To: timeOf(to), Certain: certain}, at)
 }
 
 // retarget tries the next place where the head of a rotated file occurs: lines

@@ -79,6 +79,8 @@ type trial struct {
 	rotations bool                                                      // the node rotates its log
 	faults    int                                                       // in a hundred requests
 	late      bool                                                      // the runtime writes to the old file while rotating
+	deaf      bool                                                      // the node has no inotify instances left, at times
+	again     bool                                                      // a follower is sent its file twice
 	stamps    func(rng *rand.Rand) func(now time.Time, i int) time.Time // nil: all different, in order
 }
 
@@ -87,6 +89,11 @@ func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 	inBubble(t, Options{IdleProbe: 2 * time.Second, HeadProbe: time.Second, RotateSize: 400}, nil, func(b *bench) {
 		b.s.filterFrom = int64(rng.IntN(2)) * 1 << 20          // every resumed stream is asked for by time, or none
 		b.n.fault = k.faultsBy(rand.New(rand.NewPCG(seed, 1))) // under the node's lock
+		b.n.deaf = k.deaf
+		if k.again {
+			in := rand.New(rand.NewPCG(seed, 3)).IntN(60)
+			b.n.again = func() bool { in--; return in == 0 }
+		}
 		b.n.start("a", "a1")
 		if k.stamps != nil {
 			b.n.cur["a"].stamp = k.stamps(rand.New(rand.NewPCG(seed, 2)))
@@ -101,6 +108,9 @@ func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 		for i := before; i < lines; i++ {
 			time.Sleep(time.Duration(rng.ExpFloat64() * float64(rng.IntN(2)) * float64(time.Second)))
 			write(i)
+			if k.deaf {
+				b.n.change(func() { b.n.deaf = rng.IntN(50) > 0 })
+			}
 			if k.rotations && rng.IntN(12) == 0 {
 				if rng.IntN(2) == 0 {
 					synctest.Wait() // seldom does a reader keep up to the byte
@@ -145,7 +155,7 @@ func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 			}
 		}
 		hidden := k.name == "clock set back" && filtered > byTime // by the filter, from a stream that went on
-		if !k.rotations && certs[0].Proof != Verified && !hidden {
+		if !k.rotations && !k.again && certs[0].Proof != Verified && !hidden {
 			t.Errorf("seed %d: %+v, though nothing was rotated; requests %+v", seed, certs[0], len(b.n.log))
 		}
 		if !k.late && k.faults == 0 && certs[0].Proof == Incomplete {
@@ -244,16 +254,29 @@ var (
 
 func TestRandomFaultsLoseAndRepeatNothing(t *testing.T) {
 	kinds := map[string]trial{
-		"no rotation":             {faults: 60},
-		"rotation":                {rotations: true},
-		"rotation and faults":     {rotations: true, faults: 50},
-		"late writes":             {rotations: true, late: true, faults: 30},
-		"nothing out of ordinary": {},
-		"shared times":            {faults: 60, stamps: shared},
-		"inverted times":          {faults: 60, stamps: inverted},
-		"clock set back":          {faults: 60, stamps: stepped},
-		"shared, rotation":        {faults: 30, stamps: shared, rotations: true},
-		"inverted, rotation":      {faults: 30, stamps: inverted, rotations: true},
+		"no rotation":                {faults: 60},
+		"rotation":                   {rotations: true},
+		"rotation and faults":        {rotations: true, faults: 50},
+		"late writes":                {rotations: true, late: true, faults: 30},
+		"nothing out of ordinary":    {},
+		"shared times":               {faults: 60, stamps: shared},
+		"inverted times":             {faults: 60, stamps: inverted},
+		"clock set back":             {faults: 60, stamps: stepped},
+		"shared, rotation":           {faults: 30, stamps: shared, rotations: true},
+		"inverted, rotation":         {faults: 30, stamps: inverted, rotations: true},
+		"sent again":                 {again: true},
+		"sent again, faults":         {again: true, faults: 40},
+		"sent again, rotation":       {again: true, faults: 20, rotations: true},
+		"sent again, clock set back": {again: true, faults: 20, stamps: stepped},
+		"sent again, polled":         {again: true, faults: 20, rotations: true, deaf: true},
+		"sent again, late writes":    {again: true, faults: 20, rotations: true, late: true},
+		"polled":                     {deaf: true},
+		"polled, faults":             {deaf: true, faults: 60},
+		"polled, rotation":           {deaf: true, faults: 30, rotations: true},
+		"polled, shared times":       {deaf: true, faults: 40, stamps: shared},
+		"polled, inverted times":     {deaf: true, faults: 40, stamps: inverted},
+		"polled, clock set back":     {deaf: true, faults: 40, stamps: stepped},
+		"polled, late writes":        {deaf: true, faults: 20, rotations: true, late: true},
 	}
 	first := *seed
 	if first == 0 {

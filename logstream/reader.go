@@ -163,23 +163,24 @@ func (r *Reader) Read(p []byte) (int, error) {
 // strip moves text from buf to p. Without flush it leaves the start of a line whose
 // end is still to be read: it may be dropped by then.
 func (r *Reader) strip(p []byte, flush bool) (n int) {
-	for n < len(p) && len(r.buf) > 0 && !r.skip {
-		j := bytes.IndexByte(r.buf, '\n') + 1
+	buf, start := r.buf, r.start
+	for n < len(p) && len(buf) > 0 && !r.skip {
+		j := bytes.IndexByte(buf, '\n') + 1
 		if j == 0 {
-			if r.start && !flush && len(r.buf) < cap(r.hold) {
-				return n
+			if start && !flush && len(buf) < cap(r.hold) {
+				break
 			}
-			j = len(r.buf)
+			j = len(buf)
 		}
-		if r.start && !r.plain {
-			k := stampLen(r.buf[:j])
-			r.buf, j, r.start = r.buf[k:], j-k, false
+		if start && !r.plain {
+			_, k := r.clock.parse(buf[:j])
+			buf, j = buf[k:], j-k
 		}
-		k := copy(p[n:], r.buf[:j])
-		r.start = k > 0 && r.buf[k-1] == '\n'
-		r.buf, n = r.buf[k:], n+k
+		k := copy(p[n:], buf[:j])
+		start = k > 0 && buf[k-1] == '\n'
+		buf, n = buf[k:], n+k
 	}
-	if len(r.buf) == 0 {
+	if r.buf, r.start = buf, start; len(buf) == 0 {
 		r.drop()
 	}
 	return n
@@ -248,13 +249,20 @@ func (r *Reader) line() (Line, error) {
 	}
 }
 
+// atEnd says whether buf holds the last that there is to read of cur.
+func (r *Reader) atEnd() bool {
+	committed, final, _, _ := r.cur.log.view()
+	return r.pos == r.limit || (final && r.pos == committed)
+}
+
 // cutLine takes a line off buf, or a piece of one that does not fit in it.
 func (r *Reader) cutLine(flush bool) (l Line, ok bool) {
 	j := bytes.IndexByte(r.buf, '\n')
 	if r.skip || j < 0 && (len(r.buf) == 0 || (!flush && len(r.buf) < cap(r.hold))) {
 		return l, false
 	}
-	l = Line{ContainerID: r.cur.id, Partial: j < 0}
+	l = Line{ContainerID: r.cur.id, Run: r.cur.log.number, Partial: j < 0}
+	l.More = l.Partial && !flush && !r.atEnd()
 	text := r.buf
 	if j >= 0 {
 		text, r.buf = r.buf[:j], r.buf[j+1:]

@@ -25,11 +25,11 @@ type model struct {
 func newModel(t *testing.T, o Options) *model {
 	s := New(nil, o)
 	c := s.Pod("n", "p", nil)
-	m := &model{T: t, c: c, r: newRun(c, "a", "a1")}
+	m := &model{T: t, c: c, r: newRun(c, "a", "a1", 0)}
 	c.slots["a"] = &slot{}
 	c.order = append(c.order, m.r)
 	close(m.r.done)
-	m.r.sp.begin(false, 0, false)
+	m.r.sp.begin(query{}, false)
 	return m
 }
 

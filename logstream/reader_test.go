@@ -85,8 +85,11 @@ func TestLinesAreWholeAndLongOnesComeInPieces(t *testing.T) {
 			if len(l.Text) > longLine || l.ContainerID != "a1" {
 				t.Errorf("a piece of %d bytes of %q", len(l.Text), l.ContainerID)
 			}
-			if text += string(l.Text); l.Partial && text != "six" {
+			if text += string(l.Text); l.More {
 				continue
+			}
+			if l.Partial != (text == "six") {
+				t.Errorf("partial %v: %.20q", l.Partial, text)
 			}
 			got, text = append(got, text), ""
 		}
@@ -95,6 +98,36 @@ func TestLinesAreWholeAndLongOnesComeInPieces(t *testing.T) {
 			t.Errorf("lines (-want +got):\n%s", d)
 		}
 	})
+}
+
+// Whatever the length: of a piece that fills the buffer to the last byte, too.
+func TestAPieceSaysWhetherItsLineGoesOn(t *testing.T) {
+	for _, end := range []string{"", "\n"} {
+		for _, n := range []int{1, 2} {
+			for d := -2; d <= 2; d++ {
+				inBubble(t, Options{}, nil, func(b *bench) {
+					want := strings.Repeat("x", n*chunkSize-stampUTC+d)
+					b.n.start("a", "a1")
+					b.c.Handle(b.p.running("a", "a1"))
+					b.n.raw("a", want+end)
+					synctest.Wait()
+					b.n.exit("a")
+					b.c.Handle(b.p.ended("a", "a1"))
+					b.drain()
+					got, more, over := "", true, false
+					for l, err := range b.c.Reader(b.ctx, "a", ReadOptions{}).Lines() {
+						if err != nil || !more || (l.More && !l.Partial) {
+							t.Errorf("%d%+d %q: %d bytes, partial %v, more %v, before it %v; %v", n, d, end, len(l.Text), l.Partial, l.More, more, err)
+						}
+						got, more, over = got+string(l.Text), l.More, !l.Partial
+					}
+					if got != want || more || over != (end != "") {
+						t.Errorf("%d%+d %q: got %d bytes of %d; more %v, newline %v", n, d, end, len(got), len(want), more, over)
+					}
+				})
+			}
+		}
+	}
 }
 
 func TestManyReadersAtOnceAllGetEverything(t *testing.T) {
@@ -251,7 +284,7 @@ func TestReadersThatComeAndGoLeaveNothing(t *testing.T) {
 					t.Errorf("read %q, %v", text, err)
 				}
 				r.Close()
-				r = b.c.Reader(b.ctx, "a", ReadOptions{Snapshot: true}) // ends, and is not closed
+				r = b.c.Reader(b.ctx, "a", ReadOptions{Snapshot: true}) //nolint:contextcheck // the test's own; it ends, and is not closed
 				if _, err := io.ReadAll(r); err != nil {
 					t.Error(err)
 				}

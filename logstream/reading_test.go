@@ -356,8 +356,9 @@ func (s situation) play(b *bench) {
 				o.Gap = gap
 				r := b.c.Reader(ctx, "a", o)
 				b.readers = append(b.readers, r)
-				got[name] = make(chan reading, 1)
-				go func() { got[name] <- read(r) }()
+				end := make(chan reading, 1)
+				go func() { end <- read(r) }()
+				got[name] = end
 				want[name] = s.want(kind, gap != nil)
 			}
 		}

@@ -79,14 +79,19 @@ func (s *splicer) findSent(part []byte, ns int64) int64 {
 	if q.recent.has(ns, s.lead+int64(len(part))) {
 		to = committed
 	}
-	line := part
-	if s.lead > 0 {
-		line = append(s.l.peek(make([]byte, s.lead), s.lineAt, end), part...)
-	}
 	before := s.l.scanned
-	off := s.l.find(line, 0, to, ns)
+	off := s.l.find(s.whole(part), 0, to, ns)
 	q.debt += s.l.scanned - before
 	return off
+}
+
+// whole is the line that ends with part.
+func (s *splicer) whole(part []byte) []byte {
+	if s.lead == 0 {
+		return part
+	}
+	_, end := s.l.bounds()
+	return append(s.l.peek(make([]byte, s.lead), s.lineAt, end), part...)
 }
 
 // recent is a filter of the lines appended last: two generations of a Bloom filter
@@ -135,36 +140,65 @@ func (r *recent) turn(end int64) {
 	}
 }
 
+// startDoubt looks at a line of the newest time. No other line of a log of containerd's
+// has that: one that is in the capture was sent again, from a file whose lines all have
+// this time. Of a log of conmon's many lines do, and they may be equal.
+func (s *splicer) startDoubt(part []byte, ns int64) bool {
+	committed, _ := s.l.bounds()
+	if s.lead+int64(len(part)) <= longLine && s.l.find(s.whole(part), 0, committed, ns) >= 0 && s.doubts() {
+		s.l.truncate(s.lineAt)
+		s.startLine(s.lineAt)
+		return true
+	}
+	s.shared = true
+	return false
+}
+
+// doubts ends the response, for the next one to tell whether lines that were sent
+// before are new: it is the whole file, which has the new ones twice. A log that has
+// equal lines at one time is not doubted again.
+func (s *splicer) doubts() bool {
+	if s.shared || s.settles || (s.only != nil && s.only()) {
+		s.shared = true
+		return false
+	}
+	s.doubt = true
+	return true
+}
+
 // endReplay ends what looked like lines sent again. A few in a row are taken for
-// output that happens to repeat itself, unless they are a whole file's, or all there
-// is (over): the next read tells then.
+// output that happens to repeat itself, unless they are a whole file's, or can be
+// doubted, or are all there is (over): the next read tells then.
 func (s *splicer) endReplay(over bool) {
 	n, from, off, line := s.replay, s.from, s.off, s.line
 	s.replay, s.mode = -1, modeAppend
-	if n <= 3 && !s.isWhole(from, off) {
-		if !over {
+	if n <= 3 && !s.isWholeFile(from, off) {
+		if !over && !s.doubts() {
 			s.again(from, off)
 		}
 		return
 	}
 	ns, before := s.timesAt(from)
-	s.gap("the node sent lines twice here, and may have skipped a rotated file before them", before, ns, from, false)
+	// Whatever the stream passed over since the file that is known began is unproved.
+	s.gap("the node sent lines twice here, and may have skipped a rotated file before them", min(s.headNS, before), ns, from, false)
 	s.rotated = true
-	head := s.l.peek(make([]byte, headLen), from, off)
-	if j := bytes.IndexByte(head, '\n'); j >= 0 {
-		head = head[:j+1]
+	if !s.filtered { // what is asked for by time need not begin with its file
+		head := s.l.peek(make([]byte, headLen), from, off)
+		if j := bytes.IndexByte(head, '\n'); j >= 0 {
+			head = head[:j+1]
+		}
+		s.startFile(from, head, ns)
 	}
-	s.startFile(from, head, ns)
 	if over {
 		return
 	}
 	s.again(line, off) // the start of a line that went on differently
 }
 
-// isWhole says whether the captured lines at [from, to) can be a whole file, sent a
+// isWholeFile says whether the captured lines at [from, to) can be a whole file, sent a
 // second time: a follower had all of it, so they are the last ones, and the newest is
 // among them. Lines that are equal because their times are do not include it.
-func (s *splicer) isWhole(from, to int64) bool {
+func (s *splicer) isWholeFile(from, to int64) bool {
 	if _, end := s.l.bounds(); to < end {
 		return false
 	}

@@ -1,12 +1,15 @@
 package logstream
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // A node rotates a large log though nothing more is printed.
@@ -49,25 +52,32 @@ func TestEmptyAnswersOfASmallLogAreWaitedOut(t *testing.T) {
 
 // What a stream has still to bring of a rotated file is nowhere else to be had.
 func TestAStreamThatIsBehindARotationIsNotCut(t *testing.T) {
-	inBubble(t, Options{RotateSize: 1000}, nil, func(b *bench) {
-		b.n.lag = 100 * time.Millisecond
-		b.n.start("a", "a1")
-		b.c.Handle(b.p.running("a", "a1"))
-		b.n.print("a", numbered(60)...)
-		time.Sleep(time.Second)
-		b.n.rotate("a")
-		b.n.print("a", numbered(10)...)
-		time.Sleep(time.Minute)
-		b.n.exit("a")
-		b.c.Handle(b.p.ended("a", "a1"))
-		cert := b.drain()[0]
-		if cert.Proof != Unverified || len(cert.Gaps) != 1 || cert.Gaps[0].AfterLine != 60 || cert.Lines != 70 {
-			t.Errorf("certificate %+v", cert)
-		}
-	})
+	for name, lines := range map[string]int{"a little": 60, "far": 600} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{RotateSize: 1000}, nil, func(b *bench) {
+				b.n.lag = 100 * time.Millisecond
+				b.n.start("a", "a1")
+				b.c.Handle(b.p.running("a", "a1"))
+				b.n.print("a", numbered(lines)...)
+				time.Sleep(time.Second)
+				b.n.rotate("a")
+				b.n.print("a", numbered(10)...)
+				time.Sleep(2 * time.Minute)
+				b.n.exit("a")
+				b.c.Handle(b.p.ended("a", "a1"))
+				cert := b.drain()[0]
+				if cert.Proof != Unverified || len(cert.Gaps) != 1 || cert.Gaps[0].AfterLine != uint64(lines) || cert.Lines != uint64(lines+10) {
+					t.Errorf("certificate %+v", cert)
+				}
+				if follows, _ := b.n.requests(); follows != 1 {
+					t.Errorf("it took %d streams", follows)
+				}
+			})
+		})
+	}
 }
 
-// But one that is silent, or far behind, would miss the file that is current now.
+// But one that is silent would miss the file that is current now.
 func TestAStreamThatDoesNotGetToTheNextFileIsCut(t *testing.T) {
 	inBubble(t, Options{RotateSize: 1000, IdleProbe: -1}, nil, func(b *bench) {
 		b.n.fault = func(n int, _ *corev1.PodLogOptions) *fault {
@@ -85,6 +95,99 @@ func TestAStreamThatDoesNotGetToTheNextFileIsCut(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		if text, _ := b.readAll("a", ReadOptions{Snapshot: true}); !strings.HasSuffix(text, "of the next file\n") {
 			t.Errorf("the capture ends in %q", text[max(0, len(text)-50):])
+		}
+	})
+}
+
+// Times before and after a gap in which the node's clock was set back enclose nothing.
+func TestAGapInWhichTheClockWasSetBackHasNoTimes(t *testing.T) {
+	for name, back := range map[string]time.Duration{"behind the file's first line": -time.Hour, "not so far": -time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, nil, func(b *bench) {
+				b.n.fault = func(n int, _ *corev1.PodLogOptions) *fault {
+					if n == 1 {
+						return &fault{cut: 2 * len(body("one")), with: io.ErrUnexpectedEOF}
+					}
+					return map[bool]*fault{true: {err: refused()}}[n < 12]
+				}
+				b.n.start("a", "a1")
+				b.c.Handle(b.p.running("a", "a1"))
+				b.n.print("a", "one")
+				time.Sleep(10 * time.Minute)
+				b.n.print("a", "two", "lost")
+				b.n.cur["a"].stamp = func(now time.Time, i int) time.Time { return inOrder(now, i).Add(back) }
+				b.n.print("a", "lost")
+				b.n.rotate("a")
+				b.n.print("a", "four")
+				time.Sleep(2 * time.Minute)
+				b.n.exit("a")
+				b.c.Handle(b.p.ended("a", "a1"))
+				cert := b.drain()[0]
+				want := []Gap{{ContainerID: "a1", Why: "the node rotated the log while it was not being read", AfterLine: 2}}
+				if d := cmp.Diff(want, cert.Gaps); d != "" {
+					t.Errorf("gaps (-want +got):\n%s", d)
+				}
+			})
+		})
+	}
+}
+
+// A node that is too busy to deliver was silent before it answered the probe, too.
+func TestAStreamIsNotCutForASilenceBeforeTheProbesAnswer(t *testing.T) {
+	inBubble(t, Options{RotateSize: 1000, HeadProbe: 2 * time.Second}, nil, func(b *bench) {
+		lag := func(d time.Duration) {
+			b.n.mu.Lock()
+			defer b.n.mu.Unlock()
+			b.n.lag = d
+		}
+		b.n.start("a", "a1")
+		b.c.Handle(b.p.running("a", "a1"))
+		b.n.print("a", numbered(60)...)
+		time.Sleep(time.Second)
+		lag(2300 * time.Millisecond) // the next probe is at 2.5 s
+		b.n.print("a", "the last one in time")
+		time.Sleep(time.Second)
+		lag(0)
+		b.n.print("a", numbered(10)...)
+		b.n.rotate("a")
+		b.n.print("a", "of the next file")
+		time.Sleep(10 * time.Second)
+		if follows, _ := b.n.requests(); follows != 1 {
+			t.Errorf("it took %d streams", follows)
+		}
+		b.n.exit("a")
+		b.c.Handle(b.p.ended("a", "a1"))
+		if cert := b.drain()[0]; cert.Proof != Unverified || cert.Lines != 72 {
+			t.Errorf("certificate %+v", cert)
+		}
+	})
+}
+
+// The kubelet's follower passes over a file that came and went while it was behind. The
+// stream goes on, never silent; but what it passed over was seen by a probe.
+func TestAStreamThatPassesOverAFileIsLookedAtAgain(t *testing.T) {
+	inBubble(t, Options{RotateSize: 1000, HeadProbe: time.Second}, nil, func(b *bench) {
+		b.n.lag = 100 * time.Millisecond
+		b.n.start("a", "a1")
+		b.c.Handle(b.p.running("a", "a1"))
+		b.n.print("a", numbered(120)...)
+		time.Sleep(4 * time.Second)
+		b.n.rotate("a")
+		b.n.print("a", "passed over")
+		time.Sleep(1500 * time.Millisecond)
+		b.n.rotate("a")
+		for range 100 {
+			b.n.print("a", "goes on")
+			time.Sleep(50 * time.Millisecond)
+		}
+		if follows, _ := b.n.requests(); follows < 2 {
+			t.Error("it was not looked at again")
+		}
+		b.n.exit("a")
+		b.c.Handle(b.p.ended("a", "a1"))
+		cert := b.drain()[0]
+		if cert.Proof != Unverified || len(cert.Gaps) != 1 || cert.Gaps[0].AfterLine != 120 || cert.Lines != 220 {
+			t.Errorf("certificate %+v", cert)
 		}
 	})
 }

@@ -30,7 +30,6 @@ const (
 const (
 	statusWait = 3 * time.Second        // after the end of a stream, for a status that explains it
 	settle     = 200 * time.Millisecond // between the last read of a log and its verification
-	pollEvery  = time.Second
 
 	whyStopped = "the Streamer stopped before the log was verified"
 	whyClosed  = "the capture was closed before the log was verified"
@@ -53,17 +52,20 @@ type run struct {
 	poke     chan struct{} // the life changed
 
 	life   life      // guarded by c.mu
+	lifeAt time.Time // since when; guarded by c.mu
 	missed int32     // runs before it that nobody saw
 	ended  time.Time // when the container did, as far as is known; guarded by c.mu
 	after  time.Time // when its predecessor did; guarded by c.mu
 
 	// The loop's own.
-	followed   bool // a stream was opened
-	read       bool // a response was read to a clean end
+	read       bool // the last response that may have had all of the log did end cleanly
+	asked      bool // a request was answered
 	readAt     time.Time
-	foreign    int  // responses that were dropped as another run's
-	unfiltered bool // do not resume with a filter
-	pollUntil  time.Time
+	foreignAt  time.Time // since when responses are dropped as another run's; zero: they are not
+	unfiltered bool      // do not resume with a filter
+	deadEnds   int       // streams in a row that ended at once, as those of a dead container do
+	poll       pollState
+	health     health
 	small      [chunkFirst]byte
 
 	// Guarded by mu.
@@ -75,14 +77,15 @@ type run struct {
 	probe   probeState
 	recheck bool // the next stream is to be a whole one
 
-	active atomic.Int64 // when the open stream last delivered, in ns since the epoch
+	next   atomic.Pointer[nextFile] // where the open stream should come; nil: it is there
+	active atomic.Int64             // when the open stream last delivered, in ns since the epoch
 }
 
-func newRun(c *Capture, slot, id string) *run {
+func newRun(c *Capture, slot, id string, number int) *run {
 	r := &run{s: c.s, c: c, slot: slot, id: id, done: make(chan struct{}), poke: make(chan struct{}, 1)}
-	r.log.st = c.s.store
+	r.log.st, r.log.id, r.log.number = c.s.store, id, number
 	r.log.proof = Live
-	r.sp = splicer{l: &r.log, id: id, foreign: r.isForeign, filterFrom: c.s.filterFrom}
+	r.sp = splicer{l: &r.log, whose: r.whose, only: r.isOnly, filterFrom: c.s.filterFrom}
 	return r
 }
 
@@ -94,53 +97,82 @@ func (r *run) loop(ctx context.Context) {
 			return
 		}
 		l := r.lifeNow()
-		if l != lifeAlive && (l != lifeBlind || r.read) {
+		if l != lifeAlive && (l != lifeBlind || r.deadEnds > 1) {
 			if r.drain(ctx) {
 				return
 			}
 			continue
 		}
-		a, progress := r.follow(ctx)
-		if progress {
+		res := r.follow(ctx)
+		if res.grew || res.joined && r.poll.on() {
 			failures = 0
 		}
 		failures++
-		r.rest(ctx, a, failures)
+		r.rest(ctx, res, failures)
 	}
 }
 
-// follow streams until the stream ends, for whatever reason.
-func (r *run) follow(ctx context.Context) (a answer, progress bool) {
-	q := query{follow: time.Now().After(r.pollUntil)}
-	if !r.unfiltered {
+// follow streams until the stream ends, for whatever reason, or polls once.
+func (r *run) follow(ctx context.Context) result {
+	q := query{follow: !r.poll.on() || r.tryFollow(ctx)}
+	switch {
+	case r.unfiltered:
+	case q.follow:
 		q.expect, q.since, q.filtered = r.sp.cut()
+	default:
+		q.expect, q.tail = r.tail()
 	}
+	start := time.Now()
 	res := r.fetch(ctx, q)
+	// Where a poll ends, or a stream that was not the last, the log goes on: that such an
+	// end is the capture's, too, is no second opinion.
+	r.read = q.follow && res.answer == answerEOF
+	if q.tail > 0 {
+		res.answer = r.adapt(q, res)
+	}
+	if r.deadEnds++; !res.isDeadEnd(q, start) {
+		r.deadEnds = 0
+	}
 	switch res.answer {
 	case answerAstray:
-		r.unfiltered = true
+		r.unfiltered = r.unfiltered || q.filtered
 	case answerForeign:
-		r.foreign++
+		r.isAnother()
 	case answerWatchers:
-		r.pollUntil = time.Now().Add(time.Minute)
+		r.startPolls()
+	case answerPodGone:
+		r.nowIs(lifeGone) // a watch has shown it, so it is deleted
 	case answerEOF, answerBroken, answerKicked:
 		if res.joined {
-			r.foreign, r.unfiltered = 0, r.takeRecheck()
+			r.foreignAt, r.unfiltered = time.Time{}, r.takeRecheck()
 		}
 	}
-	return res.answer, res.grew
+	return res
+}
+
+// isDeadEnd says whether a stream ended as that of a dead container: with nothing new and
+// at once, or because the node has removed it. A kubelet that dies ends it as well, and
+// one that has been open for four hours.
+func (res result) isDeadEnd(q query, start time.Time) bool {
+	switch res.answer {
+	case answerGone, answerAbsent:
+		return true
+	case answerEOF:
+		return q.follow && (res.joined || res.bytes == 0) && !res.grew && time.Since(start) < endWait
+	}
+	return false
 }
 
 // rest waits before the next stream: for a status that says why this one ended,
 // or as long as the answer asks for.
-func (r *run) rest(ctx context.Context, a answer, failures int) {
-	d := a.backoff(failures)
-	switch a {
-	case answerEOF, answerFailed, answerGone, answerForeign, answerPodGone:
+func (r *run) rest(ctx context.Context, res result, failures int) {
+	d := max(res.backoff(failures), res.after)
+	switch res.answer {
+	case answerEOF, answerFailed, answerGone, answerAbsent, answerForeign:
 		d = statusWait
-		if a == answerEOF && time.Now().Before(r.pollUntil) {
-			d = pollEvery
-		}
+	}
+	if r.poll.on() && (res.answer == answerEOF || res.answer == answerAstray) {
+		d = r.poll.wait(res)
 	}
 	if d > 0 {
 		d += rand.N(d/4 + 1)
@@ -164,8 +196,9 @@ func (r *run) rest(ctx context.Context, a answer, failures int) {
 // query is one request for the run's log.
 type query struct {
 	follow, filtered, previous bool
-	since                      time.Time
-	expect                     int64
+	since                      time.Time // filtered: from when on
+	tail                       int64     // this many last lines; 0: all
+	expect                     int64     // filtered, tail: a captured line that is to be in the response
 }
 
 func (q query) options(slot string) *corev1.PodLogOptions {
@@ -176,13 +209,18 @@ func (q query) options(slot string) *corev1.PodLogOptions {
 		t := metav1.NewTime(q.since)
 		o.SinceTime = &t
 	}
+	if q.tail > 0 {
+		o.TailLines = &q.tail
+	}
 	return o
 }
 
 // result is what one request brought.
 type result struct {
 	answer
-	equal, joined, grew, empty bool
+	equal, joined, grew bool
+	bytes               int
+	after               time.Duration // not to ask again before
 }
 
 // fetch makes one request and splices what it brings.
@@ -191,50 +229,53 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	defer cancel(nil)
 	r.setStream(cancel, !q.follow)
 	defer r.setStream(nil, false)
+	if q.follow && r.lifeNow() == lifeClosed {
+		return result{answer: answerKicked} // the tracking ended when there was no stream to end yet
+	}
 	if q.follow {
 		r.s.counts.follows.Add(1)
 	} else {
 		r.s.counts.reads.Add(1)
 	}
-	body, err := r.s.open(ctx, r.c.namespace, r.c.name, q.options(r.slot), !r.followed && !r.read)
+	take := r.mayTake(ctx, q)
+	body, err := r.s.open(ctx, r.c.namespace, r.c.name, q.options(r.slot), !r.asked)
 	if err != nil {
 		if ctx.Err() != nil {
 			return result{answer: answerKicked}
 		}
-		return result{answer: classify(err)}
+		a := classify(err)
+		r.noteRefused(a, err)
+		return result{answer: a, after: retryAfter(err)}
 	}
-	if q.follow {
-		if r.followed {
-			r.s.counts.resumed.Add(1)
-		}
-		r.followed = true
-	}
+	r.asked = true
+	r.noteOpened(q.follow)
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
-	_, empty := r.log.bounds()
 	r.sp.oneFile = !q.follow
-	r.sp.begin(q.filtered, q.expect, r.foreign > 2 || (r.foreign > 0 && empty > 0))
+	r.sp.begin(q, take)
 	res := r.pump(ctx, body, q)
 	if stop() {
 		_ = body.Close()
 	} else {
 		<-closed
 	}
-	r.readAt = time.Now()
+	if r.readAt = time.Now(); q.follow {
+		r.noteEnded(res.answer)
+	}
 	return res
 }
 
 // pump reads the body to its end. Its buffer is small until data flows, so that
 // a quiet stream holds none of the shared ones.
 func (r *run) pump(ctx context.Context, body io.Reader, q query) (res result) {
-	buf, big := r.small[:], []byte(nil)
+	buf, big, total := r.small[:], []byte(nil), 0
 	defer func() {
 		if big != nil {
 			r.s.store.give(big)
 		}
-		res.joined, res.grew = r.sp.joined, r.sp.grew
+		res.joined, res.grew, res.bytes = r.sp.joined, r.sp.grew, total
 	}()
-	for idle, total := 0, 0; ; {
+	for idle := 0; ; {
 		n, err := body.Read(buf)
 		if n > 0 {
 			idle, total = 0, total+n
@@ -242,6 +283,10 @@ func (r *run) pump(ctx context.Context, body io.Reader, q query) (res result) {
 			r.s.counts.bytes.Add(int64(n))
 			if a, ok := r.sp.feed(buf[:n]); !ok {
 				return result{answer: a}
+			}
+			if r.turn() {
+				_, _ = r.sp.end(q.follow)
+				return result{answer: answerKicked}
 			}
 		} else if idle++; idle > 100 && err == nil {
 			err = io.ErrNoProgress
@@ -256,8 +301,7 @@ func (r *run) pump(ctx context.Context, body io.Reader, q query) (res result) {
 			case !errors.Is(err, io.EOF):
 				return result{answer: answerBroken}
 			}
-			r.read = true
-			return result{answer: answerEOF, equal: equal, empty: total == 0}
+			return result{answer: answerEOF, equal: equal}
 		}
 		switch {
 		case big == nil && n == len(buf):
@@ -274,38 +318,28 @@ func (r *run) setStream(kick context.CancelCauseFunc, final bool) {
 	r.active.Store(time.Now().UnixNano())
 	r.mu.Lock()
 	r.kick, r.final = kick, final
-	r.probe = probeState{known: r.probe.known}
+	r.probe = probeState{known: r.probe.known, opened: time.Now()}
+	r.next.Store(nil)
 	r.mu.Unlock()
 }
 
 func (r *run) lifeNow() life {
-	r.c.mu.Lock()
-	defer r.c.mu.Unlock()
-	return r.life
+	l, _ := r.lifeSince()
+	return l
 }
 
-// isForeign says whether a first line is that of another run of the slot: requests
-// name a container, not a run, and the kubelet answers by what it knows.
-func (r *run) isForeign(line []byte, ns int64) bool {
-	if ns == 0 {
-		return false
-	}
+func (r *run) lifeSince() (life, time.Time) {
 	r.c.mu.Lock()
-	var others []*run
-	if sl := r.c.slots[r.slot]; sl != nil {
-		others = append(others, sl.runs...)
-	}
-	ended, after := r.ended, r.after
-	r.c.mu.Unlock()
-	// Statuses have whole seconds.
-	if !ended.IsZero() && ns > ended.Add(2*time.Second).UnixNano() ||
-		!after.IsZero() && ns < after.Add(-time.Second).UnixNano() {
+	defer r.c.mu.Unlock()
+	return r.life, r.lifeAt
+}
+
+// isOnly says whether the open stream is the last of the run's log: nobody answers for
+// a pod that is deleted.
+func (r *run) isOnly() bool {
+	switch r.lifeNow() {
+	case lifeGone, lifeUnreadable, lifeClosed:
 		return true
-	}
-	for _, o := range others {
-		if o != r && o.log.beginsWith(line) {
-			return true
-		}
 	}
 	return false
 }
@@ -346,7 +380,14 @@ func (r *run) kickStream() {
 	}
 }
 
-// takeRecheck says whether a probe asked for a whole read.
+// askRecheck asks for a whole read.
+func (r *run) askRecheck() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.recheck = true
+}
+
+// takeRecheck says whether a whole read was asked for.
 func (r *run) takeRecheck() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

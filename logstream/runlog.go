@@ -15,7 +15,9 @@ import (
 // What lies between committed and end is not known to be output yet: the half of
 // a line, or the kubelet's last words glued to it. Readers see what is committed.
 type runLog struct {
-	st *store
+	st     *store
+	id     string // the run's container ID
+	number int    // and the run's number
 
 	// The writer's own.
 	newlines uint64   // written so far
@@ -207,7 +209,7 @@ func (l *runLog) readAt(p []byte, off, limit int64) (n int, next int64, err erro
 
 // addGap notes a gap at off. The list is bounded.
 func (l *runLog) addGap(g Gap, off int64) {
-	g.AfterLine = l.linesAt(off)
+	g.ContainerID, g.Run, g.AfterLine = l.id, l.number, l.linesAt(off)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n := len(l.gaps); n < mostGaps {
@@ -335,13 +337,6 @@ func (l *runLog) fileBeginsWith(b []byte) bool {
 	defer l.mu.Unlock()
 	n := min(len(l.fileHead), len(b))
 	return bytes.Equal(l.fileHead[:n], b[:n])
-}
-
-// marks are the gaps noticed so far. The list only grows.
-func (l *runLog) marks() []gapMark {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.gaps
 }
 
 // view is what a reader needs to know at once.

@@ -11,9 +11,9 @@ import "bytes"
 //
 // One splicer lives as long as its run; begin starts it on the next response.
 type splicer struct {
-	l       *runLog
-	id      string
-	foreign func(line []byte, ns int64) bool // the log of another run?
+	l     *runLog
+	whose func(line []byte, ns int64) (suspect, another bool) // nil: nobody else's
+	only  func() bool                                         // will no other response come?
 
 	oneFile    bool  // the response is no stream: it is one file, read once
 	filterFrom int64 // bytes from which a resumed stream is asked for by time
@@ -39,25 +39,29 @@ type splicer struct {
 	diverged  bool  // a later read differs from what was captured
 	rotated   bool  // a rotation was noticed
 	short     bool  // a gap is certain
+	strange   bool  // by its times the log may be another run's
+	edgeOf    edgeOf
+	shared    bool // lines have the time of another
+	doubt     bool // new or sent again: the next response, the whole file, tells
 
 	// The response's.
 	mode      spliceMode
 	filtered  bool
 	acceptNew bool  // a response that shares nothing with the capture continues it
-	expect    int64 // where it should begin
+	expect    int64 // where it should begin; modeSeek: the line to look for, -1: none
 	hold      []byte
 	skipped   []byte // lines before the first one that is known
 	off, from int64  // modeCompare: position, start
 	line      int64  // start of the line being compared
 	replay    int    // lines matched of a suspected replay; -1: not one
-	last      []byte // modeSeek: the lines to find; nil: nothing tells them apart
-	roll      []byte // modeSeek: the lines before
 	placed    bool   // it was found to begin another file
 	scratch   []byte
 	joined    bool // the end of the capture was reached
 	grew      bool // bytes were appended, or taken back
 	unproved  bool // compared with bytes no longer kept
 	torn      bool // the cut line at the start of a filtered response was seen
+	midLine   bool // modeSeek: hold goes on with a line whose start was let go
+	settles   bool // the doubt that the response before ended in
 }
 
 type spliceMode int
@@ -67,7 +71,7 @@ const (
 	modeCompare                   // equal to the capture so far
 	modeAppend                    // new
 	modeOdd                       // gathering a line that differs
-	modeSeek                      // looking for the last captured line
+	modeSeek                      // looking for a line near the capture's end
 )
 
 const (
@@ -80,16 +84,20 @@ const (
 	mostTries = 1000 // places where the head of a rotated file is looked for
 )
 
-// begin prepares for a response: unfiltered when since is false, or one that
-// starts with the captured line at expect.
-func (s *splicer) begin(filtered bool, expect int64, acceptNew bool) {
-	s.mode, s.filtered, s.expect, s.acceptNew = modeHead, filtered, expect, acceptNew
-	if !filtered {
+// begin prepares for the response to q: the whole file, or what starts with the
+// captured line at expect, or a tail that has it in it.
+func (s *splicer) begin(q query, acceptNew bool) {
+	s.mode, s.filtered, s.expect, s.acceptNew = modeHead, q.filtered, q.expect, acceptNew
+	switch {
+	case q.tail > 0:
+		s.mode, s.filtered = modeSeek, true
+	case !q.filtered:
 		s.expect = s.fileStart
 	}
 	s.hold, s.replay = s.hold[:0], -1
 	s.shed()
-	s.joined, s.grew, s.unproved, s.torn, s.placed = false, false, false, false, false
+	s.joined, s.grew, s.unproved, s.torn, s.placed, s.midLine = false, false, false, false, false, false
+	s.settles, s.doubt = s.doubt && !s.filtered, false
 }
 
 // shed gives up what a response took that was out of the ordinary: a run may be
@@ -98,12 +106,12 @@ func (s *splicer) shed() {
 	if cap(s.hold) > lineLen {
 		s.hold = nil
 	}
-	s.skipped, s.last, s.roll = nil, nil, nil
+	s.skipped = nil
 }
 
 // feed takes the next bytes of the response.
 func (s *splicer) feed(p []byte) (a answer, ok bool) {
-	for len(p) > 0 {
+	for len(p) > 0 && !s.doubt {
 		switch s.mode {
 		case modeHead:
 			p, a, ok = s.gather(p)
@@ -120,8 +128,14 @@ func (s *splicer) feed(p []byte) (a answer, ok bool) {
 		case modeOdd:
 			p = s.odd(p)
 		case modeSeek:
-			p = s.seek(p)
+			p, a, ok = s.seek(p)
+			if !ok {
+				return a, false
+			}
 		}
+	}
+	if s.doubt {
+		return answerAstray, false
 	}
 	return answerEOF, true
 }
@@ -263,47 +277,5 @@ func (s *splicer) diverge() {
 		s.gap("a later read of the log differs from what was captured here", min(ns, before), max(ns, s.newest), s.line, missing)
 		s.diverged = true
 	}
-	s.mode, s.last, s.roll = modeSeek, s.lastLines(), s.roll[:0]
-}
-
-// lastLines are the captured lines from the last one of another time on: lines of
-// one time may be equal, and would be found where they are not.
-func (s *splicer) lastLines() []byte {
-	committed, _ := s.l.bounds()
-	from := max(committed-longLine, 0)
-	w := s.l.peek(make([]byte, committed-from), from, committed)
-	at, last := len(w), int64(0)
-	for n := 0; at > 0; n++ {
-		start := bytes.LastIndexByte(w[:at-1], '\n') + 1
-		ns, k := s.clock.parse(w[start:at])
-		if k == 0 || (start == 0 && from > 0) || at-start > lineLen {
-			return nil
-		}
-		if n == 0 {
-			last = ns
-		} else if ns != last {
-			return w[start:]
-		}
-		at = start
-	}
-	return nil
-}
-
-// seek skips lines until the last captured ones.
-func (s *splicer) seek(p []byte) []byte {
-	rest, whole := s.takeLine(p)
-	if !whole {
-		return rest
-	}
-	s.roll = append(s.roll, s.hold...)
-	s.hold = s.hold[:0]
-	n := len(s.last)
-	if n > 0 && bytes.HasSuffix(s.roll, s.last) {
-		committed, _ := s.l.bounds()
-		s.startCompare(committed)
-	}
-	if len(s.roll) > 2*n+lineLen { // seldom: it may be long, and lines short
-		s.roll = s.roll[:copy(s.roll, s.roll[len(s.roll)-n:])]
-	}
-	return rest
+	s.mode, s.expect, s.torn, s.midLine = modeSeek, s.edge(), true, false
 }

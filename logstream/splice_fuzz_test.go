@@ -59,13 +59,13 @@ func (n *fuzzNode) begin(follow bool) {
 	accept := n.foreign > 2 || n.foreign > 0 && end > 0
 	sp.oneFile = !follow
 	n.at, n.pos, n.open = len(n.files)-1, 0, true
-	expect, since, filtered := int64(0), time.Time{}, false
+	q := query{follow: follow}
 	if follow {
-		expect, since, filtered = sp.cut()
+		q.expect, q.since, q.filtered = sp.cut()
 	}
-	sp.begin(filtered, expect, accept)
-	if filtered {
-		from := since.UTC().Format("2006-01-02T15:04:05")
+	sp.begin(q, accept)
+	if q.filtered {
+		from := q.since.UTC().Format("2006-01-02T15:04:05")
 		for _, l := range strings.SplitAfter(n.files[n.at], "\n") {
 			if l >= from || l == "" {
 				break
@@ -120,7 +120,7 @@ func (n *fuzzNode) end(words string) (equal bool) {
 		a, equal = sp.end(!sp.oneFile)
 	}
 	n.answer(a)
-	if c := cap(sp.hold) + cap(sp.skipped) + cap(sp.last) + cap(sp.roll); c > 8*longLine {
+	if c := cap(sp.hold) + cap(sp.skipped); c > 8*longLine {
 		n.Errorf("the splicer holds %d bytes", c)
 	}
 	return equal && a == answerEOF

@@ -66,32 +66,46 @@ func fits(b uint64, w word) bool {
 }
 
 // clock turns timestamps into nanoseconds since the epoch. Neighbouring lines
-// mostly share their second, so the last one is remembered.
+// mostly share their second, so the last one in UTC is remembered.
 type clock struct {
-	date [stampDate]byte
-	zone [6]byte // "Z" or "+hh:mm"
-	sec  int64
+	second [3]uint64 // the date and time of day, see seconds
+	ns     int64     // of that second
+}
+
+// seconds are the bytes of a timestamp before its fraction, as words.
+func seconds(line []byte) [3]uint64 {
+	_ = line[stampDate-1]
+	le := binary.LittleEndian
+	return [3]uint64{le.Uint64(line), le.Uint64(line[8:]), le.Uint64(line[stampDate-8:])}
 }
 
 // parse reads the timestamp at the start of line; n is 0 when there is none.
 func (c *clock) parse(line []byte) (ns int64, n int) {
-	n = stampLen(line)
-	if n == 0 {
+	if len(line) < stampUTC {
 		return 0, 0
 	}
-	zone := line[29 : n-1]
-	if string(line[:stampDate]) != string(c.date[:]) || string(zone) != string(c.zone[:len(zone)]) {
-		sec, ok := epoch(line, zone)
-		if !ok {
-			return 0, 0
-		}
-		copy(c.date[:], line)
-		c.zone = [6]byte{}
-		copy(c.zone[:], zone)
-		c.sec = sec
+	// The remembered second had the layout: only what follows is looked at.
+	second := seconds(line)
+	if second == c.second && line[stampDate] == '.' && fits(binary.LittleEndian.Uint64(line[stampDate+1:]), wordFraction) &&
+		line[28]-'0' <= 9 && line[29] == 'Z' && line[30] == ' ' {
+		return c.ns + fraction(line), stampUTC
 	}
-	frac := digits8(binary.LittleEndian.Uint64(line[stampDate+1:]))*10 + int64(line[28]-'0')
-	return c.sec*int64(time.Second) + frac, n
+	if n = stampLen(line); n == 0 {
+		return 0, 0
+	}
+	sec, ok := epoch(line, line[29:n-1])
+	if !ok {
+		return 0, 0
+	}
+	if n == stampUTC {
+		c.second, c.ns = second, sec*int64(time.Second)
+	}
+	return sec*int64(time.Second) + fraction(line), n
+}
+
+// fraction is the nanoseconds of a timestamp.
+func fraction(line []byte) int64 {
+	return digits8(binary.LittleEndian.Uint64(line[stampDate+1:]))*10 + int64(line[28]-'0')
 }
 
 // digits8 is the number that eight decimal digits make: first by twos, then by fours.

@@ -294,8 +294,8 @@ func TestWhatEndedRunsHoldIsInTheBudgetToo(t *testing.T) {
 	var logs []*splicer
 	text := body(strings.Split(strings.Repeat(strings.Repeat("z", 400)+" ", 60), " ")...) // 26 KB
 	for range 500 {
-		s := &splicer{l: &runLog{st: st}, id: "c"}
-		s.begin(false, 0, false)
+		s := &splicer{l: &runLog{st: st, id: "c"}}
+		s.begin(query{}, false)
 		s.feed([]byte(text))
 		s.end(true)
 		s.l.finish(Verified, "")

@@ -29,12 +29,16 @@ const (
 type Gap struct {
 	// ContainerID is the run's; empty in the Gap that counts runs nobody saw.
 	ContainerID string
+	// Run is the run's number, see [Certificate]; in the Gap that counts runs
+	// nobody saw, that of the one after them.
+	Run int
 	// Why, for people, in one clause without a full stop.
 	Why string
 	// AfterLine is the number of lines captured before the gap.
 	AfterLine uint64
 	// From and To enclose the timestamps of what may be missing: the lines that
-	// are known before and after it. Zero: not known.
+	// are known before and after it. Zero: not known, as when the node's clock was
+	// set back meanwhile, where that shows.
 	From, To time.Time
 	// Certain is whether lines are known to be missing.
 	Certain bool
@@ -43,6 +47,11 @@ type Gap struct {
 // Certificate is what logstream can prove of one captured run.
 type Certificate struct {
 	Slot, ContainerID string
+	// Run is the run's number among those of its container, from 0: the restartCount
+	// that the pod's status had for it. In a slot that was swapped the placeholder's
+	// is 0, and the step's 1. It is -1 where it is not known. ContainerID, not Run, is
+	// what identifies a run.
+	Run int
 	// Why the Proof is no better; empty for Live and Verified.
 	Why   string
 	Proof Proof
@@ -64,7 +73,10 @@ func (e *IncompleteError) Error() string {
 
 // Line is a line of output, without its newline.
 type Line struct {
+	// ContainerID and Run are those of its run, see [Certificate]. In the text of a
+	// Gap there are none.
 	ContainerID string
+	Run         int
 	// Time is the node's timestamp, in UTC. Zero where there is none: in an
 	// un-timestamped body, in the text of a Gap, and in the later pieces of a
 	// long line.
@@ -74,6 +86,8 @@ type Line struct {
 	// Partial: no newline follows Text in the log. It is a piece of a line longer
 	// than 64 KiB, or a last line that does not end in a newline.
 	Partial bool
+	// More: Text is a piece of a longer line, which goes on in the next Line.
+	More bool
 }
 
 // ErrClosed ends what is read from a closed Reader or Capture.

@@ -144,7 +144,7 @@ func TestAHostsKeepCannotTakeAwayWhatTheWatcherLivesOn(t *testing.T) {
 				b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
 				b.patch("a", `{"metadata":{"labels":{"app":"ci"}}}`)
 				b.delete("a")
-				r.want(t, "ADDED pod", "MODIFIED pod 1", "ERROR OutOfScope", "MODIFIED pod 1", "DELETED pod 1")
+				r.want(t, "ADDED pod", "MODIFIED pod 1", "ERROR OutOfScope", "MODIFIED pod 1", "MODIFIED pod 1", "DELETED pod 1")
 				if n := b.requests("get", "pods"); n != 1 {
 					t.Errorf("%d live GETs, want one", n)
 				}
@@ -193,7 +193,7 @@ func TestAHostsOwnTransformsAreTolerated(t *testing.T) {
 				return podwatch.Trim(p), nil
 			}
 			return o, nil
-		}, []string{"ADDED pod", "DELETED pod"}},
+		}, []string{"ADDED pod", "MODIFIED pod", "DELETED pod"}},
 		"metadata only": {func(o any) (any, error) {
 			if p, ok := o.(*corev1.Pod); ok {
 				return &metav1.PartialObjectMetadata{ObjectMeta: p.ObjectMeta}, nil

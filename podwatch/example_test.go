@@ -68,6 +68,7 @@ func ExampleWatcher_followABuildFromBeforeItsPodExists() {
 	fmt.Println(<-ended)
 	// Output:
 	// ADDED build-1
+	// MODIFIED build-1
 	// DELETED build-1
 	// Closed
 	// the worker shuts down

@@ -119,10 +119,10 @@ func TestAReplacementIsNotFollowedOnceThePodIsPinned(t *testing.T) {
 		tr.Created(b.create("a"))
 		named.want(t, "ADDED pod")
 		b.delete("a")
-		named.want(t, "DELETED pod")
+		named.want(t, "MODIFIED pod", "DELETED pod")
 		b.create("a")
 		b.label("a", "another")
-		pinned.want(t, "ADDED pod", "DELETED pod")
+		pinned.want(t, "ADDED pod", "MODIFIED pod", "DELETED pod")
 		named.want(t, "ADDED pod", "MODIFIED pod another")
 	})
 }
@@ -149,7 +149,7 @@ func TestAPodMadeAnewUnderTheNameIsFollowedAfterASecondCreated(t *testing.T) {
 		tr := b.track(w, "a", &r)
 		tr.Created(b.create("a"))
 		b.delete("a")
-		r.want(t, "ADDED pod", "DELETED pod")
+		r.want(t, "ADDED pod", "MODIFIED pod", "DELETED pod")
 		tr.Created(b.create("a"))
 		r.want(t, "ADDED pod") // taken, else the next version would replace it in the mailbox
 		b.label("a", "second")
@@ -165,7 +165,7 @@ func TestADeletionCarriesTheLastStateAndNeedsNoLiveGet(t *testing.T) {
 		p := b.create("a")
 		r.want(t, "ADDED pod")
 		b.delete("a")
-		r.want(t, "DELETED pod")
+		r.want(t, "MODIFIED pod", "DELETED pod")
 		if got := r.last().Object.(*corev1.Pod); got.UID != p.UID || got.DeletionTimestamp == nil {
 			t.Errorf("Deleted carries %v", got.ObjectMeta)
 		}
@@ -195,7 +195,7 @@ func TestLeavingTheSelectorIsNotADeletion(t *testing.T) {
 		b.patch("a", `{"metadata":{"labels":{"app":"ci","v":"back"}}}`)
 		r.want(t, "MODIFIED pod back")
 		b.delete("a")
-		r.want(t, "DELETED pod back")
+		r.want(t, "MODIFIED pod back", "DELETED pod back")
 		if life, err := tr.Confirm(t.Context()); life != podwatch.Gone || err != nil {
 			t.Errorf("Confirm says %v, %v", life, err)
 		}
@@ -225,7 +225,7 @@ func TestLeavingTheSelectorWhileTerminatingIsNotADeletion(t *testing.T) {
 				r.want(t, "ERROR OutOfScope")
 				b.patch("a", `{"metadata":{"labels":{"app":"ci"}}}`)
 				b.delete("a")
-				r.want(t, "MODIFIED pod", "DELETED pod")
+				r.want(t, "MODIFIED pod", "MODIFIED pod", "DELETED pod")
 				if n := b.requests("get", "pods"); n != 1 {
 					t.Errorf("%d live GETs, want one", n)
 				}

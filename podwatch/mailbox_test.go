@@ -50,8 +50,8 @@ func TestASlowHandlerGetsTheNewestVersionAndEveryEnd(t *testing.T) {
 		settle(time.Minute)
 		r.want(t, "ADDED pod", "MODIFIED pod 4", "DELETED pod 4", "ADDED pod second", "DELETED pod second", "ADDED pod")
 		b.notices.want(t, "coalesced pods default/a")
-		if n := w.Stats().Coalesced; n != 5 {
-			t.Errorf("%d versions coalesced, want 5", n)
+		if n := w.Stats().Coalesced; n != 7 {
+			t.Errorf("%d versions coalesced, want 7: labels, and each deletion's mark", n)
 		}
 	})
 }
@@ -189,7 +189,7 @@ func TestOnPodHearsOfPodsThatNobodyNamed(t *testing.T) {
 		settle(time.Second)
 		b.create("there-before")
 		settle(time.Second)
-		heard["there-before1"].want(t, "DELETED pod 1", "ERROR Closed")
+		heard["there-before1"].want(t, "MODIFIED pod 1", "DELETED pod 1", "ERROR Closed")
 		heard["there-before3"].want(t, "ADDED pod")
 		b.patch("there-before", `{"metadata":{"labels":{"app":"x"}}}`)
 		settle(time.Second)
@@ -213,7 +213,7 @@ func TestOnPodHearsOfAPodWhoseNameIsOnlyTrackedForAnEarlierOne(t *testing.T) {
 		tr.Created(b.create("a"))
 		b.delete("a")
 		b.create("a")
-		pinned.want(t, "ADDED pod", "DELETED pod")
+		pinned.want(t, "ADDED pod", "MODIFIED pod", "DELETED pod")
 		found.want(t, "ADDED pod")
 	})
 }

@@ -199,7 +199,7 @@ func TestTwoHundredPodsInAMinuteEachHaveOneEndWithTheLastState(t *testing.T) {
 		wg.Wait()
 		synctest.Wait()
 		for i := range rs {
-			rs[i].want(t, "ADDED pod", "MODIFIED pod last", "DELETED pod last")
+			rs[i].want(t, "ADDED pod", "MODIFIED pod last", "MODIFIED pod last", "DELETED pod last")
 		}
 		if n := b.requests("get", "pods") + b.requests("list", "pods") + b.requests("watch", "pods"); n != 2 {
 			t.Errorf("%d requests for pods, want one list and one watch", n)

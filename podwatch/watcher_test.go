@@ -27,7 +27,7 @@ func TestATrackingBegunBeforeThePodExistsHearsOfItsWholeLife(t *testing.T) {
 			t.Errorf("Pod has version %q, want 1", got)
 		}
 		b.delete("a")
-		r.want(t, "DELETED pod 1")
+		r.want(t, "MODIFIED pod 1", "DELETED pod 1")
 		if tr.Pod() == nil || tr.Pod().UID != p.UID {
 			t.Error("Pod forgot the last state")
 		}

@@ -26,7 +26,10 @@ func programs() []string {
 
 var kubernetesVersion = regexp.MustCompile(`(?m)^\s*k8s\.io/kubernetes (v(\d+)\.(\d+)\.\S+)`)
 
-// build returns the directory with etcd, kube-apiserver, kubelet and pause, which
+// own are this module's programs, below cmd/: what the images run.
+func own() []string { return []string{"pause", "print"} }
+
+// build returns the directory with etcd, kube-apiserver, kubelet, pause and print, which
 // it builds unless it has been done before from the same sources. The programs
 // are static, so that no C compiler is needed.
 func build(ctx context.Context, cfg Config) (string, error) {
@@ -61,8 +64,10 @@ func build(ctx context.Context, cfg Config) (string, error) {
 	if err := goCommand(ctx, filepath.Join(module, "binaries"), p, args...); err != nil {
 		return "", err
 	}
-	if err := goCommand(ctx, module, p, "build", "-o", tmp+"/", "./cmd/pause"); err != nil {
-		return "", err
+	for _, name := range own() {
+		if err := goCommand(ctx, module, p, "build", "-ldflags=-s -w", "-o", tmp+"/", "./cmd/"+name); err != nil {
+			return "", err
+		}
 	}
 	if err := os.Rename(filepath.Join(tmp, "server"), filepath.Join(tmp, "etcd")); err != nil {
 		return "", err
@@ -90,7 +95,11 @@ func moduleDir(ctx context.Context, dir string) (string, error) {
 func buildKey(module string) (ldflags, key string, err error) {
 	sum := sha256.New()
 	var modfile []byte
-	for _, name := range []string{"binaries/go.mod", "binaries/go.sum", "cmd/pause/main.go"} {
+	sources := []string{"binaries/go.mod", "binaries/go.sum"}
+	for _, name := range own() {
+		sources = append(sources, "cmd/"+name+"/main.go")
+	}
+	for _, name := range sources {
 		text, err := os.ReadFile(filepath.Join(module, name))
 		if err != nil {
 			return "", "", err

@@ -25,6 +25,8 @@ const (
 	// BusyboxImage has a shell and its tools, and no entrypoint: a container's
 	// args are the command.
 	BusyboxImage = "podlife.test/busybox:1"
+	// PrintImage runs cmd/print, which prints what logs are tested with.
+	PrintImage = "podlife.test/print:1"
 )
 
 // Config says how to run a cluster. The zero value is usable.

@@ -54,7 +54,7 @@ func TestProgramsAreBuiltAnewWhenTheirSourcesChange(t *testing.T) {
 	if !strings.Contains(flags, "gitVersion=v1.") || !strings.Contains(flags, "gitMajor=1 ") {
 		t.Errorf("linker flags %q give the programs no version", flags)
 	}
-	for _, name := range []string{"binaries/go.mod", "binaries/go.sum", "cmd/pause/main.go"} {
+	for _, name := range []string{"binaries/go.mod", "binaries/go.sum", "cmd/pause/main.go", "cmd/print/main.go"} {
 		f, err := os.OpenFile(filepath.Join(module, name), os.O_APPEND|os.O_WRONLY, 0)
 		if err != nil {
 			t.Fatal(err)

@@ -31,21 +31,30 @@ type image struct {
 
 // images returns all the images of a cluster.
 func images(ctx context.Context, programs string) ([]image, error) {
-	pause, err := os.ReadFile(filepath.Join(programs, "pause"))
-	if err != nil {
-		return nil, err
-	}
-	pauseFiles := []tar.Header{{Typeflag: tar.TypeReg, Name: "pause", Mode: 0o755}}
-	contents := map[string][]byte{"pause": pause}
 	shell, err := busybox(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return []image{
-		{tags: []string{sandboxImage}, files: pauseFiles, contents: contents, entrypoint: []string{"/pause"}, comment: "sandbox"},
-		{tags: []string{PauseImage, PauseImageRetagged}, files: pauseFiles, contents: contents, entrypoint: []string{"/pause"}, comment: "placeholder"},
-		shell,
-	}, nil
+	all := []image{shell}
+	for _, o := range []struct {
+		program, comment string
+		tags             []string
+	}{
+		{"pause", "sandbox", []string{sandboxImage}},
+		{"pause", "placeholder", []string{PauseImage, PauseImageRetagged}},
+		{"print", "", []string{PrintImage}},
+	} {
+		text, err := os.ReadFile(filepath.Join(programs, o.program))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, image{
+			tags: o.tags, comment: o.comment, entrypoint: []string{"/" + o.program},
+			files:    []tar.Header{{Typeflag: tar.TypeReg, Name: o.program, Mode: 0o755}},
+			contents: map[string][]byte{o.program: text},
+		})
+	}
+	return all, nil
 }
 
 // busybox makes an image of the machine's static busybox, with a link for each

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -95,6 +96,25 @@ func (c *Cluster) AuditLog() string { return c.path("log", "audit.log") }
 // PodLogs returns the directory in which the kubelet keeps containers' logs.
 func (c *Cluster) PodLogs() string { return c.path("pods") }
 
+// Lived returns how long a container lived that has ended, as containerd recorded it:
+// from when it was started to when its process was collected. The record goes with
+// the pod. The ID is that of a pod's status.
+func (c *Cluster) Lived(containerID string) (time.Duration, error) {
+	_, id, _ := strings.Cut(containerID, "://")
+	text, err := os.ReadFile(c.path("containerd", "root", "io.containerd.grpc.v1.cri", "containers", id, "status"))
+	if err != nil {
+		return 0, err
+	}
+	var record struct{ StartedAt, FinishedAt time.Duration } // since 1970
+	if err := json.Unmarshal(text, &record); err != nil {
+		return 0, fmt.Errorf("cluster: containerd's record of %s: %w", id, err)
+	}
+	if record.FinishedAt == 0 {
+		return 0, fmt.Errorf("cluster: containerd says that %s has not ended", id)
+	}
+	return record.FinishedAt - record.StartedAt, nil
+}
+
 func (c *Cluster) path(parts ...string) string {
 	return filepath.Join(append([]string{c.dir}, parts...)...)
 }
@@ -106,6 +126,10 @@ func (c *Cluster) say(format string, args ...any) { _, _ = fmt.Fprintf(c.out, fo
 // lock waits until nobody else changes what is in dir, which it makes if it is
 // missing. The kernel releases the lock of a process that ends.
 func lock(ctx context.Context, dir string) (unlock func(), err error) {
+	return flock(ctx, dir, syscall.LOCK_EX)
+}
+
+func flock(ctx context.Context, dir string, how int) (unlock func(), err error) {
 	err = wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(context.Context) (bool, error) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return false, err
@@ -114,7 +138,7 @@ func lock(ctx context.Context, dir string) (unlock func(), err error) {
 		if err != nil {
 			return false, err
 		}
-		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil && isStill(f, dir) {
+		if syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB) == nil && isStill(f, dir) {
 			unlock = func() { _ = f.Close() }
 			return true, nil
 		}

@@ -41,6 +41,12 @@ func Up(ctx context.Context, cfg Config) (*Cluster, error) {
 		return nil, err
 	}
 	c := &Cluster{dir: cfg.State, out: cfg.Progress}
+	c.state.Programs = programs
+	started, err := c.starting(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer started()
 	if err := c.up(ctx, cfg, programs); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -183,6 +189,11 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 	if !c.state.Processes[namespace].alive() {
 		return errors.New("cluster: the process that holds its mounts has ended; take the cluster down")
 	}
+	started, err := c.starting(ctx)
+	if err != nil {
+		return err
+	}
+	defer started()
 	if err := c.start(ctx, comp); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	internalapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -193,14 +195,15 @@ func (b *box) written() []record {
 	return append([]record(nil), b.records...)
 }
 
-// headTime is that of the first line of the current file.
-func (b *box) headTime() time.Time {
+// lasted is the time from the first line of the current file to the last.
+func (b *box) lasted() time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.head == len(b.records) {
-		return time.Now()
+	ls := linesOf(b.records[b.head:])
+	if len(ls) == 0 {
+		return 0
 	}
-	return b.records[b.head].at
+	return ls[len(ls)-1].parts[0].at.Sub(ls[0].parts[0].at)
 }
 
 // size is that of the current file.
@@ -210,6 +213,23 @@ func (b *box) size() int64 {
 		return 0
 	}
 	return st.Size()
+}
+
+// replace gives the container another log.
+func (b *box) replace(rs []record) {
+	_ = b.file.Close()
+	b.remove()
+	b.status, b.file, b.records = nil, b.create(), nil
+	b.write(rs...)
+}
+
+// read is one read of the current file.
+func (b *box) read(t *testing.T, o *corev1.PodLogOptions) string {
+	var body bytes.Buffer
+	if err := getContainerLogs(context.WithoutCancel(t.Context()), b, o, false, &body); err != nil {
+		t.Error(err)
+	}
+	return body.String()
 }
 
 // cri is the part of a container runtime that ReadLogs asks.

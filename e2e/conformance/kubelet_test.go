@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,7 +33,11 @@ type node struct {
 	requests []corev1.PodLogOptions
 	story    strings.Builder // what happened, for the reader of a failed test
 	began    time.Time
-	fault    func(n int, o *corev1.PodLogOptions) *fault // n counts from 1
+	fault    func(n int, o *corev1.PodLogOptions) *fault                    // n counts from 1
+	back     time.Time                                                      // when the way to the kubelet is open again
+	streams  map[int]context.CancelFunc                                     // by the number of the request
+	kubelet  func(ctx context.Context, query string) (io.ReadCloser, error) // nil: it is this process's
+	sent     atomic.Int64                                                   // bytes, by that kubelet
 }
 
 // fault is what goes wrong with one request.
@@ -42,12 +47,15 @@ type fault struct {
 	stall  time.Duration          // ... nothing is passed on for so long, or
 	then   end                    // it ends like this
 	words  string                 // after these words of the kubelet
+	deaf   bool                   // the node has no inotify instance left for a follower
 }
 
 func (f *fault) String() string {
 	switch {
 	case f.refuse != nil:
 		return fmt.Sprintf(" (refused: %d)", f.refuse.ErrStatus.Code)
+	case f.deaf:
+		return " (no inotify instances)"
 	case f.stall > 0:
 		return fmt.Sprintf(" (to be stalled after %d bytes for %s)", f.after, f.stall)
 	case f.then != never:
@@ -71,6 +79,28 @@ func (n *node) start(b *box) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.prev, n.cur = n.cur, b
+}
+
+// away cuts the API server off from the kubelet for a while. Open streams
+// end, perhaps in the kubelet's words.
+func (n *node) away(d time.Duration) {
+	n.note("the kubelet is out of reach for %s", d)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.back = time.Now().Add(d)
+	for _, cut := range n.streams {
+		cut()
+	}
+}
+
+// container is that which runs, or the one before.
+func (n *node) container(previous bool) *box {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if previous {
+		return n.prev
+	}
+	return n.cur
 }
 
 // note adds to the story.
@@ -115,7 +145,21 @@ func (n *node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		b = n.prev
 	}
 	number := len(n.requests)
+	if time.Now().Before(n.back) {
+		f = &fault{refuse: refused}
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	if n.streams == nil {
+		n.streams = map[int]context.CancelFunc{}
+	}
+	n.streams[number] = cancel
 	n.mu.Unlock()
+	defer func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.streams, number)
+	}()
 	n.note("request %d: %s%v", number, r.URL.RawQuery, f)
 	switch {
 	case f.refuse != nil:
@@ -125,12 +169,21 @@ func (n *node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case b == nil:
 		refuse(w, apierrors.NewBadRequest(`container "c" in pod "p" is waiting to start: ContainerCreating`))
 	default:
-		ctx, cancel := context.WithCancel(r.Context())
-		defer cancel()
+		if n.kubelet != nil {
+			body, err := n.kubelet(ctx, r.URL.RawQuery)
+			if err != nil {
+				refuse(w, refused)
+				return
+			}
+			defer body.Close()
+			k := passOn(ctx, w, body, f)
+			n.note("request %d ended after %d bytes", number, k)
+			return
+		}
 		from, to := io.Pipe()
 		var kubelet sync.WaitGroup
 		kubelet.Go(func() {
-			if err := getContainerLogs(ctx, b, o, to); err != nil {
+			if err := getContainerLogs(ctx, b, o, f.deaf, to); err != nil {
 				// The headers are out: the error becomes a part of the body
 				// (pkg/kubelet/server/server.go:881, v1.36.3).
 				_, _ = io.WriteString(to, err.Error())
@@ -180,8 +233,10 @@ func decode(q url.Values) (*corev1.PodLogOptions, error) {
 }
 
 // getContainerLogs is the kubelet: what kuberuntime_container.go:1315 and
-// kuberuntime_logs.go:30 do (v1.36.3), and then the kubelet's own code.
-func getContainerLogs(ctx context.Context, b *box, o *corev1.PodLogOptions, w io.Writer) error {
+// kuberuntime_logs.go:30 do (v1.36.3), and then the kubelet's own code. Of a deaf node it
+// is what that does when fsnotify.NewWatcher fails (k8s.io/cri-client v0.36.3
+// pkg/logs/logs.go:352): it is at the end of the file then, and has read no record in part.
+func getContainerLogs(ctx context.Context, b *box, o *corev1.PodLogOptions, deaf bool, w io.Writer) error {
 	ctx = klog.NewContext(ctx, logr.Discard())
 	service := cri{b: b}
 	st, err := service.ContainerStatus(ctx, b.id, false)
@@ -192,7 +247,13 @@ func getContainerLogs(ctx context.Context, b *box, o *corev1.PodLogOptions, w io
 	if o.SinceTime != nil {
 		opt.Since = o.SinceTime.Time
 	}
-	return logs.ReadLogs(ctx, st.GetStatus().GetLogPath(), b.id, opt, service, w, w)
+	if deaf = deaf && o.Follow; deaf {
+		opt.Follow = false
+	}
+	if err := logs.ReadLogs(ctx, st.GetStatus().GetLogPath(), b.id, opt, service, w, w); err != nil || !deaf {
+		return err
+	}
+	return errors.New("failed to create fsnotify watcher: too many open files")
 }
 
 // passOn is what the API server does with the kubelet's body (k8s.io/apiserver v0.36.3

@@ -26,11 +26,17 @@ type rig struct {
 
 // newRig starts everything; the end of the test ends it.
 func newRig(t *testing.T, o logstream.Options) *rig {
+	return newRigOver(t, o, !virtual, func(open logstream.Opener) logstream.Opener { return open })
+}
+
+// newRigOver is newRig with a choice of protocol, and with something about the opener.
+func newRigOver(t *testing.T, o logstream.Options, http2 bool, about func(logstream.Opener) logstream.Opener) *rig {
 	n := &node{}
-	open, err := logstream.FromConfig(serve(t, n))
+	open, err := logstream.FromConfig(serve(t, n, http2))
 	if err != nil {
 		t.Fatal(err)
 	}
+	open = about(open)
 	r := &rig{t: t, n: n, s: logstream.New(open, o)}
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
@@ -132,14 +138,14 @@ func (r *rig) drain() []caught {
 	}
 	rd := r.c.Reader(ctx, "c", logstream.ReadOptions{Snapshot: true})
 	defer rd.Close()
-	part := false
+	more := false
 	for l, err := range rd.Lines() {
 		if err != nil {
 			r.t.Fatal("Lines:", err)
 		}
 		c := at[l.ContainerID]
 		text := string(l.Text)
-		if part && l.Time.IsZero() { // another piece of a long line
+		if more { // another piece of a long line
 			last := &c.lines[len(c.lines)-1]
 			last.Text = append(last.Text, text...)
 			last.Partial = l.Partial
@@ -147,7 +153,7 @@ func (r *rig) drain() []caught {
 			l.Text = []byte(text)
 			c.lines = append(c.lines, l)
 		}
-		if part = l.Partial; !part {
+		if more = l.More; !l.Partial {
 			text += "\n"
 		}
 		c.bytes += text

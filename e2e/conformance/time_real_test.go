@@ -27,17 +27,23 @@ func written(string) {}
 func renamed(string) {}
 func removed(string) {}
 
-// serve makes h an API server: HTTP/2 over TLS on the loopback interface.
-func serve(t *testing.T, h http.Handler) *rest.Config {
-	srv := httptest.NewUnstartedServer(h)
-	srv.EnableHTTP2 = true
-	srv.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 100} // kube-apiserver's
-	srv.StartTLS()
+// listen runs srv with TLS on the loopback interface.
+func listen(t *testing.T, srv *http.Server, http2 bool) (url string, tr http.RoundTripper) {
+	ts := httptest.NewUnstartedServer(nil)
+	ts.Config, ts.EnableHTTP2 = srv, http2
+	srv.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: 100} // kube-apiserver's
+	ts.StartTLS()
 	t.Cleanup(func() {
-		srv.CloseClientConnections()
-		srv.Close()
+		ts.CloseClientConnections()
+		ts.Close()
 	})
-	return &rest.Config{Host: srv.URL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
+	return ts.URL, ts.Client().Transport
+}
+
+// serve makes h an API server.
+func serve(t *testing.T, h http.Handler, http2 bool) *rest.Config {
+	url, _ := listen(t, &http.Server{Handler: h}, http2)
+	return &rest.Config{Host: url, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
 }
 
 // TestMain lets the tests wait side by side: they do little else. A follower takes one of

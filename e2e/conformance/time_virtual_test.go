@@ -59,17 +59,26 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// serve makes h an API server: HTTP/1.1 over pipes, which hold no byte back.
-func serve(t *testing.T, h http.Handler) *rest.Config {
+// listen runs srv on pipes, which hold no byte back.
+func listen(t *testing.T, srv *http.Server, http2 bool) (url string, tr http.RoundTripper) {
 	p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-	srv := &http.Server{Handler: h}
+	var speaks http.Protocols
+	speaks.SetHTTP1(!http2)
+	speaks.SetUnencryptedHTTP2(http2)
+	srv.Protocols = &speaks
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(p) }()
-	tr := &http.Transport{DialContext: p.dial}
+	client := &http.Transport{DialContext: p.dial, Protocols: &speaks}
 	t.Cleanup(func() {
 		_ = srv.Close()
-		tr.CloseIdleConnections()
+		client.CloseIdleConnections()
 		<-done
 	})
-	return &rest.Config{Host: "http://apiserver", Transport: tr}
+	return "http://server", client
+}
+
+// serve makes h an API server.
+func serve(t *testing.T, h http.Handler, http2 bool) *rest.Config {
+	url, tr := listen(t, &http.Server{Handler: h}, http2)
+	return &rest.Config{Host: url, Transport: tr}
 }

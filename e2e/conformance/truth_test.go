@@ -70,7 +70,7 @@ func rendered(t *testing.T, rs []record) string {
 	if err := os.WriteFile(path, raw.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := getContainerLogs(context.WithoutCancel(t.Context()), &box{path: path}, &corev1.PodLogOptions{Timestamps: true}, &body); err != nil {
+	if err := getContainerLogs(context.WithoutCancel(t.Context()), &box{path: path}, &corev1.PodLogOptions{Timestamps: true}, false, &body); err != nil {
 		t.Fatal(err)
 	}
 	return body.String()
@@ -96,24 +96,47 @@ func (c caught) proper(truth []line, garbled bool) error {
 			return fmt.Errorf("Verified with gaps %+v", c.cert.Gaps)
 		}
 	}
-	at, whole := 0, make([]bool, len(truth))
+	at, whole, pieces := 0, make([]bool, len(truth)), make([]uint64, len(truth))
 	for _, l := range c.lines {
 		i, full := find(truth, at, l)
 		switch {
 		case i >= 0 && full:
 			whole[i], at = true, i+1
+			pieces[i]++
 		case i >= 0:
 			at = i
-		case !garbled || !c.covers(l.Time):
+			pieces[i]++
+		case !garbled || !c.covers(l.Time, 0):
 			return fmt.Errorf("%s %s is in the capture twice, or not in its place (after %d of %d lines)", l.Time.Format(stampFormat), shortened(string(l.Text)), at, len(truth))
 		}
 	}
+	before := uint64(0)
 	for i, l := range truth {
-		if !whole[i] && !c.covers(l.parts[0].at) {
+		before += pieces[i]
+		if !whole[i] && !c.covers(l.parts[0].at, before) {
 			return fmt.Errorf("line %d of %d, %s %s, is missing outside the gaps %+v", i, len(truth), l.parts[0].at.Format(stampFormat), shortened(l.text(0)), c.cert.Gaps)
 		}
 	}
 	return nil
+}
+
+// flaws counts the lines that are missing outside the gaps, and those that are there
+// twice or out of place.
+func (c caught) flaws(truth []line) (lost, odd int) {
+	got, at := make([]bool, len(truth)), 0
+	for _, l := range c.lines {
+		if i, full := find(truth, at, l); i >= 0 {
+			got[i], at = got[i] || full, i+1
+		} else {
+			odd++
+		}
+	}
+	for i, l := range truth {
+		if !got[i] && !c.covers(l.parts[0].at, 0) {
+			lost++
+		}
+	}
+	return lost, odd
 }
 
 // find finds a captured line among the lines written, from the at-th one on: all of
@@ -138,11 +161,13 @@ func find(truth []line, at int, l logstream.Line) (i int, full bool) {
 	return -1, false
 }
 
-// covers says whether a gap accounts for what was printed at t.
-func (c caught) covers(t time.Time) bool {
+// covers says whether a gap accounts for what was printed at t, after so many captured
+// lines: one at the end has no end, whatever the clock of the node.
+func (c caught) covers(t time.Time, after uint64) bool {
 	const skew = 10 * time.Millisecond // between stdout and stderr
 	for _, g := range c.cert.Gaps {
-		if !t.Before(g.From.Add(-skew)) && (g.To.IsZero() || !t.After(g.To.Add(skew))) {
+		if g.To.IsZero() && after > 0 && after >= g.AfterLine ||
+			!t.Before(g.From.Add(-skew)) && (g.To.IsZero() || !t.After(g.To.Add(skew))) {
 			return true
 		}
 	}

@@ -2,30 +2,31 @@ package main
 
 import (
 	"context"
-	"io"
 	"sync"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/go-vela/podlife/examples/internal/cli"
 	"github.com/go-vela/podlife/logstream"
 	"github.com/go-vela/podlife/podwatch"
 )
 
+// together is how long logs in the same trouble are counted before they are told: a
+// kubelet's death breaks them all.
+const together = time.Second
+
 // health tells a person when the API server or a kubelet does not answer, and when
 // it does again. The library goes on by itself.
 type health struct {
-	logstream.Opener
 	out *printer
 
 	mu      sync.Mutex
-	failing map[string]bool // pods whose logs cannot be opened
+	failing map[string]bool // container IDs of the runs whose logs cannot be read
+	resumed int             // logs that are read again, to be told
+	polled  int             // logs that are read in intervals, to be told
 }
 
-// notice tells what troubles the watch.
-func (h *health) notice(n podwatch.Notice) {
+// ofWatch tells what troubles the watch.
+func (h *health) ofWatch(n podwatch.Notice) {
 	switch n.Kind {
 	case podwatch.NoticeStale:
 		h.out.say("watch of %s: lost contact with the API server, trying again: %v", n.Resource, n.Err)
@@ -36,53 +37,51 @@ func (h *health) notice(n podwatch.Notice) {
 	}
 }
 
-// OpenLog opens a log, and notes whether that works.
-func (h *health) OpenLog(ctx context.Context, namespace, pod string, o *corev1.PodLogOptions) (io.ReadCloser, error) {
-	body, err := h.Opener.OpenLog(ctx, namespace, pod, o)
-	if ctx.Err() == nil {
-		h.note(namespace+"/"+pod, err)
-	}
-	return body, err
-}
-
-func (h *health) note(pod string, err error) {
+// ofLog tells what troubles the logs, and not of each what troubles many.
+func (h *health) ofLog(n logstream.Notice) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	before := len(h.failing)
-	// That there is no such container, or none any more, is an answer too.
-	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsBadRequest(err) {
-		if h.failing == nil {
+	switch n.Kind {
+	case logstream.NoticeFailed:
+		if len(h.failing) == 0 {
 			h.failing = map[string]bool{}
+			h.out.say("logs cannot be read, trying again: %s/%s %s: %s", n.Namespace, n.Name, n.Slot, cli.OneLine(n.Err))
 		}
-		h.failing[pod] = true
-	} else {
-		delete(h.failing, pod)
-	}
-	switch now := len(h.failing); {
-	case before == 0 && now > 0:
-		h.out.say("logs cannot be read, trying again: %s: %s", pod, cli.OneLine(err))
-	case before > 0 && now == 0:
-		h.out.say("logs can be read again")
+		h.failing[n.ContainerID] = true
+	case logstream.NoticeResumed:
+		delete(h.failing, n.ContainerID)
+		h.resumed++
+	case logstream.NoticePolling:
+		h.polled++
 	}
 }
 
-// forget a pod that is gone.
-func (h *health) forget(namespace, pod string) { h.note(namespace+"/"+pod, nil) }
+// forget the log of a run whose capture has ended.
+func (h *health) forget(containerID string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.failing, containerID)
+}
 
-// watch tells of streams that broke off, which otherwise nobody would notice.
-func (h *health) watch(ctx context.Context, s *logstream.Streamer) {
-	tick := time.NewTicker(time.Second)
+// run tells, until ctx ends, how many logs are read otherwise than before.
+func (h *health) run(ctx context.Context) {
+	tick := time.NewTicker(together)
 	defer tick.Stop()
-	for last := int64(0); ; {
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		now := s.Stats().Resumed
-		if now > last {
-			h.out.say("log streams that broke off and were taken up again: %d", now-last)
+		h.mu.Lock()
+		if h.resumed > 0 {
+			h.out.say("logs that are read again after a break: %d", h.resumed)
+			h.resumed = 0
 		}
-		last = now
+		if h.polled > 0 {
+			h.out.say("logs that are read in intervals, for their node is out of inotify instances: %d", h.polled)
+			h.polled = 0
+		}
+		h.mu.Unlock()
 	}
 }

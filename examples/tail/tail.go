@@ -23,12 +23,8 @@ const (
 	drainAll = 10 * time.Second
 )
 
-// A line longer than 64 KiB comes in pieces, the first ones longer than piece. It is
-// printed as one, up to longest.
-const (
-	piece   = 32 << 10
-	longest = 1 << 20
-)
+// A line longer than 64 KiB comes in pieces. It is printed as one, up to longest.
+const longest = 1 << 20
 
 // tailer prints the logs of every pod that its watch finds.
 type tailer struct {
@@ -49,10 +45,10 @@ func newTailer(cfg *rest.Config, o options, out *printer) (*tailer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tailer{out: out, health: &health{Opener: opener, out: out}}
-	t.logs = logstream.New(t.health, logstream.Options{})
+	t := &tailer{out: out, health: &health{out: out}}
+	t.logs = logstream.New(opener, logstream.Options{Notify: t.health.ofLog})
 	t.pods, err = podwatch.New(client, podwatch.Options{
-		Namespace: o.namespace, LabelSelector: o.selector, OnPod: t.onPod, Notify: t.health.notice,
+		Namespace: o.namespace, LabelSelector: o.selector, OnPod: t.onPod, Notify: t.health.ofWatch,
 	})
 	return t, err
 }
@@ -66,7 +62,7 @@ func (t *tailer) run(ctx context.Context) int {
 	ctx, giveUp := context.WithCancel(ctx)
 	var work sync.WaitGroup
 	work.Go(func() { _ = t.logs.Run(background) })
-	work.Go(func() { t.health.watch(background, t.logs) })
+	work.Go(func() { t.health.run(background) })
 	work.Go(func() {
 		if err := t.pods.WaitForSync(ctx); err != nil && ctx.Err() == nil {
 			refused = err
@@ -97,7 +93,7 @@ func (t *tailer) onPod(p *corev1.Pod) []podwatch.Handler {
 			// A tail gives nothing up: Kubernetes goes on trying, and so the image may come yet.
 			Policy: func(*eventsplit.Failure) (time.Duration, bool) { return 0, false },
 		}),
-		slots: map[string]bool{}, runs: map[string]int{}, told: map[string]bool{},
+		slots: map[string]bool{}, told: map[string]bool{},
 	}}
 }
 
@@ -111,47 +107,18 @@ type follower struct {
 	printing        sync.WaitGroup
 
 	mu   sync.Mutex
-	runs map[string]int  // the number of a run, by container ID
 	told map[string]bool // what was said of the pod's troubles
 }
 
-// Handle numbers the runs before anything of them can be read.
+// Handle implements podwatch.Handler.
 func (f *follower) Handle(ev watch.Event) {
 	if p, ok := ev.Object.(*corev1.Pod); ok {
-		f.number(p.Status.InitContainerStatuses)
-		f.number(p.Status.ContainerStatuses)
-		f.number(p.Status.EphemeralContainerStatuses)
 		f.print(p)
 	}
 	f.logs.Handle(ev)
 	f.split.Handle(ev)
 	if s, ok := ev.Object.(*metav1.Status); ok && s.Reason == podwatch.Closed {
 		f.t.draining.Go(f.finish)
-	}
-}
-
-// number notes which run of its container each container ID is: its restart count.
-func (f *follower) number(statuses []corev1.ContainerStatus) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	note := func(id string, n int) {
-		if _, known := f.runs[id]; !known {
-			f.runs[id] = n
-		}
-	}
-	for _, s := range statuses {
-		n := int(s.RestartCount)
-		switch {
-		case s.State.Running != nil:
-			note(s.ContainerID, n)
-			n--
-		case s.State.Terminated != nil:
-			note(s.State.Terminated.ContainerID, n)
-			n--
-		}
-		if last := s.LastTerminationState.Terminated; last != nil { // while it waits, the newest run
-			note(last.ContainerID, n)
-		}
 	}
 }
 
@@ -181,31 +148,23 @@ func (f *follower) print(p *corev1.Pod) {
 // printLog prints every run of a container, and to stderr what is missing.
 func (f *follower) printLog(slot string) {
 	r := f.logs.Reader(f.t.ctx, slot, logstream.ReadOptions{Gap: func(g logstream.Gap) string {
-		f.t.out.gap(f.source(slot, g.ContainerID), g)
+		f.t.out.gap(f.source(slot, g.Run), g)
 		return ""
 	}})
 	defer r.Close()
 	var at time.Time
-	var from source
 	var text []byte
-	flush := func() { f.t.out.line(from, at, text); text = nil }
 	for line, err := range r.Lines() {
 		if err != nil {
-			break // given up while draining: the certificate says so
+			return // given up while draining: the certificate says so
 		}
-		if !line.Time.IsZero() { // else it may be the next piece of a long line
-			if text != nil {
-				flush()
-			}
-			at = line.Time
+		if text = append(text, line.Text...); !line.Time.IsZero() {
+			at = line.Time // not of a line's later pieces
 		}
-		from, text = f.source(slot, line.ContainerID), append(text, line.Text...)
-		if !line.Partial || len(line.Text) < piece || len(text) > longest {
-			flush()
+		if !line.More || len(text) > longest {
+			f.t.out.line(f.source(slot, line.Run), at, text)
+			text = text[:0]
 		}
-	}
-	if text != nil {
-		flush()
 	}
 }
 
@@ -245,18 +204,12 @@ func (f *follower) finish() {
 	}
 	_ = f.logs.Close() // else this ends them; it never fails
 	f.printing.Wait()
-	f.t.health.forget(f.namespace, f.name)
 	for _, c := range certificates {
-		f.t.out.keep(f.source(c.Slot, c.ContainerID), c)
+		f.t.health.forget(c.ContainerID)
+		f.t.out.keep(f.source(c.Slot, c.Run), c)
 	}
 }
 
-func (f *follower) source(slot, containerID string) source {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	n, known := f.runs[containerID]
-	if !known {
-		n = -1
-	}
-	return source{f.namespace, f.name, slot, n}
+func (f *follower) source(slot string, run int) source {
+	return source{f.namespace, f.name, slot, run}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -34,6 +35,12 @@ type stage struct {
 // play tails, in virtual time, what script does; the interrupt comes when it returns.
 func play(t *testing.T, o options, script func(*stage)) (s *stage) {
 	t.Helper()
+	return playOn(t, o, func(*stage) {}, script)
+}
+
+// playOn is play on a cluster that is prepared before the tail begins.
+func playOn(t *testing.T, o options, prepare, script func(*stage)) (s *stage) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s = &stage{t: t, Cluster: testutil.New(testutil.Options{
 			Namespaces: []string{"other"},
@@ -52,6 +59,7 @@ func play(t *testing.T, o options, script func(*stage)) (s *stage) {
 		if s.tail, err = newTailer(s.Config(), o, out); err != nil {
 			t.Fatal(err)
 		}
+		prepare(s)
 		go func() { defer close(ended); s.status = s.tail.run(ctx) }()
 		script(s)
 		interrupt()
@@ -204,16 +212,47 @@ func TestTheAPIServerAndTheKubeletMayGoAwayForAWhile(t *testing.T) {
 			})
 			s.expect(map[string][]string{"default/web a#0": want, "default/later a#0": {"later"}})
 			s.says(c.words...)
-			s.says("taken up again: 1")
+			s.says("read again after a break: 1")
 			s.says("2 verified", "0 unverified", "0 incomplete")
 			if name == "the API server" {
 				s.says("contact again")
 			}
-			if name == "the kubelet" {
-				s.says("logs can be read again")
-			}
 		})
 	}
+}
+
+func TestLogsThatAreReadInIntervalsAreCounted(t *testing.T) {
+	want := map[string][]string{}
+	s := playOn(t, options{}, func(s *stage) {
+		s.Fault(func(r *http.Request) testutil.Fault {
+			if r.URL.Query().Get("follow") != "true" {
+				return testutil.Fault{}
+			}
+			return testutil.Fault{Status: http.StatusOK, Message: "failed to create fsnotify watcher: too many open files"}
+		})
+	}, func(s *stage) {
+		for i := range 20 {
+			name := fmt.Sprint("pod-", i)
+			s.create("default", never(newPod(name, script("a", "seq 10", "sleep 300", "seq 10"))))
+			want["default/"+name+" a#0"] = append(numbers(10), numbers(10)...)
+		}
+		time.Sleep(6 * time.Minute)
+	})
+	s.expect(want)
+	told, said := 0, 0 // the pods start within some seconds
+	for line := range strings.Lines(s.stderr.String()) {
+		if head, n, ok := strings.Cut(line, ": "); ok && strings.Contains(head, "inotify") {
+			count, err := strconv.Atoi(strings.TrimSpace(n))
+			if err != nil {
+				t.Error(err)
+			}
+			told, said = told+count, said+1
+		}
+	}
+	if told != 20 || said > 10 {
+		t.Errorf("%d logs are told of in %d lines, want 20 in a few:\n%s", told, said, s.stderr.String())
+	}
+	s.says("20 verified")
 }
 
 func TestAContainerThatCannotRunIsSaidOnceAndPrintedWhenItRunsAfterAll(t *testing.T) {
@@ -294,12 +333,11 @@ func TestTextHasAPrefixAndColoursOnATerminalAlone(t *testing.T) {
 }
 
 func TestRefusedPodsAreExitStatus1(t *testing.T) {
-	s := play(t, options{}, func(s *stage) {
+	s := playOn(t, options{}, func(s *stage) {
 		s.Fault(func(r *http.Request) testutil.Fault {
 			return testutil.Fault{Status: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: "pods is forbidden: User cannot list"}
 		})
-		time.Sleep(time.Minute)
-	})
+	}, func(*stage) { time.Sleep(time.Minute) })
 	if s.status != exitFailed {
 		t.Errorf("exit status %d, want %d", s.status, exitFailed)
 	}
@@ -332,7 +370,7 @@ func TestTheBuiltInShowEndsByItself(t *testing.T) {
 				t.Errorf("not once on stdout: %q\n%s", want, stdout.String())
 			}
 		}
-		for _, want := range []string{"simulated", "demo/shh", "taken up again", "0 incomplete"} {
+		for _, want := range []string{"simulated", "demo/shh", "read again after a break", "0 incomplete"} {
 			if !strings.Contains(stderr.String(), want) {
 				t.Errorf("not on stderr: %q\n%s", want, stderr.String())
 			}

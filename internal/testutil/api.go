@@ -197,6 +197,7 @@ func (s *server) update(r *http.Request, res *resource, t target) ([]byte, error
 // stays as it was: who the object is and, depending on the subresource, its
 // status or everything else.
 func (s *server) modify(res *resource, t target, change func(object) (object, error)) ([]byte, error) {
+	var freed object // of its last finalizer, which held its deletion back
 	v, err := s.store.write(res.key(t.namespace, t.name), func(old object) (object, error) {
 		if old == nil {
 			return nil, apierrors.NewNotFound(res.gr(), t.name)
@@ -220,10 +221,17 @@ func (s *server) modify(res *resource, t target, change func(object) (object, er
 		if errs := res.wrong(o, old); len(errs) > 0 {
 			return nil, apierrors.NewInvalid(res.gk(), t.name, errs)
 		}
+		if left := old.GetDeletionGracePeriodSeconds(); len(o.GetFinalizers()) == 0 && old.GetDeletionTimestamp() != nil && (left == nil || *left == 0) {
+			freed = o // k8s.io/apiserver v0.36.3 pkg/registry/generic/registry/store.go:573
+			return nil, nil
+		}
 		return o, nil
 	})
 	if err != nil {
 		return nil, err
+	}
+	if freed != nil {
+		v = newVersion(freed)
 	}
 	return res.single(v.json), nil
 }

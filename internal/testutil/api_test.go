@@ -204,6 +204,7 @@ func TestAWatchSeesEveryChangeOfItsSelector(t *testing.T) {
 			"MODIFIED x ci deleted=false",
 			"DELETED x ci deleted=false", // left the selector: with the state it had
 			"ADDED x ci deleted=false",
+			"MODIFIED x ci deleted=true",
 			"DELETED x ci deleted=true",
 		}
 		if diff := cmp.Diff(want, drain(lines)); diff != "" {

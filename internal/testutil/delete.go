@@ -67,35 +67,63 @@ func deleteOptions(r *http.Request) (o metav1.DeleteOptions, err error) {
 	return o, nil
 }
 
-// delete removes an object or, when a pod has to be stopped first, only marks it
-// with a deletionTimestamp: its kubelet removes it in the end, with grace 0.
+// delete removes an object. A pod is always marked first (k8s.io/apiserver v0.36.3
+// pkg/registry/generic/registry/store.go:1139, pkg/registry/rest/delete.go): watches see
+// MODIFIED with a deletionTimestamp before they see DELETED, at once when the grace
+// period is zero, as it is in the end of every other deletion, too. What has finalizers
+// is only marked.
 func (s *store) delete(res *resource, namespace, name string, o metav1.DeleteOptions) (*version, error) {
-	return s.write(res.key(namespace, name), func(old object) (object, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k, now := res.key(namespace, name), false
+	v, err := s.writeLocked(k, func(old object) (object, error) {
 		if old == nil {
 			return nil, apierrors.NewNotFound(res.gr(), name)
 		}
 		if err := precondition(res, old, o.Preconditions); err != nil {
 			return nil, err
 		}
-		grace := int64(0)
-		if p, ok := old.(*corev1.Pod); ok {
-			grace = gracePeriod(p, o)
-		}
-		if was := old.GetDeletionGracePeriodSeconds(); grace > 0 && was != nil && *was <= grace {
-			return old, nil // can only be shortened
-		}
-		marked := old.GetDeletionTimestamp() != nil
-		old.SetDeletionTimestamp(&metav1.Time{Time: seconds(time.Now().Add(time.Duration(grace) * time.Second))})
-		old.SetDeletionGracePeriodSeconds(&grace)
-		if grace == 0 {
-			return nil, nil
-		}
-		if !marked {
-			// Seen on a real cluster, v1.36.3: observedGeneration does not follow.
-			old.SetGeneration(old.GetGeneration() + 1)
-		}
+		now = mark(old, o) && len(old.GetFinalizers()) == 0
 		return old, nil
 	})
+	if err != nil || !now {
+		return v, err
+	}
+	return s.writeLocked(k, func(object) (object, error) { return nil, nil })
+}
+
+// mark prepares an object for its deletion, and says whether it has none left.
+func mark(old object, o metav1.DeleteOptions) (now bool) {
+	was, left := old.GetDeletionTimestamp(), old.GetDeletionGracePeriodSeconds()
+	at, grace := time.Now(), int64(0)
+	pod, graceful := old.(*corev1.Pod)
+	switch {
+	case !graceful && len(old.GetFinalizers()) == 0:
+		return true
+	case was == nil:
+		if graceful {
+			grace = gracePeriod(pod, o)
+		}
+		at = at.Add(time.Duration(grace) * time.Second)
+		if g := old.GetGeneration(); g > 0 {
+			// Seen on a real cluster, v1.36.3: observedGeneration does not follow.
+			old.SetGeneration(g + 1)
+		}
+	case left == nil || *left == 0:
+		return true
+	case o.GracePeriodSeconds == nil || *o.GracePeriodSeconds >= *left:
+		return false // can only be shortened
+	default:
+		grace = *o.GracePeriodSeconds
+		if then := was.Add(time.Duration(grace-*left) * time.Second); then.After(at) {
+			at = then
+		} else {
+			grace = min(grace, 1) // is over
+		}
+	}
+	old.SetDeletionTimestamp(&metav1.Time{Time: seconds(at)})
+	old.SetDeletionGracePeriodSeconds(&grace)
+	return grace == 0
 }
 
 // gracePeriod is zero for a pod that no kubelet has to stop: one that is not
@@ -105,6 +133,8 @@ func gracePeriod(p *corev1.Pod, o metav1.DeleteOptions) int64 {
 	switch {
 	case p.Spec.NodeName == "", p.Status.Phase == corev1.PodSucceeded, p.Status.Phase == corev1.PodFailed:
 		return 0
+	case o.GracePeriodSeconds != nil && *o.GracePeriodSeconds < 0:
+		return 1
 	case o.GracePeriodSeconds != nil:
 		return *o.GracePeriodSeconds
 	case p.Spec.TerminationGracePeriodSeconds != nil:

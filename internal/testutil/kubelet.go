@@ -114,6 +114,13 @@ func (k *kubelet) worker(uid types.UID) *worker {
 	return k.workers[uid]
 }
 
+// lastHeard is the pod as the kubelet heard of it last.
+func (k *kubelet) lastHeard(w *worker) *corev1.Pod {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return w.heard
+}
+
 // heard is told of every pod that is new, changed or gone.
 func (k *kubelet) heard(ctx context.Context, v *version) {
 	pod := v.object.(*corev1.Pod)

@@ -93,7 +93,7 @@ func (s *story) watchPods() {
 		}
 		deleted := ""
 		if p.DeletionTimestamp != nil {
-			deleted = " deletionTimestamp"
+			deleted = fmt.Sprintf(" deleted with grace %d", *p.DeletionGracePeriodSeconds)
 		}
 		s.say("%s gen=%d observed=%d %s%s %s", e.Type, p.Generation, p.Status.ObservedGeneration, p.Status.Phase, deleted, strings.Join(states, " "))
 	}
@@ -317,18 +317,6 @@ func TestACommandThatIsMissingEndsWith128(t *testing.T) {
 		p.Spec.Containers[0].Command = []string{"/no/such/thing"}
 		s.run(p, 10*time.Second)
 		s.trace("missing-command")
-	})
-}
-
-func TestADeletedPodHasItsGracePeriod(t *testing.T) {
-	tell(t, testutil.Options{}, func(s *story) {
-		s.run(on(steps("", ""), "pause:1", "deaf:1"), 5*time.Second)
-		grace := int64(5)
-		if err := s.CoreV1().Pods("default").Delete(s.ctx, "p", metav1.DeleteOptions{GracePeriodSeconds: &grace}); err != nil {
-			s.Fatal(err)
-		}
-		s.wait(30 * time.Second)
-		s.trace("delete")
 	})
 }
 

@@ -119,6 +119,10 @@ func (s *store) list(resource, namespace string, match func(object) bool) ([]*ve
 func (s *store) write(k key, f func(old object) (object, error)) (*version, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.writeLocked(k, f)
+}
+
+func (s *store) writeLocked(k key, f func(old object) (object, error)) (*version, error) {
 	old := s.objects[k]
 	var copied object
 	if old != nil {

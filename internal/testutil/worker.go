@@ -131,6 +131,7 @@ func (w *worker) read() (gone bool) {
 	}
 	v := w.k.store.get(pods.key(w.pod.Namespace, w.pod.Name))
 	if v == nil || v.GetUID() != w.pod.UID {
+		w.pod = w.k.lastHeard(w) // its grace period may be another now
 		return true
 	}
 	w.pod = v.object.(*corev1.Pod)

@@ -114,7 +114,8 @@ func up(ctx context.Context, fs *flag.FlagSet, state *string, args []string) err
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "up after %s\n", time.Since(begin).Round(100*time.Millisecond))
-	fmt.Fprintf(os.Stdout, "pods need nodeName: %s, hostNetwork: true and one of the images %s, %s\n", cluster.NodeName, cluster.PauseImage, cluster.BusyboxImage)
+	fmt.Fprintf(os.Stdout, "pods need nodeName: %s, hostNetwork: true and one of the images %s, %s, %s\n",
+		cluster.NodeName, cluster.PauseImage, cluster.BusyboxImage, cluster.PrintImage)
 	fmt.Fprintf(os.Stdout, "use it with -kubeconfig, or with: export KUBECONFIG=%s\n", c.Kubeconfig())
 	fmt.Fprintln(os.Stdout, c.Kubeconfig())
 	return nil

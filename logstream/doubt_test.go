@@ -1,0 +1,109 @@
+package logstream
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// A follower that lags by two rotations opens the newest file twice. One that has a
+// single line, or one time, looks like output that repeats itself.
+func TestAFileOfOneLineSentAgainIsCapturedOnce(t *testing.T) {
+	at := func(ns int, text string) string { return fmt.Sprintf("2026-11-22T10:00:00.%09dZ %s\n", ns, text) }
+	first, more := at(1, "a")+at(5, "b"), at(7, "more")
+	for name, next := range map[string]string{
+		"newest": at(6, "c"),
+		"older than the newest, as the other stream's may be":   at(4, "c"),
+		"older, of three lines":                                 at(2, "c") + at(3, "c") + at(4, "c"),
+		"whose first line is the newest, and another is not":    at(6, "c") + at(4, "d"),
+		"older than all, as after a step of the clock backward": at(0, "c"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for step := 1; step < 80; step++ {
+				s := newTestSplicer()
+				s.begin(query{}, false)
+				ok := true
+				for p := []byte(first + next + next + more); len(p) > 0 && ok; {
+					n := min(step, len(p))
+					_, ok = s.feed(p[:n])
+					p = p[n:]
+				}
+				if ok {
+					t.Fatalf("step %d: nothing is doubted", step)
+				}
+				if got, want := s.captured(), first+next; got != want {
+					t.Fatalf("step %d: captured\n%s want\n%s", step, got, want)
+				}
+				s.readUntilSure(t, next+more, step)
+				if got, want := s.captured(), first+next+more; got != want {
+					t.Fatalf("step %d: captured\n%s want\n%s", step, got, want)
+				}
+				if len(s.l.gaps) != 1 || s.l.gaps[0].AfterLine != 2 || s.l.gaps[0].From.Nanosecond() != 1 {
+					t.Errorf("step %d: gaps %+v", step, s.l.gaps)
+				}
+			}
+		})
+	}
+}
+
+// A doubt of a log that cannot be read again would lose what the stream still brings.
+func TestTheLastStreamOfALogIsNotDoubted(t *testing.T) {
+	same := strings.Repeat("2026-11-22T10:00:00.000000001Z x\n", 3)
+	s := newTestSplicer()
+	s.only = func() bool { return true }
+	if s.respond(t, same, true, false); s.captured() != same {
+		t.Errorf("captured %q", s.captured())
+	}
+}
+
+// A stream may pass over rotations unnoticed before one is: nothing proves what is
+// between the file that is known and the one that was sent twice.
+func TestLinesSentTwiceLeaveNothingUnprovedOutsideTheGap(t *testing.T) {
+	lines := strings.SplitAfter(body(numbered(20)...), "\n")
+	all := func(from, to int) string { return strings.Join(lines[from:to], "") }
+	s := newTestSplicer()
+	s.respond(t, all(0, 5)+all(6, 9)+all(9, 15)+all(9, 20), true, false) // 5 was written to a file rotated away
+	if len(s.l.gaps) != 1 {
+		t.Fatalf("gaps %+v", s.l.gaps)
+	}
+	if g := s.l.gaps[0]; g.From.Nanosecond() != 1 || g.To.Nanosecond() != 9001 {
+		t.Errorf("the gap is from %s to %s", g.From, g.To)
+	}
+}
+
+// Times do not enclose what is missing where the node's clock was set back.
+func TestAGapAcrossAStepOfTheClockNamesNoTimes(t *testing.T) {
+	at := func(sec int, text string) string {
+		return fmt.Sprintf("2026-11-22T10:00:%02d.000000001Z %s\n", sec, text)
+	}
+	for name, before := range map[string]string{
+		"seen":   at(20, "a") + at(40, "b") + at(10, "c"), // and more until 50, in the same file
+		"unseen": at(20, "a") + at(40, "b"),
+	} {
+		s := newTestSplicer()
+		s.respond(t, before, true, false)
+		s.respond(t, at(15, "x"), false, true)
+		if len(s.l.gaps) != 1 || !s.l.gaps[0].From.IsZero() || !s.l.gaps[0].To.IsZero() {
+			t.Errorf("%s: gaps %+v", name, s.l.gaps)
+		}
+	}
+}
+
+// readUntilSure plays streams of body until one has no doubt, step bytes at a time.
+func (s *splicer) readUntilSure(t testing.TB, body string, step int) (reads int) {
+	t.Helper()
+	for ok := false; !ok; reads++ {
+		if reads > 5 {
+			t.Fatal("five streams are not enough")
+		}
+		s.begin(query{}, false)
+		ok = true
+		for p := []byte(body); len(p) > 0 && ok; {
+			n := min(step, len(p))
+			_, ok = s.feed(p[:n])
+			p = p[n:]
+		}
+	}
+	s.end(true)
+	return reads
+}

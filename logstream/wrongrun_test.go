@@ -1,0 +1,233 @@
+package logstream
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// The host's watch may be blind for as long as a dead connection goes unnoticed, 45 s
+// with client-go's pings; the kubelet answers for the run that it knows meanwhile.
+const blindness = 45 * time.Second
+
+func TestTheNextRunsLogIsNotTakenForThisOnesHoweverLateItsStatus(t *testing.T) {
+	for name, c := range map[string]struct{ told, rotated bool }{
+		"a run that is known to have ended":   {told: true},
+		"one that is not":                     {},
+		"one whose log was rotated by the by": {rotated: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, nil, func(b *bench) {
+				b.p = newPod(corev1.RestartPolicyAlways, "a")
+				b.n.fault = func(n int, _ *corev1.PodLogOptions) *fault {
+					if n == 1 && !c.rotated {
+						return &fault{cut: 40} // not all of it was streamed
+					}
+					return nil
+				}
+				b.n.start("a", "a1")
+				b.c.Handle(b.p.running("a", "a1"))
+				b.n.print("a", "of the first")
+				synctest.Wait()
+				if c.rotated {
+					b.n.rotate("a")
+				}
+				b.n.print("a", "of the first, too")
+				synctest.Wait()
+				b.n.exit("a")
+				if c.told {
+					b.c.Handle(b.p.ended("a", "a1"))
+				} else {
+					b.p.ended("a", "a1")
+				}
+				time.Sleep(100 * time.Millisecond)
+				b.n.start("a", "a2")
+				b.n.print("a", "of the second")
+				time.Sleep(blindness)
+				if text, _ := b.readAll("a", ReadOptions{Snapshot: true}); text != "of the first\nof the first, too\n" {
+					t.Errorf("before the status comes, %q is captured", text)
+				}
+				b.c.Handle(b.p.running("a", "a2"))
+				time.Sleep(20 * time.Second)
+				b.n.exit("a")
+				b.p.pod.Status.Phase = corev1.PodFailed
+				b.c.Handle(b.p.ended("a", "a2"))
+				for _, cert := range b.drain() {
+					if (cert.Proof == Verified) == (c.rotated && cert.ContainerID == "a1") {
+						t.Errorf("certificate %+v", cert)
+					}
+				}
+				b.wantText("a", "of the first\nof the first, too\nof the second\n")
+			})
+		})
+	}
+}
+
+func TestTheNextRunsLogIsNotVerifiedForOneThatWasNeverRead(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		b.n.start("a", "a1")
+		b.n.print("a", "of the first")
+		b.n.exit("a")
+		ended := b.p.ended("a", "a1")
+		time.Sleep(3 * time.Second)
+		b.n.start("a", "a2")
+		b.n.print("a", "of the second")
+		b.c.Handle(ended)
+		time.Sleep(blindness)
+		b.c.Handle(b.p.running("a", "a2"))
+		time.Sleep(5 * time.Second)
+		b.n.exit("a")
+		b.p.pod.Status.Phase = corev1.PodFailed
+		b.c.Handle(b.p.ended("a", "a2"))
+		for _, c := range b.drain() {
+			if c.Proof != Verified {
+				t.Errorf("certificate %+v", c)
+			}
+		}
+		b.wantText("a", "of the first\nof the second\n")
+	})
+}
+
+// A StatefulSet's next pod has the name of the one before.
+func TestTheNextPodsLogIsNotTakenForThisOnes(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.n.start("a", "a1")
+		b.c.Handle(b.p.running("a", "a1"))
+		b.n.print("a", "of the first")
+		synctest.Wait()
+		b.n.exit("a")
+		b.c.Handle(b.p.ended("a", "a1"))
+		b.n.start("a", "a2")
+		b.n.change(func() { delete(b.n.prev, "a") })
+		time.Sleep(3 * time.Second)
+		b.n.print("a", "of another pod")
+		time.Sleep(20 * time.Second)
+		b.c.Handle(b.p.event(watch.Deleted))
+		c := b.drain()[0]
+		if text, _ := b.readAll("a", ReadOptions{Snapshot: true}); text != "of the first\n" || c.Proof != Incomplete {
+			t.Errorf("read %q, certificate %+v", text, c)
+		}
+	})
+}
+
+// Nor when nobody can be asked.
+func TestALogThatBeginsAnewIsNotTakenWhileTheKubeletDoesNotSayWhose(t *testing.T) {
+	for name, answer := range map[string]*fault{
+		"refused":           {err: refused()},
+		"removed, or is it": {words: "unable to retrieve container logs for containerd://a1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, nil, func(b *bench) {
+				b.p = newPod(corev1.RestartPolicyAlways, "a")
+				b.n.fault = func(_ int, o *corev1.PodLogOptions) *fault {
+					if o.Previous {
+						return answer
+					}
+					return nil
+				}
+				b.n.start("a", "a1")
+				b.c.Handle(b.p.running("a", "a1"))
+				b.n.print("a", "of the first")
+				time.Sleep(100 * time.Millisecond)
+				b.n.start("a", "a2")
+				b.n.print("a", "of the second")
+				time.Sleep(blindness)
+				if text, _ := b.readAll("a", ReadOptions{Snapshot: true}); text != "of the first\n" {
+					t.Errorf("captured %q", text)
+				}
+			})
+		})
+	}
+}
+
+// The run before the previous one is gone: what is asked for as the previous run's is
+// another's when the status is late.
+func TestThePreviousRunIsNotAnotherOne(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		b.n.fault = func(n int, _ *corev1.PodLogOptions) *fault {
+			if n == 1 {
+				return &fault{cut: 50}
+			}
+			return nil
+		}
+		b.n.start("a", "a1")
+		b.c.Handle(b.p.running("a", "a1"))
+		b.n.print("a", "of the first", "of the first, too")
+		time.Sleep(100 * time.Millisecond)
+		b.n.start("a", "a2")
+		b.n.print("a", "of the second")
+		b.n.start("a", "a3")
+		b.c.Handle(b.p.running("a", "a2"))
+		time.Sleep(blindness)
+		b.c.Handle(b.p.running("a", "a3"))
+		certs := b.drain()
+		first := b.c.order[0].log.peek(make([]byte, 200), 0, 200)
+		if stripped(string(first)) != "of the first\n" || certs[0].Proof != Incomplete {
+			t.Errorf("captured %q, certificate %+v", first, certs[0])
+		}
+	})
+}
+
+func TestTheLogOfARunThatEndedBeforeThisOneBeganIsNotTaken(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		b.n.fault = func(_ int, o *corev1.PodLogOptions) *fault {
+			if o.Previous {
+				return &fault{err: notFound("pods/log", "p")}
+			}
+			return nil
+		}
+		b.n.start("a", "a1")
+		b.n.print("a", "of the first")
+		b.n.exit("a")
+		time.Sleep(5 * time.Second)
+		b.p.ended("a", "a1")
+		time.Sleep(5 * time.Second)
+		b.c.Handle(b.p.running("a", "a2")) // the kubelet does not know of it yet
+		time.Sleep(10 * time.Second)
+		b.n.start("a", "a2")
+		b.n.print("a", "of the second")
+		time.Sleep(10 * time.Second)
+		b.n.exit("a")
+		b.p.pod.Status.Phase = corev1.PodFailed
+		b.c.Handle(b.p.ended("a", "a2"))
+		c := b.drain()[1]
+		if c.Proof != Verified || c.Lines != 1 {
+			t.Errorf("certificate %+v", c)
+		}
+	})
+}
+
+// Clocks are set, so the suspicion does not last; but it costs the proof.
+func TestALogWhoseTimesAreNotItsRunsIsTakenInTheEndButNotVerified(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.n.start("a", "a1")
+		b.n.cur["a"].stamp = func(now time.Time, i int) time.Time { return now.Add(time.Minute + time.Duration(i)) }
+		b.n.print("a", "one", "two")
+		b.n.exit("a")
+		b.p.ended("a", "a1")
+		start := time.Now()
+		if c := b.drain()[0]; c.Proof != Unverified || c.Lines != 2 || time.Since(start) > time.Minute {
+			t.Errorf("certificate %+v after %s", c, time.Since(start))
+		}
+	})
+}
+
+// However long the kubelet takes to know of a run: the log of the one before it is known.
+func TestALogThatWasCapturedIsNotCapturedAsAnotherRuns(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		b.run("a", "a1", "of the first")
+		b.drain()
+		b.c.Handle(b.p.running("a", "a2"))
+		time.Sleep(10 * time.Minute)
+		if text, _ := b.readAll("a", ReadOptions{Snapshot: true}); text != "of the first\n" {
+			t.Errorf("captured %q", text)
+		}
+	})
+}
