@@ -163,38 +163,3 @@ func TestALineWithoutEndTakesNoMoreThanTheBudget(t *testing.T) {
 		}
 	})
 }
-
-func TestAThousandFloodsStayWithinTheBudget(t *testing.T) {
-	t.Setenv("TMPDIR", t.TempDir())
-	const runs, budget = 1000, 16 << 20
-	st := newStore(budget, 1<<30)
-	text := []byte(body(strings.Split(strings.Repeat(strings.Repeat("z", 400)+" ", 40), " ")...))
-	logs := make([]*splicer, runs)
-	most := int64(0)
-	for round := range 12 {
-		for i := range logs {
-			if round == 0 {
-				logs[i] = &splicer{l: &runLog{st: st, id: "c"}}
-				logs[i].begin(query{}, false)
-			}
-			logs[i].appendRaw(text)
-			mem, _, _ := st.usage()
-			most = max(most, mem)
-		}
-	}
-	_, disk, dropped := st.usage()
-	// Past the budget: the chunk that each run writes to.
-	t.Logf("%d runs: budget %d, most %d, disk %d, dropped %d", runs, budget, most, disk, dropped)
-	if most > budget+runs*chunkSize {
-		t.Errorf("held %d bytes", most)
-	}
-	for i, s := range logs {
-		if i%100 == 0 && s.captured() != strings.Repeat(string(text), 12) {
-			t.Errorf("run %d comes back changed", i)
-		}
-		s.l.free()
-	}
-	if mem, disk, _ := st.usage(); mem != 0 || disk != 0 || st.file != nil {
-		t.Errorf("not freed: %d, %d", mem, disk)
-	}
-}

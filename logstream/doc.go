@@ -49,7 +49,8 @@
 //     again are recognised by their times and text. Where no two lines of a log have
 //     one time, as with containerd, none is captured twice; where many do, as with
 //     CRI-O, a file all of whose lines carry one time looks like repeated output and
-//     is captured twice. So are lines of more than 64 KiB.
+//     is captured twice. So are lines of more than 64 KiB. None is searched for
+//     without end in the log of a node whose clock goes to and fro.
 //   - Verified rests on two reads that agree. Two that are cut, cleanly, at the
 //     same byte look like a whole log.
 //   - When the node's clock goes back while a stream that was resumed by time is
@@ -72,11 +73,17 @@
 // There is none towards the node: the kubelet stops reading a log after 8 MiB that
 // nobody takes, and misses what is rotated meanwhile. Output is kept in memory up
 // to Options.Memory, then in an unlinked file up to Options.Disk, then the oldest
-// is dropped, marked by a certain Gap. A line of any length takes no more. On top
-// of the budget comes the chunk that a run is writing to: 512 bytes for a quiet
-// run, at most 64 KiB for one that floods; and 16 KiB for a live one whose lines' times
-// go back, as those of stdout and stderr do. Of a run that has ended up to 4 KiB stay in
-// memory whatever the budget, until its Capture is closed.
+// of the run that holds most is dropped, marked by a certain Gap; so is what the
+// disk refuses to take or to give back. A line of any length takes no more.
+//
+// On top of the budget comes what a run is writing to: 512 bytes for a quiet run,
+// 64 KiB for one that floods, 128 KiB while a line lies across two such pieces, 192
+// KiB for a moment. Of a run that has ended 4 KiB at most stay in memory come what
+// may. Stats counts all this. It does not count 64 KiB for a stream that delivers at
+// the moment and as much while a read is compared with the capture; 64 KiB for a
+// reader with text that nobody takes; half a MiB while a read differs from the
+// capture, or a stream is taken up again; 16 KiB for a run whose times go back; and
+// what it takes to keep the books: 0.3 % of what is in the file.
 //
 // # Kubernetes caveats
 //

@@ -17,13 +17,15 @@ type ReadOptions struct {
 	// Snapshot reads what is captured when the Reader is made, then io.EOF.
 	Snapshot bool
 	// Gap, when set, makes every Gap a piece of text in its place, or at the next
-	// line where it is noticed behind the reader; an empty text leaves it out. The
+	// line where it is noticed behind the reader: once, and on lines of its own, to
+	// which newlines are added where they lack; an empty text leaves it out. The
 	// end is io.EOF then, whatever is missing. It is called by Read and Lines.
 	Gap func(Gap) string
 }
 
 // Reader reads the log of a slot: all of its work runs, one after the other. It
-// sees whole lines, and of a line longer than 64 KiB what there is of it.
+// sees whole lines, and of a line longer than 64 KiB what there is of it; of a
+// shorter one of which a part was dropped, nothing.
 //
 // It ends in
 //   - io.EOF after a slot's last run, when nothing is known to be missing, or
@@ -35,7 +37,11 @@ type ReadOptions struct {
 //   - context.Cause of its ctx; [ErrClosed] after Close, or Close of the Capture,
 //     which ends the reader of a slot that never ran in io.EOF.
 //
-// A Reader is for one goroutine at a time; Close may be called from any.
+// What a Streamer that stops leaves unfinished is Incomplete. A slot that has not
+// run by then is waited for as before.
+//
+// A Reader is for one goroutine at a time; Close may be called from any. One that
+// has ended need not be closed.
 type Reader struct {
 	c      *Capture
 	slot   string

@@ -20,9 +20,8 @@ type Opener interface {
 
 // Options tune a Streamer. The zero value is what most hosts want.
 type Options struct {
-	// Memory is the budget of all runs together, in bytes; 0: 64 MiB. On top of
-	// it come the chunks that are being written (at most 64 KiB a run that has
-	// output) and the read buffers of the streams that deliver at the moment.
+	// Memory is the budget of all runs together, in bytes; 0: 64 MiB. What comes on
+	// top of it is in the package's documentation, under Backpressure.
 	Memory int64
 	// Disk is the budget of the spill file in bytes; 0: 8 GiB; below 0: none. The
 	// file is made in os.TempDir at first need, mode 0600, and unlinked at once.
