@@ -34,6 +34,8 @@ type tally struct {
 	lives     []time.Duration // as the containers measured them
 	reads     []time.Duration // from the status that showed a run to the first read of its log
 	delays    []time.Duration // the same, from its first line where that is later
+	asks      []time.Duration // from the status that showed a slot's first run to the first request for its log
+	answers   []time.Duration // and from there to the cluster's answer
 }
 
 // add counts a run. shown is when its ID was in a status first.
@@ -64,6 +66,13 @@ func (s *tally) add(a *account, c *logstream.Certificate, n *onNode, shown time.
 	}
 	if n != nil {
 		s.rotations += len(n.seams)
+	}
+}
+
+// addRequest counts the first request for a slot's log, of the run that shown was of.
+func (s *tally) addRequest(q request, shown time.Time) {
+	if !q.asked.IsZero() && !q.answered.IsZero() {
+		s.asks, s.answers = append(s.asks, q.asked.Sub(shown)), append(s.answers, q.answered.Sub(q.asked))
 	}
 }
 
@@ -147,18 +156,34 @@ func (s *stopwatch) shownAt(id string) time.Time {
 // outOfWatchers is what a kubelet writes into the log of one whom it cannot let follow.
 const outOfWatchers = "failed to create fsnotify watcher: too many open files"
 
-// listener is an Opener that counts how often the kubelet refused to follow.
+// listener is an Opener that counts how often the kubelet refused to follow, and notes
+// how long the first requests took.
 type listener struct {
 	logstream.Opener
 	refused atomic.Int64
+	firsts  sync.Map // *request by pod/slot
 }
 
+// request is one for a log: when it was made, and had its answer.
+type request struct{ asked, answered time.Time }
+
 func (l *listener) OpenLog(ctx context.Context, namespace, pod string, o *corev1.PodLogOptions) (io.ReadCloser, error) {
+	q := &request{asked: time.Now()}
 	body, err := l.Opener.OpenLog(ctx, namespace, pod, o)
+	q.answered = time.Now()
+	l.firsts.LoadOrStore(pod+"/"+o.Container, q)
 	if err != nil || !o.Follow {
 		return body, err
 	}
 	return &heard{ReadCloser: body, refused: &l.refused}, nil
+}
+
+// first is the first request for a slot's log that was answered.
+func (l *listener) first(pod, slot string) request {
+	if q, ok := l.firsts.Load(pod + "/" + slot); ok {
+		return *q.(*request)
+	}
+	return request{}
 }
 
 // heard is a body whose last words are listened to.
@@ -183,8 +208,8 @@ func (h *heard) Read(p []byte) (int, error) {
 func (l *lab) report(t *testing.T, what string, s tally) {
 	t.Helper()
 	q := l.logs.Stats()
-	t.Logf("%s: %s; first read after the status: %s; after the status and the line: %s; lives: %s; %s", what, &s, spread(s.reads),
-		spread(s.delays), spread(s.lives), fmt.Sprintf("requests: %d follows (%d resumed, %d refused), %d reads, %d probes, %d failed; %d bytes",
+	t.Logf("%s: %s; first read after the status: %s; after the status and the line: %s; of it, until the request: %s; until the cluster's answer: %s; lives: %s; %s",
+		what, &s, spread(s.reads), spread(s.delays), spread(s.asks), spread(s.answers), spread(s.lives), fmt.Sprintf("requests: %d follows (%d resumed, %d refused), %d reads, %d probes, %d failed; %d bytes",
 			q.Follows, q.Resumed, l.words.refused.Load(), q.Reads, q.Probes, q.Failed, q.Bytes))
 	if s.plain > 0 {
 		t.Logf("%s: %d plain follows lost %d lines, and got %d ends", what, s.plain, s.plainLost, s.plainEnds)

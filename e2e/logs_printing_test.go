@@ -257,7 +257,11 @@ func (p *printing) check(t *testing.T, sum *tally, certificates []logstream.Cert
 			for _, flaw := range a.judge(c, n) {
 				t.Errorf("%s: run %.8s, %s (%s), gaps %+v: %s", name, c.ContainerID, c.Proof, c.Why, c.Gaps, flaw)
 			}
-			sum.add(a, c, n, p.lab.latency.shownAt(c.ContainerID))
+			shown := p.lab.latency.shownAt(c.ContainerID)
+			sum.add(a, c, n, shown)
+			if c.Run == 0 {
+				sum.addRequest(p.lab.words.first(p.pod.Name, tr.slot), shown)
+			}
 			if all, _ := a.lost(n); all > 0 {
 				t.Logf("%s: run %.8s, %s: lost are %v, and after %s: %t; gaps %+v", name, c.ContainerID, c.Proof, a.missing, stamp(a.last), !a.ended, c.Gaps)
 			}

@@ -42,6 +42,7 @@ type Capture struct {
 	uid     types.UID
 	version string // newest resourceVersion seen
 	over    bool   // the pod is deleted or its tracking ended: nothing new will be heard
+	done    bool   // the pod has finished: slots has all that it has
 	closed  bool
 	slots   map[string]*slot
 	order   []*run
@@ -105,6 +106,7 @@ func (c *Capture) handlePod(p *corev1.Pod, deleted bool) {
 		c.slots, c.over = map[string]*slot{}, false
 	}
 	c.uid, c.version = p.UID, p.ResourceVersion
+	c.done = p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 	found := len(c.order)
 	for _, s := range sights {
 		c.see(s, work)

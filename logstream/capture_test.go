@@ -332,6 +332,31 @@ func TestCloseEndsReadersAndStreamsAndFreesAll(t *testing.T) {
 	})
 }
 
+// It may have been written wrong; until the pod has finished, it may be an ephemeral
+// container's.
+func TestAReaderOfAContainerThatThePodNeverHadEndsInASentence(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		r := b.c.Reader(b.ctx, "typo", ReadOptions{Gap: func(Gap) string { return "" }})
+		ended := make(chan error, 1)
+		go func() { _, err := io.ReadAll(r); ended <- err }()
+		b.run("a", "a1", "one")
+		time.Sleep(time.Hour)
+		select {
+		case err := <-ended:
+			t.Errorf("ended while the pod goes on: %v", err)
+		default:
+		}
+		b.p.pod.Status.Phase = corev1.PodSucceeded
+		b.c.Handle(b.p.event(watch.Modified))
+		if err := <-ended; err == nil || !strings.Contains(err.Error(), `had no container "typo"`) {
+			t.Errorf("ended in %v", err)
+		}
+		if _, err := b.readAll("typo", ReadOptions{}); err == nil {
+			t.Error("made later, it ends in io.EOF")
+		}
+	})
+}
+
 func TestARestartedContainerIsReadRunByRun(t *testing.T) {
 	inBubble(t, Options{}, nil, func(b *bench) {
 		b.p = newPod(corev1.RestartPolicyAlways, "a")

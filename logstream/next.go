@@ -2,6 +2,7 @@ package logstream
 
 import (
 	"context"
+	"fmt"
 	"io"
 )
 
@@ -15,12 +16,15 @@ func (c *Capture) nextRun(ctx context.Context, slot, after string) (string, erro
 		c.mu.Lock()
 		wake := c.wake
 		id, final := c.firstAfter(slot, after)
+		absent := after == "" && c.done && c.slots[slot] == nil
 		c.mu.Unlock()
 		switch {
 		case ctx.Err() != nil:
 			return "", context.Cause(ctx)
 		case id != "":
 			return id, nil
+		case absent:
+			return "", fmt.Errorf("logstream: pod %s/%s had no container %q", c.namespace, c.name, slot)
 		case final:
 			return "", io.EOF
 		}

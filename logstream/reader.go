@@ -33,7 +33,8 @@ type ReadOptions struct {
 //   - an *[IncompleteError] after all bytes of the slot's runs, when one of them
 //     is Incomplete (the first such);
 //   - the error of [Runs].NextRun, when the slot cannot run: at once, before any
-//     output. After output it is returned too, unless Gap is set;
+//     output. After output it is returned too, unless Gap is set. Of a nil Runs: that
+//     the pod has finished and had no such container;
 //   - context.Cause of its ctx; [ErrClosed] after Close, or Close of the Capture,
 //     which ends the reader of a slot that never ran in io.EOF.
 //
