@@ -34,8 +34,9 @@ type tally struct {
 	lives     []time.Duration // as the containers measured them
 	reads     []time.Duration // from the status that showed a run to the first read of its log
 	delays    []time.Duration // the same, from its first line where that is later
-	asks      []time.Duration // from the status that showed a slot's first run to the first request for its log
-	answers   []time.Duration // and from there to the cluster's answer
+	asks      []time.Duration // from the status that showed a slot's first run to the first request for its log,
+	answers   []time.Duration // from there to the first byte that the cluster sent,
+	ours      []time.Duration // and from there to the first read
 }
 
 // add counts a run. shown is when its ID was in a status first.
@@ -69,10 +70,12 @@ func (s *tally) add(a *account, c *logstream.Certificate, n *onNode, shown time.
 	}
 }
 
-// addRequest counts the first request for a slot's log, of the run that shown was of.
-func (s *tally) addRequest(q request, shown time.Time) {
-	if !q.asked.IsZero() && !q.answered.IsZero() {
-		s.asks, s.answers = append(s.asks, q.asked.Sub(shown)), append(s.answers, q.answered.Sub(q.asked))
+// addRequest counts the first request for a slot's log. Of its run are the time when a
+// status showed it, and that of the first read.
+func (s *tally) addRequest(q *request, shown, read time.Time) {
+	if q != nil && q.begun.Load() != nil {
+		begun := *q.begun.Load()
+		s.asks, s.answers, s.ours = append(s.asks, q.asked.Sub(shown)), append(s.answers, begun.Sub(q.asked)), append(s.ours, read.Sub(begun))
 	}
 }
 
@@ -164,37 +167,50 @@ type listener struct {
 	firsts  sync.Map // *request by pod/slot
 }
 
-// request is one for a log: when it was made, and had its answer.
-type request struct{ asked, answered time.Time }
+// request is one for a log.
+type request struct {
+	asked time.Time
+	begun atomic.Pointer[time.Time] // when the first byte came; nil: none did
+}
 
 func (l *listener) OpenLog(ctx context.Context, namespace, pod string, o *corev1.PodLogOptions) (io.ReadCloser, error) {
 	q := &request{asked: time.Now()}
-	body, err := l.Opener.OpenLog(ctx, namespace, pod, o)
-	q.answered = time.Now()
 	l.firsts.LoadOrStore(pod+"/"+o.Container, q)
-	if err != nil || !o.Follow {
-		return body, err
+	body, err := l.Opener.OpenLog(ctx, namespace, pod, o)
+	if err != nil {
+		return nil, err
 	}
-	return &heard{ReadCloser: body, refused: &l.refused}, nil
+	h := &heard{ReadCloser: body, request: q}
+	if o.Follow {
+		h.refused = &l.refused
+	}
+	return h, nil
 }
 
-// first is the first request for a slot's log that was answered.
-func (l *listener) first(pod, slot string) request {
-	if q, ok := l.firsts.Load(pod + "/" + slot); ok {
-		return *q.(*request)
-	}
-	return request{}
+// first is the first request for a slot's log; nil: there was none.
+func (l *listener) first(pod, slot string) *request {
+	q, _ := l.firsts.Load(pod + "/" + slot)
+	first, _ := q.(*request)
+	return first
 }
 
-// heard is a body whose last words are listened to.
+// heard is a body whose first byte and last words are listened to.
 type heard struct {
 	io.ReadCloser
-	refused *atomic.Int64
+	request *request
+	refused *atomic.Int64 // nil: it is no stream
 	end     []byte
 }
 
 func (h *heard) Read(p []byte) (int, error) {
 	n, err := h.ReadCloser.Read(p)
+	if n > 0 && h.request.begun.Load() == nil {
+		now := time.Now()
+		h.request.begun.Store(&now)
+	}
+	if h.refused == nil {
+		return n, err
+	}
 	h.end = append(h.end, p[max(0, n-len(outOfWatchers)):n]...)
 	h.end = h.end[max(0, len(h.end)-len(outOfWatchers)):]
 	if err != nil && bytes.Equal(h.end, []byte(outOfWatchers)) {
@@ -208,8 +224,8 @@ func (h *heard) Read(p []byte) (int, error) {
 func (l *lab) report(t *testing.T, what string, s tally) {
 	t.Helper()
 	q := l.logs.Stats()
-	t.Logf("%s: %s; first read after the status: %s; after the status and the line: %s; of it, until the request: %s; until the cluster's answer: %s; lives: %s; %s",
-		what, &s, spread(s.reads), spread(s.delays), spread(s.asks), spread(s.answers), spread(s.lives), fmt.Sprintf("requests: %d follows (%d resumed, %d refused), %d reads, %d probes, %d failed; %d bytes",
+	t.Logf("%s: %s; first read after the status: %s; after the status and the line: %s; of it until the request: %s; until the cluster's first byte: %s; until the read: %s; lives: %s; %s",
+		what, &s, spread(s.reads), spread(s.delays), spread(s.asks), spread(s.answers), spread(s.ours), spread(s.lives), fmt.Sprintf("requests: %d follows (%d resumed, %d refused), %d reads, %d probes, %d failed; %d bytes",
 			q.Follows, q.Resumed, l.words.refused.Load(), q.Reads, q.Probes, q.Failed, q.Bytes))
 	if s.plain > 0 {
 		t.Logf("%s: %d plain follows lost %d lines, and got %d ends", what, s.plain, s.plainLost, s.plainEnds)

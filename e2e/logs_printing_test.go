@@ -259,8 +259,8 @@ func (p *printing) check(t *testing.T, sum *tally, certificates []logstream.Cert
 			}
 			shown := p.lab.latency.shownAt(c.ContainerID)
 			sum.add(a, c, n, shown)
-			if c.Run == 0 {
-				sum.addRequest(p.lab.words.first(p.pod.Name, tr.slot), shown)
+			if c.Run == 0 && a.lines > 0 {
+				sum.addRequest(p.lab.words.first(p.pod.Name, tr.slot), shown, a.read)
 			}
 			if all, _ := a.lost(n); all > 0 {
 				t.Logf("%s: run %.8s, %s: lost are %v, and after %s: %t; gaps %+v", name, c.ContainerID, c.Proof, a.missing, stamp(a.last), !a.ended, c.Gaps)
