@@ -1,6 +1,7 @@
 package logstream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -172,24 +173,32 @@ func TestANodeOutOfWatchersIsPolled(t *testing.T) {
 }
 
 func TestAStreamThatHangsIsNoticedByItsSilence(t *testing.T) {
-	inBubble(t, Options{}, nil, func(b *bench) {
-		b.n.fault = func(n int, _ *corev1.PodLogOptions) *fault {
-			if n == 1 {
-				return &fault{cut: 35, hang: true}
-			}
-			return nil
-		}
-		b.n.start("a", "a1")
-		b.c.Handle(b.p.running("a", "a1"))
-		b.n.print("a", "one", "two")
-		r := b.c.Reader(b.ctx, "a", ReadOptions{})
-		start := time.Now()
-		p := make([]byte, 100)
-		n, err := io.ReadFull(r, p[:8])
-		if err != nil || string(p[:n]) != "one\ntwo\n" || time.Since(start) > 15*time.Second {
-			t.Errorf("read %q, %v after %v", p[:n], err, time.Since(start))
-		}
-	})
+	for name, back := range map[string]time.Duration{"in order": 0, "though the node's clock was set back": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, nil, func(b *bench) {
+				b.n.fault = func(n int, _ *corev1.PodLogOptions) *fault {
+					if n == 1 {
+						return &fault{cut: 2 * len(body("one")), hang: true}
+					}
+					return nil
+				}
+				b.n.start("a", "a1")
+				b.c.Handle(b.p.running("a", "a1"))
+				b.n.print("a", "one")
+				b.n.cur["a"].stamp = func(now time.Time, i int) time.Time { return inOrder(now, i).Add(-back) }
+				b.n.print("a", "two", "six")
+				ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+				defer cancel()
+				r := b.c.Reader(ctx, "a", ReadOptions{})
+				start := time.Now()
+				p := make([]byte, 100)
+				n, err := io.ReadFull(r, p[:12])
+				if err != nil || string(p[:n]) != "one\ntwo\nsix\n" || time.Since(start) > 15*time.Second {
+					t.Errorf("read %q, %v after %v", p[:n], err, time.Since(start))
+				}
+			})
+		})
+	}
 }
 
 func TestAQuietRunIsProbedSeldom(t *testing.T) {

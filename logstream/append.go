@@ -153,7 +153,7 @@ func (s *splicer) store(p []byte, done int) {
 }
 
 func (s *splicer) commit(off int64) {
-	s.l.commit(off, s.stamps, s.batch, s.plain)
+	s.l.commit(off, s.stamps, s.batch, s.suspect.newest, s.plain)
 	s.stamps, s.batch = 0, span{}
 }
 

@@ -38,7 +38,7 @@ func TestAReaderMissesNoRunThatFollowsAtOnce(t *testing.T) {
 			runtime.Gosched()
 		}
 		second.log.write([]byte("x\n"))
-		second.log.commit(2, 0, span{}, true)
+		second.log.commit(2, 0, span{}, 0, true)
 		if err := <-read; err != nil {
 			t.Fatalf("round %d: %v", i, err)
 		}

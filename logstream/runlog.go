@@ -34,6 +34,7 @@ type runLog struct {
 	lines     uint64 // committed
 	stamps    int64  // bytes of committed timestamps
 	newest    int64  // newest timestamp committed
+	latest    int64  // and since the node's clock was last set back
 	plain     bool   // the body has no timestamps at all
 	proof     Proof
 	why       string
@@ -122,9 +123,9 @@ func (l *runLog) truncate(to int64) {
 
 // commit shows readers what was written up to off. Chunks with nothing else in
 // them may leave the memory. Writer only.
-func (l *runLog) commit(off, stamps int64, times span, plain bool) {
+func (l *runLog) commit(off, stamps int64, times span, latest int64, plain bool) {
 	l.mu.Lock()
-	l.newest = max(l.newest, times.hi)
+	l.newest, l.latest = max(l.newest, times.hi), latest
 	for _, c := range l.open {
 		c.times.join(times)
 		c.top = l.newest
@@ -324,11 +325,12 @@ func (l *runLog) began() bool {
 	return end > 0
 }
 
-// progress is the newest time committed, and where the node's file begins.
-func (l *runLog) progress() (newest, fileStart int64) {
+// progress is the newest time committed, as the node's clock is now, and where the
+// node's file begins.
+func (l *runLog) progress() (latest, fileStart int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.newest, l.fileStart
+	return l.latest, l.fileStart
 }
 
 // fileBeginsWith says whether b can be the beginning of the node's current file.
