@@ -74,7 +74,9 @@
 // nobody takes, and misses what is rotated meanwhile. Output is kept in memory up
 // to Options.Memory, then in an unlinked file up to Options.Disk, then the oldest
 // of the run that holds most is dropped, marked by a certain Gap; so is what the
-// disk refuses to take or to give back. A line of any length takes no more.
+// disk refuses to take or to give back. A line of any length takes no more. The file
+// wants a local disk: what needs memory waits for it to be written, so one that hangs
+// holds up every capture.
 //
 // On top of the budget comes what a run is writing to: 512 bytes for a quiet run,
 // 64 KiB for one that floods, 128 KiB while a line lies across two such pieces, 192
