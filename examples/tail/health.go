@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -10,42 +11,55 @@ import (
 	"github.com/go-vela/podlife/podwatch"
 )
 
-// together is how long logs in the same trouble are counted before they are told: a
-// kubelet's death breaks them all.
-const together = time.Second
+const (
+	// together is how long logs in the same trouble are counted before they are told:
+	// a kubelet's death breaks them all.
+	together = time.Second
+	// mostNotes is how many sentences wait for a stderr that is slow.
+	mostNotes = 100
+)
 
 // health tells a person when the API server or a kubelet does not answer, and when
-// it does again. The library goes on by itself.
+// it does again. The library goes on by itself, and does not wait: what it notifies
+// of is noted, and said by run.
 type health struct {
-	out *printer
+	out  *printer
+	news chan struct{} // has one place
 
 	mu      sync.Mutex
+	notes   []string        // to be told
+	untold  int             // notes that there was no place for
 	failing map[string]bool // container IDs of the runs whose logs cannot be read
 	resumed int             // logs that are read again, to be told
 	polled  int             // logs that are read in intervals, to be told
 }
 
-// ofWatch tells what troubles the watch.
+func newHealth(out *printer) *health {
+	return &health{out: out, news: make(chan struct{}, 1), failing: map[string]bool{}}
+}
+
+// ofWatch notes what troubles the watch.
 func (h *health) ofWatch(n podwatch.Notice) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	switch n.Kind {
 	case podwatch.NoticeStale:
-		h.out.say("watch of %s: lost contact with the API server, trying again: %v", n.Resource, n.Err)
+		h.note("watch of %s: lost contact with the API server, trying again: %v", n.Resource, n.Err)
 	case podwatch.NoticeFresh:
-		h.out.say("watch of %s: contact again", n.Resource)
+		h.note("watch of %s: contact again", n.Resource)
 	case podwatch.NoticeForbidden:
-		h.out.say("watch of %s: refused: %v", n.Resource, n.Err)
+		h.note("watch of %s: refused: %v", n.Resource, n.Err)
 	}
 }
 
-// ofLog tells what troubles the logs, and not of each what troubles many.
+// ofLog notes what troubles the logs, and not of each what troubles many.
 func (h *health) ofLog(n logstream.Notice) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch n.Kind {
 	case logstream.NoticeFailed:
 		if len(h.failing) == 0 {
-			h.failing = map[string]bool{}
-			h.out.say("logs cannot be read, trying again: %s/%s %s: %s", n.Namespace, n.Name, n.Slot, cli.OneLine(n.Err))
+			h.note("logs cannot be read, trying again: %s/%s %s: %s", n.Namespace, n.Name, n.Slot, cli.OneLine(n.Err))
 		}
 		h.failing[n.ContainerID] = true
 	case logstream.NoticeResumed:
@@ -63,25 +77,51 @@ func (h *health) forget(containerID string) {
 	delete(h.failing, containerID)
 }
 
-// run tells, until ctx ends, how many logs are read otherwise than before.
+// note needs mu.
+func (h *health) note(format string, args ...any) {
+	if len(h.notes) == mostNotes {
+		h.untold++
+		return
+	}
+	h.notes = append(h.notes, fmt.Sprintf(format, args...))
+	select {
+	case h.news <- struct{}{}:
+	default:
+	}
+}
+
+// run tells what was noted, and how many logs are read otherwise than before: until
+// ctx ends, and then what is left.
 func (h *health) run(ctx context.Context) {
 	tick := time.NewTicker(together)
 	defer tick.Stop()
-	for {
+	for ctx.Err() == nil {
 		select {
-		case <-ctx.Done():
-			return
+		case <-h.news:
 		case <-tick.C:
+		case <-ctx.Done():
 		}
-		h.mu.Lock()
-		if h.resumed > 0 {
-			h.out.say("logs that are read again after a break: %d", h.resumed)
-			h.resumed = 0
-		}
-		if h.polled > 0 {
-			h.out.say("logs that are read in intervals, for their node is out of inotify instances: %d", h.polled)
-			h.polled = 0
-		}
-		h.mu.Unlock()
+		h.tell()
+	}
+	h.tell()
+}
+
+// tell holds no lock while it writes.
+func (h *health) tell() {
+	h.mu.Lock()
+	notes := h.notes
+	if h.untold > 0 {
+		notes = append(notes, fmt.Sprintf("%d more such notices", h.untold))
+	}
+	if h.resumed > 0 {
+		notes = append(notes, fmt.Sprintf("logs that are read again after a break: %d", h.resumed))
+	}
+	if h.polled > 0 {
+		notes = append(notes, fmt.Sprintf("logs that are read in intervals, for their node is out of inotify instances: %d", h.polled))
+	}
+	h.notes, h.untold, h.resumed, h.polled = nil, 0, 0, 0
+	h.mu.Unlock()
+	for _, text := range notes {
+		h.out.say("%s", text)
 	}
 }

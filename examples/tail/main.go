@@ -7,8 +7,13 @@
 //
 // Logs go to stdout. Whatever troubles a container, a log or the watch is a line
 // on stderr; so is what the logs are worth, at the end: an interrupt drains them
-// and says what is proven of each run. The exit status is 0 then, 1 when the API
-// server refuses to show pods, and 2 for bad usage or an unreadable kubeconfig.
+// and says what is proven of each run. The exit status is 0 then, 2 for bad usage
+// or an unreadable kubeconfig, and 1 when the API server refuses to show pods, or
+// when stdout fails: at its first error, or when after the interrupt it takes
+// nothing for 10 s. What was captured and not printed is a gap then.
+//
+// A line of more than 1 MiB is printed in pieces of about that length, each a line
+// (with -o json an object) of its own, with the same timestamp.
 package main
 
 import (
@@ -77,7 +82,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return exitUsage
 	}
-	out := &printer{out: stdout, err: stderr, json: o.output == "json", colour: cli.IsTerminal(stdout)}
+	out := newPrinter(ctx, o.output == "json", stdout, stderr)
 	if o.kubeconfig == "" {
 		out.say("No -kubeconfig: this tails a show on a simulated cluster, inside this process.")
 		return onSimulatedCluster(ctx, o, out)

@@ -2,31 +2,52 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"io"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/go-vela/podlife/examples/internal/cli"
 	"github.com/go-vela/podlife/logstream"
 )
 
 // kept is how many certificates the summary lists, the newest.
 const kept = 200
 
-// printer writes logs to out and everything else to err. It is safe for
-// concurrent use.
-type printer struct {
-	mu           sync.Mutex
-	out, err     io.Writer
-	json, colour bool
-	text         bytes.Buffer // the line that is being made
+// piece is how much is written at a time, so that one can see whether a slow out
+// takes anything at all: what a pipe takes as a whole (PIPE_BUF, pipe(7)).
+const piece = 4096
 
-	proofs  map[logstream.Proof]int
-	lines   uint64
-	summed  []string // of certificates, the newest
-	forgets int      // those before
+// printer writes logs to out and everything else to err. Neither waits for the
+// other. It is safe for concurrent use.
+type printer struct {
+	json, colour bool
+	ctx          context.Context // ends when out fails; its cause says how
+	fail         context.CancelCauseFunc
+	writes       atomic.Uint64 // begun and ended: odd while one goes on
+	lines        atomic.Uint64 // printed
+
+	turn chan struct{} // has one place, for who writes to out
+	out  io.Writer
+	text bytes.Buffer // the line that is being made
+
+	errMu     sync.Mutex
+	err       io.Writer
+	proofs    map[logstream.Proof]int
+	unprinted uint64   // lines captured only
+	summed    []string // of certificates, the newest
+	forgets   int      // those before
+}
+
+func newPrinter(ctx context.Context, json bool, stdout, stderr io.Writer) *printer {
+	p := &printer{out: stdout, err: stderr, json: json, colour: cli.IsTerminal(stdout), turn: make(chan struct{}, 1)}
+	p.ctx, p.fail = context.WithCancelCause(context.WithoutCancel(ctx))
+	return p
 }
 
 // source is where a line comes from: one run of one container.
@@ -55,10 +76,13 @@ type logLine struct {
 	Message       string `json:"message"`
 }
 
-// line prints a line of a log.
-func (p *printer) line(s source, at time.Time, text []byte) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// line prints a line of a log, and says whether it did.
+func (p *printer) line(s source, at time.Time, text []byte) bool {
+	p.turn <- struct{}{}
+	defer func() { <-p.turn }()
+	if p.ctx.Err() != nil {
+		return false
+	}
 	p.text.Reset()
 	if p.json {
 		enc := json.NewEncoder(&p.text)
@@ -69,7 +93,37 @@ func (p *printer) line(s source, at time.Time, text []byte) {
 		p.text.Write(text)
 		p.text.WriteByte('\n')
 	}
-	_, _ = p.out.Write(p.text.Bytes()) // when nobody reads any more, SIGPIPE ends the program
+	for some := range slices.Chunk(p.text.Bytes(), piece) {
+		p.writes.Add(1)
+		_, err := p.out.Write(some) // when nobody reads any more, SIGPIPE ends the program
+		p.writes.Add(1)
+		if err != nil {
+			p.fail(err)
+			return false
+		}
+	}
+	p.lines.Add(1)
+	return true
+}
+
+// watch fails out when a write takes nothing for drainAll, until ctx ends.
+func (p *printer) watch(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	last, since := p.writes.Load(), time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if n := p.writes.Load(); n != last || n%2 == 0 {
+			last, since = n, time.Now()
+		} else if time.Since(since) >= drainAll {
+			p.fail(fmt.Errorf("nothing was taken for %v", drainAll))
+			return
+		}
+	}
 }
 
 // paint gives every container a colour of its own, more or less.
@@ -91,8 +145,8 @@ func (p *printer) unpaint() string {
 
 // say prints a sentence for people, never mixed into the logs.
 func (p *printer) say(format string, args ...any) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.errMu.Lock()
+	defer p.errMu.Unlock()
 	fmt.Fprintf(p.err, format+"\n", args...)
 }
 
@@ -102,19 +156,32 @@ func (p *printer) gap(s source, g logstream.Gap) {
 	if g.Certain {
 		what = "lines are missing"
 	}
-	p.say("%s: gap after line %d, %s: %s", s, g.AfterLine, what, g.Why)
+	const milliseconds = "2006-01-02T15:04:05.000Z07:00"
+	when, from, to := "", g.From.Format(milliseconds), g.To.Format(milliseconds)
+	switch {
+	case !g.From.IsZero() && !g.To.IsZero():
+		when = " between " + from + " and " + to
+	case !g.From.IsZero():
+		when = " after " + from
+	case !g.To.IsZero():
+		when = " before " + to
+	}
+	p.say("%s: gap after line %d%s, %s: %s", s, g.AfterLine, when, what, g.Why)
 }
 
-// keep notes what a log is worth, for the summary.
-func (p *printer) keep(s source, c logstream.Certificate) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// keep notes what a log is worth, for the summary, and how much of it was printed.
+func (p *printer) keep(s source, c logstream.Certificate, printed uint64) {
+	p.errMu.Lock()
+	defer p.errMu.Unlock()
 	if p.proofs == nil {
 		p.proofs = map[logstream.Proof]int{}
 	}
 	p.proofs[c.Proof]++
-	p.lines += c.Lines
 	text := fmt.Sprintf("%s: %s, %d lines", s, c.Proof, c.Lines)
+	if printed < c.Lines {
+		p.unprinted += c.Lines - printed
+		text += fmt.Sprintf(", %d printed", printed)
+	}
 	if c.Why != "" {
 		text += ": " + c.Why
 	}
@@ -126,8 +193,11 @@ func (p *printer) keep(s source, c logstream.Certificate) {
 
 // summary says what the logs are worth.
 func (p *printer) summary() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.errMu.Lock()
+	defer p.errMu.Unlock()
+	if p.ctx.Err() != nil && p.unprinted > 0 {
+		fmt.Fprintf(p.err, "gap: %d lines were captured and not printed\n", p.unprinted)
+	}
 	if p.forgets > 0 {
 		fmt.Fprintf(p.err, "(%d runs before these)\n", p.forgets)
 	}
@@ -138,6 +208,6 @@ func (p *printer) summary() {
 	for _, n := range p.proofs {
 		total += n
 	}
-	fmt.Fprintf(p.err, "%d lines of %d runs: %d verified, %d unverified, %d incomplete\n", p.lines, total,
+	fmt.Fprintf(p.err, "%d lines of %d runs: %d verified, %d unverified, %d incomplete\n", p.lines.Load(), total,
 		p.proofs[logstream.Verified], p.proofs[logstream.Unverified], p.proofs[logstream.Incomplete]+p.proofs[logstream.Live])
 }

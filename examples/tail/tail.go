@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"iter"
 	"sync"
 	"time"
 
@@ -17,11 +18,9 @@ import (
 	"github.com/go-vela/podlife/podwatch"
 )
 
-// How long draining may take: of a pod that is gone, and of all at the end.
-const (
-	drainPod = 30 * time.Second
-	drainAll = 10 * time.Second
-)
+// drainAll is how long, at the end, the capture may take, and then stdout to take
+// anything of what is captured.
+const drainAll = 10 * time.Second
 
 // A line longer than 64 KiB comes in pieces. It is printed as one, up to longest.
 const longest = 1 << 20
@@ -32,8 +31,11 @@ type tailer struct {
 	pods     *podwatch.Watcher
 	logs     *logstream.Streamer
 	health   *health
-	ctx      context.Context // Run's, but for its end: draining comes after that
-	draining sync.WaitGroup  // the pods that are
+	draining sync.WaitGroup // the pods that are
+	printed  sync.Map       // container ID to *tally
+
+	mu   sync.Mutex
+	left []*tally // of runs whose pods left the selector; the newest
 }
 
 func newTailer(cfg *rest.Config, o options, out *printer) (*tailer, error) {
@@ -45,7 +47,7 @@ func newTailer(cfg *rest.Config, o options, out *printer) (*tailer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tailer{out: out, health: &health{out: out}}
+	t := &tailer{out: out, health: newHealth(out)}
 	t.logs = logstream.New(opener, logstream.Options{Notify: t.health.ofLog})
 	t.pods, err = podwatch.New(client, podwatch.Options{
 		Namespace: o.namespace, LabelSelector: o.selector, OnPod: t.onPod, Notify: t.health.ofWatch,
@@ -57,12 +59,13 @@ func newTailer(cfg *rest.Config, o options, out *printer) (*tailer, error) {
 // worth. It returns the exit status.
 func (t *tailer) run(ctx context.Context) int {
 	var refused error
-	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	t.ctx = background
+	capturing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	printing, printed := context.WithCancel(context.WithoutCancel(ctx))
 	ctx, giveUp := context.WithCancel(ctx)
+	context.AfterFunc(t.out.ctx, giveUp) //nolint:contextcheck // it outlives ctx
 	var work sync.WaitGroup
-	work.Go(func() { _ = t.logs.Run(background) })
-	work.Go(func() { t.health.run(background) })
+	work.Go(func() { _ = t.logs.Run(capturing) })
+	work.Go(func() { t.health.run(printing) })
 	work.Go(func() {
 		if err := t.pods.WaitForSync(ctx); err != nil && ctx.Err() == nil {
 			refused = err
@@ -71,16 +74,22 @@ func (t *tailer) run(ctx context.Context) int {
 	})
 	_ = t.pods.Run(ctx) // once it returns, every follower has been told Closed
 	giveUp()
-	late := time.AfterFunc(drainAll, stop)
+	late := time.AfterFunc(drainAll, stop) // then every run is final, and its readers end
 	defer late.Stop()
+	work.Go(func() { t.out.watch(printing) })
 	t.draining.Wait()
 	stop()
+	printed()
 	work.Wait()
 	if refused != nil {
 		t.out.say("tail: %s", cli.OneLine(refused))
 		return exitFailed
 	}
 	t.out.summary()
+	if t.out.ctx.Err() != nil {
+		t.out.say("tail: stdout: %v", context.Cause(t.out.ctx)) //nolint:contextcheck // as above
+		return exitFailed
+	}
 	return 0
 }
 
@@ -93,7 +102,8 @@ func (t *tailer) onPod(p *corev1.Pod) []podwatch.Handler {
 			// A tail gives nothing up: Kubernetes goes on trying, and so the image may come yet.
 			Policy: func(*eventsplit.Failure) (time.Duration, bool) { return 0, false },
 		}),
-		slots: map[string]bool{}, told: map[string]bool{},
+		slots: map[string]bool{}, told: map[any]bool{},
+		tallies: map[string]*tally{}, done: make(chan struct{}),
 	}}
 }
 
@@ -104,16 +114,20 @@ type follower struct {
 	logs            *logstream.Capture
 	split           *eventsplit.Splitter
 	slots           map[string]bool // those that are being printed; Handle's own
+	deleted         bool            // the pod is; Handle's own, then finish's
 	printing        sync.WaitGroup
+	done            chan struct{} // closed when nothing more will be printed
 
-	mu   sync.Mutex
-	told map[string]bool // what was said of the pod's troubles
+	mu      sync.Mutex
+	told    map[any]bool      // the troubles and gaps that were said
+	tallies map[string]*tally // by container ID
 }
 
 // Handle implements podwatch.Handler.
 func (f *follower) Handle(ev watch.Event) {
 	if p, ok := ev.Object.(*corev1.Pod); ok {
 		f.print(p)
+		f.deleted = f.deleted || ev.Type == watch.Deleted
 	}
 	f.logs.Handle(ev)
 	f.split.Handle(ev)
@@ -147,66 +161,104 @@ func (f *follower) print(p *corev1.Pod) {
 
 // printLog prints every run of a container, and to stderr what is missing.
 func (f *follower) printLog(slot string) {
-	r := f.logs.Reader(f.t.ctx, slot, logstream.ReadOptions{Gap: func(g logstream.Gap) string {
-		f.t.out.gap(f.source(slot, g.Run), g)
+	r := f.logs.Reader(f.t.out.ctx, slot, logstream.ReadOptions{Gap: func(g logstream.Gap) string {
+		f.gap(slot, g)
 		return ""
 	}})
 	defer r.Close()
-	var at time.Time
+	f.printLines(slot, r.Lines())
+}
+
+func (f *follower) printLines(slot string, lines iter.Seq2[logstream.Line, error]) {
+	var of *tally
+	var at, until time.Time
 	var text []byte
-	for line, err := range r.Lines() {
+	var run int
+	flush := func(whole bool) {
+		if until.IsZero() || at.After(until) {
+			if !f.t.out.line(f.source(slot, run), at, text) {
+				return
+			}
+			of.last = at
+		}
+		if text = text[:0]; whole {
+			of.lines.Add(1)
+		}
+	}
+	for line, err := range lines {
 		if err != nil {
-			return // given up while draining: the certificate says so
+			break // stdout has failed
+		}
+		if of == nil || of.id != line.ContainerID {
+			run = line.Run
+			of, until = f.begin(line.ContainerID)
 		}
 		if text = append(text, line.Text...); !line.Time.IsZero() {
 			at = line.Time // not of a line's later pieces
 		}
 		if !line.More || len(text) > longest {
-			f.t.out.line(f.source(slot, line.Run), at, text)
-			text = text[:0]
+			flush(!line.More)
 		}
+	}
+	if len(text) > 0 {
+		flush(true)
+	}
+}
+
+// gap tells of a gap, once.
+func (f *follower) gap(slot string, g logstream.Gap) {
+	if f.first(g) {
+		f.t.out.gap(f.source(slot, g.Run), g)
 	}
 }
 
 // printTroubles says why a container waits, will not run, or was lost: once.
 func (f *follower) printTroubles(slot string) {
-	for e, err := range f.split.Entries(f.t.ctx, slot) {
+	for e, err := range f.split.Entries(f.t.out.ctx, slot) {
 		if err != nil || e.State == nil {
 			continue
 		}
 		for _, trouble := range []*eventsplit.Failure{e.State.Waiting, e.State.Failure} {
-			if trouble != nil && trouble.Class != eventsplit.ClassProgress && f.first(trouble) {
+			// What troubles the pod troubles each of its containers, in the same words.
+			if trouble != nil && trouble.Class != eventsplit.ClassProgress && f.first(string(trouble.Class)+trouble.Message) {
 				f.t.out.say("%s/%s: %s", f.namespace, f.name, trouble)
 			}
 		}
 	}
 }
 
-// first says whether a trouble is news. What troubles the pod troubles each of its
-// containers, in the same words.
-func (f *follower) first(trouble *eventsplit.Failure) bool {
-	key := string(trouble.Class) + trouble.Message
+// first says whether a trouble or a gap is news.
+func (f *follower) first(what any) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	was := f.told[key]
-	f.told[key] = true
+	was := f.told[what]
+	f.told[what] = true
 	return !was
 }
 
 // finish prints what is left of a pod that is gone, or of every pod at the end,
 // and frees what it held.
 func (f *follower) finish() {
-	ctx, cancel := context.WithTimeout(f.t.ctx, drainPod)
-	defer cancel()
-	certificates, err := f.logs.Drain(ctx, nil)
-	if err == nil {
+	// All that could be known was heard, so the end of the Streamer is the latest end.
+	_, _ = f.logs.Drain(context.Background(), nil)
+	go func() {
 		f.printing.Wait() // every run is final: the readers come to their ends
+		close(f.done)
+	}()
+	select {
+	case <-f.done:
+	case <-f.t.out.ctx.Done(): // a write may never return
 	}
-	_ = f.logs.Close() // else this ends them; it never fails
-	f.printing.Wait()
+	certificates, _ := f.logs.Drain(context.Background(), nil) // with what was dropped meanwhile
+	_ = f.logs.Close()
 	for _, c := range certificates {
 		f.t.health.forget(c.ContainerID)
-		f.t.out.keep(f.source(c.Slot, c.Run), c)
+		for _, g := range c.Gaps { // those that no reader has come to
+			f.gap(c.Slot, g)
+		}
+		of := f.tally(c.ContainerID)
+		f.t.out.keep(f.source(c.Slot, c.Run), c, of.lines.Load())
+		f.t.leave(of, f.deleted)
 	}
 }
 
