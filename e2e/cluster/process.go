@@ -81,7 +81,12 @@ func (p process) alive() bool {
 		return false
 	}
 	state, _, err := stat(p.PID)
-	return err == nil && state != "Z" && state != "X"
+	if err != nil || state == "X" {
+		return false
+	}
+	// A Z is the first thread's: others may go on, with the process's files and ports.
+	threads, err := os.ReadDir(procPath(p.PID, "task"))
+	return state != "Z" || err == nil && len(threads) > 1
 }
 
 // signal sends sig to that very process, if it still runs.

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -55,6 +56,47 @@ func TestRecycledPIDIsNotSignalled(t *testing.T) {
 	}
 	if p.alive() {
 		t.Error("the process itself is said to be alive after its end")
+	}
+}
+
+const withoutLeader = "PODLIFE_TEST_WITHOUT_LEADER"
+
+// A test's child whose first thread ends while another one goes on.
+func init() {
+	if os.Getenv(withoutLeader) == "" {
+		return
+	}
+	go func() { time.Sleep(time.Minute); os.Exit(1) }()
+	_, _, _ = syscall.Syscall(syscall.SYS_EXIT, 0, 0, 0) // init runs on the first thread
+}
+
+// The threads of a process that is killed end one by one. While one is left, its files
+// are open, and its port is taken: an API server that was started again too early could
+// not have it.
+func TestAProcessIsAliveUntilItsLastThreadHasEnded(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("needs Linux's /proc")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(withoutLeader, "yes")
+	p, err := start(filepath.Join(t.TempDir(), "log"), self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(p.PID, syscall.SIGKILL) })
+	for state := ""; state != "Z"; time.Sleep(time.Millisecond) {
+		if state, _, err = stat(p.PID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !p.alive() {
+		t.Error("it is said to have ended")
+	}
+	if err := p.end(t.Context(), syscall.SIGKILL, 10*time.Second); err != nil {
+		t.Error(err)
 	}
 }
 
