@@ -28,6 +28,7 @@ type tally struct {
 	gaps      int
 	certain   int
 	rotations int
+	brief     int // runs whose logs were not there for long enough: not counted otherwise
 	plain     int // plain follows of the same logs, the lines that they lost, and the last words that they got
 	plainLost int
 	plainEnds int
@@ -108,6 +109,9 @@ func (s *tally) wantAll(t *testing.T, runs int) {
 func (s *tally) String() string {
 	text := fmt.Sprintf("runs %v, %d ends, %d lines; %d lines lost, %d of them never written; %d gaps (%d certain), %d rotations",
 		s.proofs, s.ends, s.lines, s.lost, s.unwritten, s.gaps, s.certain, s.rotations)
+	if s.brief > 0 {
+		text += fmt.Sprintf("; %d other runs were removed from the node before they could be read", s.brief)
+	}
 	if len(s.whys) > 0 {
 		text += fmt.Sprintf(", because %v", s.whys)
 	}
@@ -125,13 +129,18 @@ func spread(all []time.Duration) string {
 	return fmt.Sprintf("median %s, 95%% %s, last %s of %d", all[n/2].Round(unit), all[n*95/100].Round(unit), all[n-1].Round(unit), n)
 }
 
-// stopwatch notes when a status first showed a run. It is a pod's first handler.
+// stopwatch notes when a status first showed a run, and when the next one ended: the
+// node keeps one dead run a container. It is a pod's first handler.
 type stopwatch struct {
-	mu    sync.Mutex
-	shown map[string]time.Time // by container ID
+	mu       sync.Mutex
+	shown    map[string]time.Time // by container ID
+	finished map[string]time.Time // by container ID, on the node's clock, to the second
+	runs     map[string]string    // container IDs by pod/slot#run
 }
 
-func newStopwatch() *stopwatch { return &stopwatch{shown: map[string]time.Time{}} }
+func newStopwatch() *stopwatch {
+	return &stopwatch{shown: map[string]time.Time{}, finished: map[string]time.Time{}, runs: map[string]string{}}
+}
 
 func (s *stopwatch) Handle(ev watch.Event) {
 	now := time.Now()
@@ -142,9 +151,16 @@ func (s *stopwatch) Handle(ev watch.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range pod.Status.ContainerStatuses {
-		for id := range runsOf(&pod.Status.ContainerStatuses[i]) {
+		st := &pod.Status.ContainerStatuses[i]
+		for id, run := range runsOf(st) {
+			s.runs[runKey(pod.Name, st.Name, int(run))] = id
 			if s.shown[id].IsZero() {
 				s.shown[id] = now
+			}
+		}
+		for _, t := range []*corev1.ContainerStateTerminated{st.State.Terminated, st.LastTerminationState.Terminated} {
+			if t != nil {
+				s.finished[t.ContainerID] = t.FinishedAt.Time
 			}
 		}
 	}
@@ -154,6 +170,18 @@ func (s *stopwatch) shownAt(id string) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.shown[id]
+}
+
+func runKey(pod, slot string, run int) string { return fmt.Sprintf("%s/%s#%d", pod, slot, run) }
+
+// wasBrief says whether the log of a run, which ends unproved, was on the node for less
+// than enough once its status had come: the node was as slow as that.
+func (s *stopwatch) wasBrief(pod string, c *logstream.Certificate) bool {
+	const enough = 3 * time.Second // two reads
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := s.finished[s.runs[runKey(pod, c.Slot, c.Run+1)]]
+	return c.Proof == logstream.Incomplete && !next.IsZero() && next.Sub(s.shown[c.ContainerID]) < enough
 }
 
 // outOfWatchers is what a kubelet writes into the log of one whom it cannot let follow.

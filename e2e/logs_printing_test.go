@@ -258,12 +258,17 @@ func (p *printing) check(t *testing.T, sum *tally, certificates []logstream.Cert
 				t.Errorf("%s: run %.8s, %s (%s), gaps %+v: %s", name, c.ContainerID, c.Proof, c.Why, c.Gaps, flaw)
 			}
 			shown := p.lab.latency.shownAt(c.ContainerID)
+			if p.lab.latency.wasBrief(p.pod.Name, c) {
+				sum.brief++
+				continue
+			}
 			sum.add(a, c, n, shown)
 			if c.Run == 0 && a.lines > 0 {
 				sum.addRequest(p.lab.words.first(p.pod.Name, tr.slot), shown, a.read)
 			}
 			if all, _ := a.lost(n); all > 0 {
-				t.Logf("%s: run %.8s, %s: lost are %v, and after %s: %t; gaps %+v", name, c.ContainerID, c.Proof, a.missing, stamp(a.last), !a.ended, c.Gaps)
+				t.Logf("%s: run %s, %s, shown at %s: lost are %v, and after %s: %t; gaps %+v",
+					name, c.ContainerID, c.Proof, stamp(shown), a.missing, stamp(a.last), !a.ended, c.Gaps)
 			}
 		}
 		for id := range byID {
