@@ -89,6 +89,9 @@ func (r *run) due(now time.Time, mayProbe bool) func(context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p, o := &r.probe, &r.s.opt
+	if p.newer <= newest {
+		p.newer = 0 // the stream brought it; the clock may go back yet
+	}
 	switch {
 	case r.kick == nil || p.running:
 		return nil
@@ -199,7 +202,7 @@ func (r *run) turn() (past bool) {
 		return false
 	}
 	// Times before the clock was set back say nothing of where the stream is.
-	if past = r.sp.suspect.newest >= h.ns+margin; past {
+	if past = min(r.sp.suspect.newest, r.sp.suspect.last) >= h.ns+margin; past {
 		r.askRecheck()
 	}
 	return past

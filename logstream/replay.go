@@ -37,6 +37,9 @@ func (s *splicer) sawLine(ns, length int64) {
 	s.newest = max(s.newest, ns)
 	s.batch.add(ns)
 	q := &s.suspect
+	if s.oneFile && ns < q.newest-int64(time.Second) {
+		q.newest = ns // nothing is sent again within one file: the clock was set back
+	}
 	q.newest, q.last = max(q.newest, ns), ns
 	q.debt = max(0, q.debt-scanPaid*length)
 	if q.recent != nil {

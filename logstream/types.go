@@ -86,7 +86,8 @@ type Line struct {
 	// Partial: no newline follows Text in the log. It is a piece of a line longer
 	// than 64 KiB, or a last line that does not end in a newline.
 	Partial bool
-	// More: Text is a piece of a longer line, which goes on in the next Line.
+	// More: Text is a piece of a longer line, which goes on in the next Line: in one
+	// without a Time, unless the rest was dropped.
 	More bool
 }
 

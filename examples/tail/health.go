@@ -17,6 +17,8 @@ const (
 	together = time.Second
 	// mostNotes is how many sentences wait for a stderr that is slow.
 	mostNotes = 100
+	// another is after how long logs that cannot be read are told of once more.
+	another = 5 * time.Minute
 )
 
 // health tells a person when the API server or a kubelet does not answer, and when
@@ -30,6 +32,7 @@ type health struct {
 	notes   []string        // to be told
 	untold  int             // notes that there was no place for
 	failing map[string]bool // container IDs of the runs whose logs cannot be read
+	failed  time.Time       // when that was last told
 	resumed int             // logs that are read again, to be told
 	polled  int             // logs that are read in intervals, to be told
 }
@@ -58,7 +61,9 @@ func (h *health) ofLog(n logstream.Notice) {
 	defer h.mu.Unlock()
 	switch n.Kind {
 	case logstream.NoticeFailed:
-		if len(h.failing) == 0 {
+		// A run that nobody could read to its end fails for as long as its pod is there.
+		if now := time.Now(); len(h.failing) == 0 || now.Sub(h.failed) >= another {
+			h.failed = now
 			h.note("logs cannot be read, trying again: %s/%s %s: %s", n.Namespace, n.Name, n.Slot, cli.OneLine(n.Err))
 		}
 		h.failing[n.ContainerID] = true

@@ -24,7 +24,7 @@ const kept = 200
 const piece = 4096
 
 // printer writes logs to out and everything else to err. Neither waits for the
-// other. It is safe for concurrent use.
+// other, but that a log waits for its gaps to be told. It is safe for concurrent use.
 type printer struct {
 	json, colour bool
 	ctx          context.Context // ends when out fails; its cause says how

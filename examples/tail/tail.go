@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -25,6 +26,9 @@ const drainAll = 10 * time.Second
 // A line longer than 64 KiB comes in pieces. It is printed as one, up to longest.
 const longest = 1 << 20
 
+// mostTold is how many troubles and gaps of a pod are known to have been said.
+const mostTold = 1000
+
 // tailer prints the logs of every pod that its watch finds.
 type tailer struct {
 	out      *printer
@@ -34,8 +38,9 @@ type tailer struct {
 	draining sync.WaitGroup // the pods that are
 	printed  sync.Map       // container ID to *tally
 
-	mu   sync.Mutex
-	left []*tally // of runs whose pods left the selector; the newest
+	mu      sync.Mutex
+	left    []*tally                // of runs whose pods left the selector; the newest
+	follows map[types.UID]*follower // the newest of each pod
 }
 
 func newTailer(cfg *rest.Config, o options, out *printer) (*tailer, error) {
@@ -47,7 +52,7 @@ func newTailer(cfg *rest.Config, o options, out *printer) (*tailer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tailer{out: out, health: newHealth(out)}
+	t := &tailer{out: out, health: newHealth(out), follows: map[types.UID]*follower{}}
 	t.logs = logstream.New(opener, logstream.Options{Notify: t.health.ofLog})
 	t.pods, err = podwatch.New(client, podwatch.Options{
 		Namespace: o.namespace, LabelSelector: o.selector, OnPod: t.onPod, Notify: t.health.ofWatch,
@@ -95,8 +100,8 @@ func (t *tailer) run(ctx context.Context) int {
 
 // onPod follows a pod that the watch has found.
 func (t *tailer) onPod(p *corev1.Pod) []podwatch.Handler {
-	return []podwatch.Handler{&follower{
-		t: t, namespace: p.Namespace, name: p.Name,
+	f := &follower{
+		t: t, namespace: p.Namespace, name: p.Name, uid: p.UID,
 		logs: t.logs.Pod(p.Namespace, p.Name, nil), // every run is work
 		split: eventsplit.New(p.Namespace, p.Name, eventsplit.Options{
 			// A tail gives nothing up: Kubernetes goes on trying, and so the image may come yet.
@@ -104,19 +109,28 @@ func (t *tailer) onPod(p *corev1.Pod) []podwatch.Handler {
 		}),
 		slots: map[string]bool{}, told: map[any]bool{},
 		tallies: map[string]*tally{}, done: make(chan struct{}),
-	}}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if was := t.follows[f.uid]; was != nil {
+		f.before = was.done
+	}
+	t.follows[f.uid] = f
+	return []podwatch.Handler{f}
 }
 
 // follower prints the logs of one pod. It is the pod's handler.
 type follower struct {
 	t               *tailer
 	namespace, name string
+	uid             types.UID
 	logs            *logstream.Capture
 	split           *eventsplit.Splitter
 	slots           map[string]bool // those that are being printed; Handle's own
 	deleted         bool            // the pod is; Handle's own, then finish's
 	printing        sync.WaitGroup
-	done            chan struct{} // closed when nothing more will be printed
+	before          <-chan struct{} // done of the follower that the pod had before; nil: there is none
+	done            chan struct{}   // closed when nothing more will be printed
 
 	mu      sync.Mutex
 	told    map[any]bool      // the troubles and gaps that were said
@@ -171,11 +185,11 @@ func (f *follower) printLog(slot string) {
 
 func (f *follower) printLines(slot string, lines iter.Seq2[logstream.Line, error]) {
 	var of *tally
-	var at, until time.Time
+	var at time.Time
 	var text []byte
 	var run int
 	flush := func(whole bool) {
-		if until.IsZero() || at.After(until) {
+		if !of.skips(at) {
 			if !f.t.out.line(f.source(slot, run), at, text) {
 				return
 			}
@@ -189,9 +203,12 @@ func (f *follower) printLines(slot string, lines iter.Seq2[logstream.Line, error
 		if err != nil {
 			break // stdout has failed
 		}
+		if len(text) > 0 && !line.Time.IsZero() {
+			flush(true) // the rest of that line was dropped
+		}
 		if of == nil || of.id != line.ContainerID {
 			run = line.Run
-			of, until = f.begin(line.ContainerID)
+			of = f.begin(line.ContainerID, line.Time)
 		}
 		if text = append(text, line.Text...); !line.Time.IsZero() {
 			at = line.Time // not of a line's later pieces
@@ -232,6 +249,9 @@ func (f *follower) first(what any) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	was := f.told[what]
+	if len(f.told) == mostTold { // a trouble's words may be new every time
+		clear(f.told)
+	}
 	f.told[what] = true
 	return !was
 }
@@ -240,7 +260,10 @@ func (f *follower) first(what any) bool {
 // and frees what it held.
 func (f *follower) finish() {
 	// All that could be known was heard, so the end of the Streamer is the latest end.
-	_, _ = f.logs.Drain(context.Background(), nil)
+	certificates, _ := f.logs.Drain(context.Background(), nil)
+	for _, c := range certificates {
+		f.t.health.forget(c.ContainerID)
+	}
 	go func() {
 		f.printing.Wait() // every run is final: the readers come to their ends
 		close(f.done)
@@ -249,16 +272,20 @@ func (f *follower) finish() {
 	case <-f.done:
 	case <-f.t.out.ctx.Done(): // a write may never return
 	}
-	certificates, _ := f.logs.Drain(context.Background(), nil) // with what was dropped meanwhile
+	certificates, _ = f.logs.Drain(context.Background(), nil) // with what was dropped meanwhile
 	_ = f.logs.Close()
 	for _, c := range certificates {
-		f.t.health.forget(c.ContainerID)
 		for _, g := range c.Gaps { // those that no reader has come to
 			f.gap(c.Slot, g)
 		}
 		of := f.tally(c.ContainerID)
 		f.t.out.keep(f.source(c.Slot, c.Run), c, of.lines.Load())
 		f.t.leave(of, f.deleted)
+	}
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	if f.t.follows[f.uid] == f {
+		delete(f.t.follows, f.uid)
 	}
 }
 

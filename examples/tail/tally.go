@@ -10,10 +10,17 @@ const remembered = 1000
 
 // tally is what a follower has printed of a run.
 type tally struct {
-	id    string // the container's
-	done  <-chan struct{}
-	lines atomic.Uint64 // those printed before the pod came back included
-	last  time.Time     // the time of the last one
+	id          string        // the container's
+	lines       atomic.Uint64 // those printed before the pod came back included
+	first, last time.Time     // the times of the first line, and of the last one printed
+
+	skip  uint64    // so many lines were printed before the pod came back;
+	until time.Time // or, should the node have rotated the log since, those up to this time
+}
+
+// skips says whether the next line, of time at, was printed before.
+func (a *tally) skips(at time.Time) bool {
+	return a.lines.Load() < a.skip || !a.until.IsZero() && !at.After(a.until)
 }
 
 // tally returns that of a run.
@@ -21,23 +28,33 @@ func (f *follower) tally(id string) *tally {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.tallies[id] == nil {
-		f.tallies[id] = &tally{id: id, done: f.done}
+		f.tallies[id] = &tally{id: id}
 	}
 	return f.tallies[id]
 }
 
-// begin begins to print a run, of which the lines up to a time may be printed: the
-// pod has left the selector and is back. The follower that it had ends first.
-func (f *follower) begin(id string) (now *tally, until time.Time) {
-	now = f.tally(id)
-	if was, back := f.t.printed.Swap(id, now); back {
+// begin begins to print a run, whose first line has the time first. Some of it may be
+// printed: the pod has left the selector and is back. The follower that it had ends
+// first; it is older, so nobody waits for one that waits for him.
+func (f *follower) begin(id string, first time.Time) *tally {
+	now := f.tally(id)
+	now.first = first
+	if f.before != nil {
 		select {
-		case <-was.(*tally).done:
-			now.last = was.(*tally).last
+		case <-f.before:
 		case <-f.t.out.ctx.Done():
+			return now
 		}
 	}
-	return now, now.last
+	if v, back := f.t.printed.Swap(id, now); back {
+		was := v.(*tally)
+		if now.last = was.last; was.first.Equal(first) {
+			now.skip = was.lines.Load()
+		} else {
+			now.until = was.last
+		}
+	}
+	return now
 }
 
 // leave forgets a run whose pod is deleted, and in time one whose pod left.

@@ -47,18 +47,18 @@ func TestAPodThatLeavesTheSelectorAndReturnsIsPrintedOnce(t *testing.T) {
 
 func TestWhatIsRememberedOfPodsThatLeftIsBounded(t *testing.T) {
 	tail := &tailer{out: newPrinter(t.Context(), false, io.Discard, io.Discard)}
+	now := time.Now()
 	visit := func(id string, at time.Time, deleted bool) (until time.Time) {
 		f := &follower{t: tail, tallies: map[string]*tally{}, done: make(chan struct{})}
-		of, until := f.begin(id)
-		of.last = at
+		of := f.begin(id, now)
+		until, of.last = of.last, at
 		close(f.done)
 		tail.leave(of, deleted)
 		return until
 	}
-	now := time.Now()
 	visit("back", now, false)
 	back := &follower{t: tail, tallies: map[string]*tally{}, done: make(chan struct{})}
-	of, _ := back.begin("back") // and stays
+	of := back.begin("back", now) // and stays
 	for i := range 3 * remembered {
 		visit(fmt.Sprint(i), now, i%2 == 0)
 	}
