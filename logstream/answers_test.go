@@ -287,10 +287,7 @@ func TestTheLogOfAnotherRunIsNotTaken(t *testing.T) {
 func TestTheRunBeforeIsReadAsThePreviousOne(t *testing.T) {
 	inBubble(t, Options{}, nil, func(b *bench) {
 		b.p = newPod(corev1.RestartPolicyAlways, "a")
-		b.n.start("a", "a1")
-		b.c.Handle(b.p.running("a", "a1"))
-		b.n.print("a", "first")
-		synctest.Wait()
+		b.begin("a", "a1", "first")
 		b.n.start("a", "a2")
 		b.n.print("a", "second")
 		b.c.Handle(b.p.running("a", "a2"))

@@ -63,12 +63,17 @@ func inBubbleBy(t *testing.T, by func(*node) Opener, opt Options, r Runs, test f
 	})
 }
 
-// run plays a whole undisturbed life of a slot.
-func (b *bench) run(slot, id string, lines ...string) {
+// begin starts a life of a slot, and has what it prints captured.
+func (b *bench) begin(slot, id string, lines ...string) {
 	b.n.start(slot, id)
 	b.c.Handle(b.p.running(slot, id))
 	b.n.print(slot, lines...)
 	synctest.Wait()
+}
+
+// run plays a whole undisturbed life of a slot.
+func (b *bench) run(slot, id string, lines ...string) {
+	b.begin(slot, id, lines...)
 	b.n.exit(slot)
 	synctest.Wait()
 	time.Sleep(500 * time.Millisecond)
@@ -136,10 +141,7 @@ func TestReadersMadeBeforeDuringAndAfterARunGetTheSameBytes(t *testing.T) {
 		}
 		go read() // before
 		synctest.Wait()
-		b.n.start("a", "a1")
-		b.c.Handle(b.p.running("a", "a1"))
-		b.n.print("a", "one", "two")
-		synctest.Wait()
+		b.begin("a", "a1", "one", "two")
 		go read() // during
 		synctest.Wait()
 		b.n.print("a", "three")
@@ -273,10 +275,7 @@ func TestALiveRunIsListedByDrainAndNotWaitedFor(t *testing.T) {
 
 func TestClosingTheTrackingEndsTheReaders(t *testing.T) {
 	inBubble(t, Options{}, nil, func(b *bench) {
-		b.n.start("a", "a1")
-		b.c.Handle(b.p.running("a", "a1"))
-		b.n.print("a", "serving")
-		synctest.Wait()
+		b.begin("a", "a1", "serving")
 		b.c.Handle(closedEvent())
 		b.wantText("a", "serving\n") // a run that went on
 		b.wantText("b", "")          // one that never came
@@ -285,10 +284,7 @@ func TestClosingTheTrackingEndsTheReaders(t *testing.T) {
 
 func TestAPodDeletedByOthersKeepsWhatStreamsAndSaysWhatIsNotProved(t *testing.T) {
 	inBubble(t, Options{}, nil, func(b *bench) {
-		b.n.start("a", "a1")
-		b.c.Handle(b.p.running("a", "a1"))
-		b.n.print("a", "one")
-		synctest.Wait()
+		b.begin("a", "a1", "one")
 		b.c.Handle(b.p.event(watch.Deleted))
 		b.n.print("a", "two")
 		synctest.Wait()

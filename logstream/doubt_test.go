@@ -21,14 +21,7 @@ func TestAFileOfOneLineSentAgainIsCapturedOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for step := 1; step < 80; step++ {
 				s := newTestSplicer()
-				s.begin(query{}, false)
-				ok := true
-				for p := []byte(first + next + next + more); len(p) > 0 && ok; {
-					n := min(step, len(p))
-					_, ok = s.feed(p[:n])
-					p = p[n:]
-				}
-				if ok {
+				if s.take(first+next+next+more, step) {
 					t.Fatalf("step %d: nothing is doubted", step)
 				}
 				if got, want := s.captured(), first+next; got != want {
@@ -55,14 +48,7 @@ func TestAFileOfOneLineSentAgainIsCapturedOnceWhereTheClockWasSetBack(t *testing
 	for step := 1; step < 80; step++ {
 		s := newTestSplicer()
 		s.readUntilSure(t, first, step)
-		s.begin(query{}, false)
-		ok := true
-		for p := []byte(first + next + next + more); len(p) > 0 && ok; {
-			n := min(step, len(p))
-			_, ok = s.feed(p[:n])
-			p = p[n:]
-		}
-		if ok {
+		if s.take(first+next+next+more, step) {
 			t.Fatalf("step %d: nothing is doubted", step)
 		}
 		s.readUntilSure(t, next+more, step)
@@ -115,6 +101,19 @@ func TestAGapAcrossAStepOfTheClockNamesNoTimes(t *testing.T) {
 	}
 }
 
+// take plays a stream of body, step bytes at a time, until one is doubted: it says
+// whether none is.
+func (s *splicer) take(body string, step int) (ok bool) {
+	s.begin(query{}, false)
+	ok = true
+	for p := []byte(body); len(p) > 0 && ok; {
+		n := min(step, len(p))
+		_, ok = s.feed(p[:n])
+		p = p[n:]
+	}
+	return ok
+}
+
 // readUntilSure plays streams of body until one has no doubt, step bytes at a time.
 func (s *splicer) readUntilSure(t testing.TB, body string, step int) (reads int) {
 	t.Helper()
@@ -122,13 +121,7 @@ func (s *splicer) readUntilSure(t testing.TB, body string, step int) (reads int)
 		if reads > 5 {
 			t.Fatal("five streams are not enough")
 		}
-		s.begin(query{}, false)
-		ok = true
-		for p := []byte(body); len(p) > 0 && ok; {
-			n := min(step, len(p))
-			_, ok = s.feed(p[:n])
-			p = p[n:]
-		}
+		ok = s.take(body, step)
 	}
 	s.end(true)
 	return reads

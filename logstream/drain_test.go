@@ -93,10 +93,7 @@ func TestDrainIsRightInWhateverOrderTheHandlersHear(t *testing.T) {
 
 func TestAPodThatReplacedAnotherEndsItsRuns(t *testing.T) {
 	inBubble(t, Options{}, nil, func(b *bench) {
-		b.n.start("a", "a1")
-		b.c.Handle(b.p.running("a", "a1"))
-		b.n.print("a", "one")
-		synctest.Wait()
+		b.begin("a", "a1", "one")
 		b.n.exit("a")
 		certs, err := b.c.Drain(b.ctx, otherPod(100))
 		if err != nil || len(certs) != 1 || certs[0].Lines != 1 || !strings.Contains(certs[0].Why, "the pod was deleted") {
@@ -107,10 +104,7 @@ func TestAPodThatReplacedAnotherEndsItsRuns(t *testing.T) {
 
 func TestDrainsSideBySideSayTheSame(t *testing.T) {
 	inBubble(t, Options{}, nil, func(b *bench) {
-		b.n.start("a", "a1")
-		b.c.Handle(b.p.running("a", "a1"))
-		b.n.print("a", "one", "two")
-		synctest.Wait()
+		b.begin("a", "a1", "one", "two")
 		b.n.exit("a")
 		b.p.ended("a", "a1")
 		got := make([][]Certificate, 10)
@@ -209,10 +203,7 @@ func TestWhatADeletedPodsStreamsStillBringIsKept(t *testing.T) {
 	inBubble(t, Options{}, nil, func(b *bench) {
 		b.run("b", "b1", "proved before")
 		b.drain()
-		b.n.start("a", "a1")
-		b.c.Handle(b.p.running("a", "a1"))
-		b.n.print("a", "one")
-		synctest.Wait()
+		b.begin("a", "a1", "one")
 		b.c.Handle(b.p.event(watch.Deleted))
 		b.n.fault = func(int, *corev1.PodLogOptions) *fault { return &fault{err: notFound("pods", "p")} }
 		time.AfterFunc(5*time.Second, func() { b.n.print("a", "last words"); b.n.exit("a") })

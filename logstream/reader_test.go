@@ -19,10 +19,7 @@ import (
 
 func TestASnapshotEndsAndAReaderFromTheEndBeginsWithWhatIsThereNow(t *testing.T) {
 	inBubble(t, Options{}, nil, func(b *bench) {
-		b.n.start("a", "a1")
-		b.c.Handle(b.p.running("a", "a1"))
-		b.n.print("a", "old")
-		synctest.Wait()
+		b.begin("a", "a1", "old")
 		snapshot := b.c.Reader(b.ctx, "a", ReadOptions{Snapshot: true})
 		fromEnd := b.c.Reader(b.ctx, "a", ReadOptions{FromEnd: true})
 		nothing := b.c.Reader(b.ctx, "a", ReadOptions{FromEnd: true, Snapshot: true})
@@ -251,10 +248,7 @@ func TestDrainIsBoundedByItsContext(t *testing.T) {
 
 func TestAStreamerThatStopsSaysWhatItDidNotProve(t *testing.T) {
 	inBubble(t, Options{}, nil, func(b *bench) {
-		b.n.start("a", "a1")
-		b.c.Handle(b.p.running("a", "a1"))
-		b.n.print("a", "one")
-		synctest.Wait()
+		b.begin("a", "a1", "one")
 		b.stop()
 		text, err := b.readAllIn(context.WithoutCancel(b.ctx), "a", ReadOptions{})
 		var inc *IncompleteError
@@ -269,10 +263,7 @@ func TestAStreamerThatStopsSaysWhatItDidNotProve(t *testing.T) {
 
 func TestReadersThatComeAndGoLeaveNothing(t *testing.T) {
 	inBubble(t, Options{}, nil, func(b *bench) {
-		b.n.start("a", "a1")
-		b.c.Handle(b.p.running("a", "a1"))
-		b.n.print("a", "one")
-		synctest.Wait()
+		b.begin("a", "a1", "one")
 		log := &b.c.order[0].log
 		var wg sync.WaitGroup
 		for range 100 {

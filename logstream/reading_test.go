@@ -94,10 +94,7 @@ type situation struct {
 var whole = func(b *bench) { b.run("a", "a1", "one", "two"); b.drain() }
 
 func live(b *bench) {
-	b.n.start("a", "a1")
-	b.c.Handle(b.p.running("a", "a1"))
-	b.n.print("a", "one")
-	synctest.Wait()
+	b.begin("a", "a1", "one")
 }
 
 func end(b *bench) {

@@ -4,7 +4,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,10 +14,7 @@ import (
 // A node rotates a large log though nothing more is printed.
 func TestALogRotatedAfterItsLastLineIsSettledSoon(t *testing.T) {
 	inBubble(t, Options{RotateSize: 1000}, nil, func(b *bench) {
-		b.n.start("a", "a1")
-		b.c.Handle(b.p.running("a", "a1"))
-		b.n.print("a", numbered(60)...)
-		synctest.Wait()
+		b.begin("a", "a1", numbered(60)...)
 		b.n.rotate("a")
 		time.Sleep(time.Minute)
 		b.n.exit("a")
@@ -93,10 +89,7 @@ func TestAStreamThatDoesNotGetToTheNextFileIsCut(t *testing.T) {
 			}
 			return nil
 		}
-		b.n.start("a", "a1")
-		b.c.Handle(b.p.running("a", "a1"))
-		b.n.print("a", numbered(60)...)
-		synctest.Wait()
+		b.begin("a", "a1", numbered(60)...)
 		b.n.rotate("a")
 		b.n.print("a", "of the next file")
 		time.Sleep(10 * time.Second)

@@ -133,10 +133,7 @@ func TestAKubeletThatSynchronisesIsWaitedForAMinute(t *testing.T) {
 	}{"50 s": {50 * time.Second, Verified}, "80 s": {80 * time.Second, Incomplete}} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, Options{}, nil, func(b *bench) {
-				b.n.start("a", "a1")
-				b.c.Handle(b.p.running("a", "a1"))
-				b.n.print("a", "one")
-				synctest.Wait()
+				b.begin("a", "a1", "one")
 				b.n.exit("a")
 				synctest.Wait()
 				back := time.Now().Add(c.takes)
@@ -173,10 +170,7 @@ func TestThePreviousRunsLogThatIsGoneIsAGap(t *testing.T) {
 					}
 					return nil
 				}
-				b.n.start("a", "a1")
-				b.c.Handle(b.p.running("a", "a1"))
-				b.n.print("a", "of the first")
-				synctest.Wait()
+				b.begin("a", "a1", "of the first")
 				b.n.start("a", "a2")
 				b.c.Handle(b.p.running("a", "a2"))
 				b.n.print("a", "of the second")

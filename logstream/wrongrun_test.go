@@ -28,10 +28,7 @@ func TestTheNextRunsLogIsNotTakenForThisOnesHoweverLateItsStatus(t *testing.T) {
 					}
 					return nil
 				}
-				b.n.start("a", "a1")
-				b.c.Handle(b.p.running("a", "a1"))
-				b.n.print("a", "of the first")
-				synctest.Wait()
+				b.begin("a", "a1", "of the first")
 				if c.rotated {
 					b.n.rotate("a")
 				}
@@ -95,10 +92,7 @@ func TestTheNextRunsLogIsNotVerifiedForOneThatWasNeverRead(t *testing.T) {
 // A StatefulSet's next pod has the name of the one before.
 func TestTheNextPodsLogIsNotTakenForThisOnes(t *testing.T) {
 	inBubble(t, Options{}, nil, func(b *bench) {
-		b.n.start("a", "a1")
-		b.c.Handle(b.p.running("a", "a1"))
-		b.n.print("a", "of the first")
-		synctest.Wait()
+		b.begin("a", "a1", "of the first")
 		b.n.exit("a")
 		b.c.Handle(b.p.ended("a", "a1"))
 		b.n.start("a", "a2")
