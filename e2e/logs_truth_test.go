@@ -44,13 +44,14 @@ func (t truth) container(gate string) corev1.Container {
 		"-slot=" + t.slot, fmt.Sprint("-batch=", batch), fmt.Sprint("-pause=", t.pause), fmt.Sprint("-first=", t.first),
 		fmt.Sprint("-lines=", t.lines), fmt.Sprint("-lasts=", t.lasts), fmt.Sprint("-code=", t.code),
 	}
+	c := corev1.Container{Name: t.slot, Image: *printImage, ImagePullPolicy: corev1.PullIfNotPresent, Args: args}
+	// No other container mounts the directory: a runtime makes the source of a mount
+	// anew for a container that is restarted while the test cleans up.
 	if t.gate {
-		args = append(args, "-gate="+gate)
+		c.Args = append(c.Args, "-gate="+gate)
+		c.VolumeMounts = []corev1.VolumeMount{{Name: "gate", MountPath: gates, ReadOnly: true}}
 	}
-	return corev1.Container{
-		Name: t.slot, Image: *printImage, ImagePullPolicy: corev1.PullIfNotPresent, Args: args,
-		VolumeMounts: []corev1.VolumeMount{{Name: "gate", MountPath: gates, ReadOnly: true}},
-	}
+	return c
 }
 
 // gates is where containers see the lab's directory of gates.
