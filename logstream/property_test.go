@@ -14,7 +14,8 @@ import (
 )
 
 var (
-	seed   = flag.Uint64("seed", 0, "seed of the random trials; 0: by the clock")
+	// A change is not to fail by another's luck: new trials are those of other seeds.
+	seed   = flag.Uint64("seed", 519, "seed of the random trials; 0: by the clock")
 	trials = flag.Int("trials", 60, "random trials of each kind")
 )
 

@@ -74,7 +74,7 @@ func TestAFileSentAgainIsRecognisedWhateverTheClock(t *testing.T) {
 		if c.lies {
 			continue
 		}
-		for _, from := range []int{99_990, 96_000, 80_000, 30_000} {
+		for _, from := range []int{99_990, 96_000, 80_000, 49_999, 30_000} { // 49,999: the newest of all times
 			t.Run(fmt.Sprint(name, " from ", from), func(t *testing.T) {
 				data := inTimes(c.lines+100, c.at)
 				line := len(data) / (c.lines + 100)

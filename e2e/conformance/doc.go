@@ -13,6 +13,6 @@
 // module beside this file stands in for github.com/fsnotify/fsnotify, in memory; with
 // it ReadLogs runs in a testing/synctest bubble, and thousands of lives fit.
 //
-// Seeds are printed; -seed and -trials say which lives to play, and how many. A change
-// is tested with one seed (.ci/run); new lives are found by many trials without.
+// Seeds are printed; -seed and -trials say which lives to play, and how many. Without,
+// they are always the same: new ones are found with many trials and -seed 0.
 package conformance
