@@ -29,7 +29,7 @@ func (s *splicer) place() (answer, bool) {
 		s.mode = modeAppend
 		return s.refeed()
 	case len(s.skipped) == 0 && s.startsAt(s.expect, line):
-		if s.expect == s.fileStart && len(line) > len(s.head) && len(s.head) < headLen {
+		if s.expect == s.fileStart && !s.isHeadCertain() && (len(line) > len(s.head) || line[len(line)-1] == '\n') {
 			s.startFile(s.fileStart, line, ns) // its first line was cut before
 		}
 		s.startCompare(s.expect)
@@ -174,10 +174,8 @@ func (s *splicer) startCompare(off int64) {
 func (s *splicer) startsAt(off int64, line []byte) bool {
 	_, end := s.l.bounds()
 	known := s.head
-	if n := len(known); n < headLen && n > 0 && known[n-1] != '\n' {
-		// It was cut, perhaps with the kubelet's words glued to it: the timestamp
-		// has to do.
-		if known = known[:stampPrefix(known)]; len(known) == 0 {
+	if len(known) > 0 && !s.isHeadCertain() {
+		if known = known[:stampPrefix(known)]; len(known) == 0 { // the timestamp has to do
 			return off >= s.lineAt // nothing is known but that there was something
 		}
 	}
@@ -186,6 +184,14 @@ func (s *splicer) startsAt(off int64, line []byte) bool {
 	}
 	n := min(len(known), len(line))
 	return n > 0 && bytes.Equal(known[:n], line[:n])
+}
+
+// isHeadCertain says whether all of the head is the file's: a first line that was cut
+// may have the kubelet's words glued to it.
+func (s *splicer) isHeadCertain() bool {
+	committed, _ := s.l.bounds()
+	n := len(s.head)
+	return n > 0 && s.head[n-1] == '\n' || n == headLen && committed > s.fileStart
 }
 
 // startsAtTail says whether line is the unterminated one that the capture ends in.

@@ -26,10 +26,10 @@ const (
 )
 
 // isSuspect says whether the line of time ns, older than the newest, may be the
-// first of those sent again: it goes back, or it jumps forward, to what was before
-// the clock was set back.
+// first of those sent again: it goes back, or, to what was before the clock was set
+// back, it jumps forward; or it comes when that time is here once more.
 func (s *splicer) isSuspect(ns int64) bool {
-	return ns < s.suspect.newest || ns > s.suspect.last+int64(time.Second)
+	return ns < s.suspect.newest || ns > s.suspect.last+int64(time.Second) || ns == s.headNS
 }
 
 // sawLine notes a line of length bytes.

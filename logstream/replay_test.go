@@ -94,6 +94,22 @@ func TestAFileSentAgainIsRecognisedWhateverTheClock(t *testing.T) {
 	}
 }
 
+// No time tells then: it is neither behind what came last nor far ahead of it.
+func TestAFileSentAgainWhenTheClockIsBackAtItsBeginningIsCapturedOnce(t *testing.T) {
+	times := []int{300, 301, 450, 10, 299} // and again 300, in tenths of a second
+	data := inTimes(6, func(i int) time.Duration { return time.Duration(append(times, 302)[i]) * time.Second / 10 })
+	line := len(data) / 6
+	for n := 1; n < 2*line; n += 7 {
+		s := newTestSplicer()
+		s.begin(query{}, false)
+		s.feedIn(n, append(append([]byte(nil), data[:5*line]...), data...))
+		s.end(true)
+		if got := s.captured(); got != string(data) {
+			t.Fatalf("in pieces of %d: captured\n%s want\n%s", n, got, data)
+		}
+	}
+}
+
 // A filter by time holds for what is sent again, too: that begins in the midst of its file.
 func TestAFileSentAgainFromATimeOnIsCapturedOnce(t *testing.T) {
 	data := inTimes(103, func(i int) time.Duration { return time.Duration(i) * time.Second })

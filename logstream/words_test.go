@@ -32,6 +32,24 @@ func TestTheKubeletsWordsThatAreCutAreNoOutput(t *testing.T) {
 	}
 }
 
+// A file is known by its head, and there the words may be.
+func TestTheKubeletsWordsInTheHeadOfAFileDoNotMakeItAnother(t *testing.T) {
+	for _, length := range []int{10, 200, 230, 300} {
+		full := body(strings.Repeat("x", length), "two")
+		for cut := range len(body(strings.Repeat("x", length))) {
+			s := newTestSplicer()
+			s.respond(t, full[:cut]+kubeletTexts[0].text, true, false)
+			s.oneFile = true
+			s.respond(t, full[:cut]+kubeletTexts[0].text, false, false)
+			s.respond(t, full, false, true)
+			_, equal := s.respond(t, full, false, true)
+			if !equal || s.captured() != full || len(s.l.gaps) > 0 {
+				t.Fatalf("%d bytes, cut at %d: equal %v, captured %q, gaps %+v", length, cut, equal, s.captured(), s.l.gaps)
+			}
+		}
+	}
+}
+
 // Kubelets may learn other words.
 func TestALastLineWithoutATimestampIsNoOutput(t *testing.T) {
 	full := body(numbered(2)...)
