@@ -58,6 +58,32 @@ func TestAFileOfOneLineSentAgainIsCapturedOnceWhereTheClockWasSetBack(t *testing
 	}
 }
 
+// conmon gives all lines of one read the same time. Should the node's clock go back a
+// little, lines that are equal are older than the newest one, too.
+func TestOutputThatRepeatsItselfIsNoFileSentAgain(t *testing.T) {
+	at := func(ns int, texts ...string) (lines string) {
+		for _, text := range texts {
+			lines += fmt.Sprintf("2026-11-22T10:00:00.%09dZ %s\n", ns, text)
+		}
+		return lines
+	}
+	for name, repeated := range map[string]string{
+		"the last lines":           at(3, strings.Fields(strings.Repeat("same ", 20))...),
+		"lines with more after it": at(3, strings.Fields("a b c d e and again a b c d e and on")...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			full := at(7, "one", "two", "three") + repeated + at(9, "more")
+			for step := 1; step < 200; step += 3 {
+				s := newTestSplicer()
+				s.readUntilSure(t, full, step)
+				if s.captured() != full || len(s.l.gaps) > 0 {
+					t.Fatalf("step %d: captured\n%s want\n%s gaps %+v", step, s.captured(), full, s.l.gaps)
+				}
+			}
+		})
+	}
+}
+
 // A doubt of a log that cannot be read again would lose what the stream still brings.
 func TestTheLastStreamOfALogIsNotDoubted(t *testing.T) {
 	same := strings.Repeat("2026-11-22T10:00:00.000000001Z x\n", 3)

@@ -169,13 +169,13 @@ func (s *splicer) doubts() bool {
 	return true
 }
 
-// endReplay ends what looked like lines sent again. A few in a row are taken for
-// output that happens to repeat itself, unless they are a whole file's, or can be
-// doubted, or are all there is (over): the next read tells then.
+// endReplay ends what looked like lines sent again. What may as well be output that
+// happens to repeat itself is taken for that, unless it can be doubted, or is all there
+// is (over): the next read tells then.
 func (s *splicer) endReplay(over bool) {
 	n, from, off, line := s.replay, s.from, s.off, s.line
 	s.replay, s.mode = -1, modeAppend
-	if n <= 3 && !s.isWholeFile(from, off) {
+	if off-line <= longLine && !s.isSentAgain(n, from, off) {
 		if !over && !s.doubts() {
 			s.again(from, off)
 		}
@@ -198,22 +198,30 @@ func (s *splicer) endReplay(over bool) {
 	s.again(line, off) // the start of a line that went on differently
 }
 
-// isWholeFile says whether the captured lines at [from, to) can be a whole file, sent a
-// second time: a follower had all of it, so they are the last ones, and the newest is
-// among them. Lines that are equal because their times are do not include it.
-func (s *splicer) isWholeFile(from, to int64) bool {
+// isSentAgain says whether the n captured lines at [from, to) came a second time with
+// their file: a follower had all of it, so they are the last ones, and the newest is
+// among them or they are many. Lines that conmon read at once have one time; they may
+// be equal, and are 8 KiB at most.
+func (s *splicer) isSentAgain(n int, from, to int64) bool {
 	if _, end := s.l.bounds(); to < end {
 		return false
 	}
 	if to-from > longLine {
 		return true
 	}
-	for _, line := range bytes.SplitAfter(s.l.peek(make([]byte, to-from), from, to), newline) {
-		if ns, n := s.clock.parse(line); n > 0 && ns >= s.suspect.newest {
+	var first int64
+	many := n > 3 && !s.shared
+	for line := range bytes.Lines(s.l.peek(make([]byte, to-from), from, to)) {
+		ns, _ := s.clock.parse(line)
+		if ns >= s.suspect.newest {
 			return true
 		}
+		if first == 0 {
+			first = ns
+		}
+		many = many || n > 3 && ns != first
 	}
-	return false
+	return many
 }
 
 // again appends what the capture holds at [from, to) once more.
