@@ -282,7 +282,7 @@ func (s *splicer) seal(proved bool) {
 	drop := !s.counted && s.isTornStamp(tail) && (!proved || s.decided)
 	if !proved && !drop {
 		_, drop = kubeletTail(tail)
-		drop = drop || kubeletTorn(tail)
+		drop = drop || kubeletTorn(tail) || from == s.lineAt && s.wasSent(tail)
 	}
 	if drop {
 		s.l.truncate(max(committed, s.lineAt))
@@ -299,6 +299,14 @@ func (s *splicer) seal(proved bool) {
 	s.commit(end)
 	s.l.countTail()
 	s.sealed = true
+}
+
+// wasSent says whether a last line is the beginning of one that is in the log: of one
+// that was being sent again.
+func (s *splicer) wasSent(line []byte) bool {
+	ns, n := s.clock.parse(line)
+	committed, _ := s.l.bounds()
+	return n > 0 && !s.shared && s.l.find(line, 0, committed, ns) >= 0
 }
 
 // isUnstamped says whether a last line has no timestamp, in a log that has them, nor

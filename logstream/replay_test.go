@@ -110,6 +110,20 @@ func TestAFileSentAgainWhenTheClockIsBackAtItsBeginningIsCapturedOnce(t *testing
 	}
 }
 
+// Its stream was cut, and no other read came.
+func TestOfALineSentAgainThatWasCutNothingIsKept(t *testing.T) {
+	data := inTimes(5, func(i int) time.Duration { return time.Duration(i) * time.Microsecond })
+	line := len(data) / 5
+	for n := 1; n < line; n++ {
+		s := newTestSplicer()
+		s.respond(t, string(data)+string(data[2*line:2*line+n]), true, false)
+		s.seal(false)
+		if got := s.captured(); got != string(data) {
+			t.Fatalf("cut after %d bytes: captured\n%s want\n%s", n, got, data)
+		}
+	}
+}
+
 // A filter by time holds for what is sent again, too: that begins in the midst of its file.
 func TestAFileSentAgainFromATimeOnIsCapturedOnce(t *testing.T) {
 	data := inTimes(103, func(i int) time.Duration { return time.Duration(i) * time.Second })
