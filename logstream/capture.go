@@ -71,8 +71,8 @@ type sighting struct {
 
 // Handle takes what a watch of the pod delivers: Added, Modified and Deleted with
 // a *corev1.Pod, Error with a *metav1.Status whose Reason is Closed or OutOfScope.
-// Everything else is ignored, and so are older versions of the pod. It does not
-// block and keeps nothing of the object.
+// Everything else is ignored, and so is what older versions of the pod say, but for
+// their deletion. It does not block and keeps nothing of the object.
 func (c *Capture) Handle(ev watch.Event) {
 	switch o := ev.Object.(type) {
 	case *corev1.Pod:
@@ -97,19 +97,15 @@ func (c *Capture) handlePod(p *corev1.Pod, deleted bool) {
 	work := c.ask(sights)
 
 	c.mu.Lock()
-	if c.closed || c.isOlder(p) {
+	// A deletion that a watch missed comes with the last version that it had.
+	older := c.isOlder(p)
+	if c.closed || older && (!deleted || p.UID != c.uid) {
 		c.mu.Unlock()
 		return
 	}
-	if c.uid != "" && c.uid != p.UID {
-		c.end(lifeGone)
-		c.slots, c.over = map[string]*slot{}, false
-	}
-	c.uid, c.version = p.UID, p.ResourceVersion
-	c.done = p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 	found := len(c.order)
-	for _, s := range sights {
-		c.see(s, work)
+	if !older {
+		c.take(p, sights, work)
 	}
 	if deleted {
 		c.end(lifeGone)
@@ -120,6 +116,19 @@ func (c *Capture) handlePod(p *corev1.Pod, deleted bool) {
 	c.mu.Unlock()
 	for _, r := range started {
 		c.s.start(r)
+	}
+}
+
+// take takes in a version of the pod.
+func (c *Capture) take(p *corev1.Pod, sights []sighting, work map[string]bool) {
+	if c.uid != "" && c.uid != p.UID {
+		c.end(lifeGone)
+		c.slots, c.over = map[string]*slot{}, false
+	}
+	c.uid, c.version = p.UID, p.ResourceVersion
+	c.done = p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+	for _, s := range sights {
+		c.see(s, work)
 	}
 }
 
