@@ -53,10 +53,10 @@ type Capture struct {
 
 // slot is a container by name.
 type slot struct {
-	runs     []*run
-	final    bool // no run will follow
-	restarts int32
-	seen     bool
+	runs   []*run
+	final  bool  // no run will follow
+	seen   bool  // newest is known
+	newest int32 // the number of its newest run that a status told of; -1: there was none
 }
 
 // sighting is what one status says of one slot.
@@ -125,9 +125,13 @@ func (c *Capture) take(p *corev1.Pod, sights []sighting, work map[string]bool) {
 		c.end(lifeGone)
 		c.slots, c.over = map[string]*slot{}, false
 	}
+	known := c.uid == p.UID && c.version != ""
 	c.uid, c.version = p.UID, p.ResourceVersion
 	c.done = p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 	for _, s := range sights {
+		if c.slots[s.slot] == nil { // of which an earlier version had no status
+			c.slots[s.slot] = &slot{seen: known, newest: -1}
+		}
 		c.see(s, work)
 	}
 }
@@ -157,23 +161,22 @@ func (c *Capture) isOlder(p *corev1.Pod) bool {
 // see takes in what a status says of a slot.
 func (c *Capture) see(s sighting, work map[string]bool) {
 	sl := c.slots[s.slot]
-	if sl == nil {
-		sl = &slot{}
-		c.slots[s.slot] = sl
-	}
 	missed := int32(0) // between the runs that were seen
-	if sl.seen && s.restarts > sl.restarts+1 {
-		missed = s.restarts - sl.restarts - 1
+	if sl.seen {
+		missed = max(0, s.newest()-sl.newest-1)
 	}
-	sl.seen, sl.restarts, sl.final = true, max(s.restarts, sl.restarts), s.final
+	sl.seen, sl.newest, sl.final = true, max(s.newest(), sl.newest), s.final
 	for _, id := range []string{s.last, s.cur} {
-		if id == "" || !work[s.slot+"/"+id] || sl.find(id) != nil {
+		if id == "" || sl.find(id) != nil {
 			continue
 		}
-		r := newRun(c, s.slot, id, s.number(id))
 		if id == s.last && s.cur != "" {
 			missed = max(0, missed-1) // it is the last of them
 		}
+		if !work[s.slot+"/"+id] {
+			continue
+		}
+		r := newRun(c, s.slot, id, s.number(id))
 		r.missed, missed = missed, 0
 		if id == s.cur {
 			r.after = s.before
@@ -206,6 +209,14 @@ func (s *sighting) number(id string) int {
 		return int(s.restarts) - 1
 	}
 	return int(s.restarts)
+}
+
+// newest is the number of the newest run; -1: there was none.
+func (s *sighting) newest() int32 {
+	if s.restarts == 0 && s.cur == "" && s.last == "" {
+		return -1
+	}
+	return s.restarts
 }
 
 func (s *sighting) endOf(id string) time.Time {
