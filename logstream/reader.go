@@ -130,7 +130,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	}
 	for n, flush := 0, false; ; {
 		if r.ctx.Err() != nil {
-			r.drop()
+			r.ended()
 			return 0, context.Cause(r.ctx)
 		}
 		if len(r.text) > 0 {
@@ -190,6 +190,7 @@ func (r *Reader) strip(p []byte, flush bool) (n int) {
 // ended lets go of what would only end with the capture: a reader at its end need
 // not be closed.
 func (r *Reader) ended() {
+	r.drop()
 	r.cancel(r.err)
 	r.c.leave(r)
 }
@@ -228,7 +229,7 @@ func (r *Reader) line() (Line, error) {
 	for flush := false; ; {
 		switch {
 		case r.ctx.Err() != nil:
-			r.drop()
+			r.ended()
 			return Line{}, context.Cause(r.ctx)
 		case len(r.text) > 0:
 			if r.broken {
