@@ -61,6 +61,7 @@ type Reader struct {
 	plain  bool       // cur's lines have no timestamps
 	told   []bool     // cur's gaps that were dealt with
 	start  bool       // buf begins at the start of a line
+	torn   bool       // the run before cur ended in no newline
 	skip   bool       // bytes were dropped: skip to the next line
 	buf    []byte     // cur's bytes up to pos that are not delivered
 	hold   []byte     // buf's buffer
