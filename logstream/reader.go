@@ -248,6 +248,9 @@ func (r *Reader) line() (Line, error) {
 			r.ended()
 			return Line{}, r.err
 		}
+		if len(r.buf) == 0 {
+			r.drop()
+		}
 		flush = r.fill(true) == flushFirst
 	}
 }

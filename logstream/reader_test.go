@@ -261,6 +261,27 @@ func TestAStreamerThatStopsSaysWhatItDidNotProve(t *testing.T) {
 	})
 }
 
+func TestAReaderThatWaitsHoldsNoBuffer(t *testing.T) {
+	for how, read := range map[string]func(*Reader) reading{"Read": readBytes, "Lines": readLines} {
+		inBubble(t, Options{}, nil, func(b *bench) {
+			b.begin("a", "a1", "one", "two")
+			r := b.c.Reader(b.ctx, "a", ReadOptions{})
+			got := make(chan reading, 1)
+			go func() { got <- read(r) }()
+			synctest.Wait()
+			if r.hold != nil {
+				t.Errorf("%s: %d bytes are held", how, cap(r.hold))
+			}
+			b.n.print("a", "three")
+			b.n.exit("a")
+			b.c.Handle(b.p.ended("a", "a1"))
+			if g := <-got; g != (reading{"one\ntwo\nthree\n", "EOF"}) {
+				t.Errorf("%s: %+v", how, g)
+			}
+		})
+	}
+}
+
 // None of these is closed: each has ended.
 func TestReadersThatComeAndGoLeaveNothing(t *testing.T) {
 	inBubble(t, Options{}, nil, func(b *bench) {
