@@ -121,11 +121,9 @@ func (r *Reader) skipLine(atEnd bool) bool {
 		return false
 	}
 	r.skip = false
-	var ns int64
-	if r.start {
-		ns, _ = r.clock.parse(r.buf)
+	if r.opt.Gap != nil {
+		r.tell(r.cur.log.holeGap(r.cur.log.lostBefore(r.pos-int64(len(r.buf)))), midLine)
 	}
-	r.tell(r.cur.log.holeGap(hole{to: ns}), midLine)
 	return true
 }
 
