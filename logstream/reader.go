@@ -28,8 +28,8 @@ type ReadOptions struct {
 // shorter one of which a part was dropped, nothing.
 //
 // It ends in
-//   - io.EOF after a slot's last run, when nothing is known to be missing, or
-//     with ReadOptions.Gap or Snapshot;
+//   - io.EOF after a slot's last run, when no run is Incomplete (of runs that nobody
+//     saw only a Gap tells), or with ReadOptions.Gap or Snapshot;
 //   - an *[IncompleteError] after all bytes of the slot's runs, when one of them
 //     is Incomplete (the first such);
 //   - the error of [Runs].NextRun, when the slot cannot run: at once, before any
