@@ -98,7 +98,11 @@ func checkDropped(b *bench, cert Certificate) {
 	if !errors.As(err, &inc) || len(text) < 512<<10 || !strings.HasSuffix(truth, text) || text[6] != ' ' {
 		b.Errorf("read %d bytes, %v", len(text), err)
 	}
-	withGap, err := b.readAll("a", ReadOptions{Gap: func(g Gap) string { return "[" + g.Why + "]\n" }})
+	var told []Gap
+	withGap, err := b.readAll("a", ReadOptions{Gap: func(g Gap) string { told = append(told, g); return "[" + g.Why + "]\n" }})
+	if d := cmp.Diff(cert.Gaps, told); d != "" {
+		b.Errorf("gaps told (-want +got):\n%s", d)
+	}
 	if want := "[" + cert.Gaps[0].Why + "]\n" + text; err != nil || withGap != want {
 		b.Errorf("with gaps: %v (-want +got):\n%s", err, cmp.Diff(want[:200], withGap[:200]))
 	}

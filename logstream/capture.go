@@ -53,10 +53,10 @@ type Capture struct {
 
 // slot is a container by name.
 type slot struct {
-	runs     []*run
-	final    bool // no run will follow
-	restarts int32
-	seen     bool
+	runs   []*run
+	final  bool  // no run will follow
+	seen   bool  // newest is known
+	newest int32 // the number of its newest run that a status told of; -1: there was none
 }
 
 // sighting is what one status says of one slot.
@@ -71,8 +71,8 @@ type sighting struct {
 
 // Handle takes what a watch of the pod delivers: Added, Modified and Deleted with
 // a *corev1.Pod, Error with a *metav1.Status whose Reason is Closed or OutOfScope.
-// Everything else is ignored, and so are older versions of the pod. It does not
-// block and keeps nothing of the object.
+// Everything else is ignored, and so is what older versions of the pod say, but for
+// their deletion. It does not block and keeps nothing of the object.
 func (c *Capture) Handle(ev watch.Event) {
 	switch o := ev.Object.(type) {
 	case *corev1.Pod:
@@ -97,19 +97,15 @@ func (c *Capture) handlePod(p *corev1.Pod, deleted bool) {
 	work := c.ask(sights)
 
 	c.mu.Lock()
-	if c.closed || c.isOlder(p) {
+	// A deletion that a watch missed comes with the last version that it had.
+	older := c.isOlder(p)
+	if c.closed || older && (!deleted || p.UID != c.uid) {
 		c.mu.Unlock()
 		return
 	}
-	if c.uid != "" && c.uid != p.UID {
-		c.end(lifeGone)
-		c.slots, c.over = map[string]*slot{}, false
-	}
-	c.uid, c.version = p.UID, p.ResourceVersion
-	c.done = p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 	found := len(c.order)
-	for _, s := range sights {
-		c.see(s, work)
+	if !older {
+		c.take(p, sights, work)
 	}
 	if deleted {
 		c.end(lifeGone)
@@ -120,6 +116,23 @@ func (c *Capture) handlePod(p *corev1.Pod, deleted bool) {
 	c.mu.Unlock()
 	for _, r := range started {
 		c.s.start(r)
+	}
+}
+
+// take takes in a version of the pod.
+func (c *Capture) take(p *corev1.Pod, sights []sighting, work map[string]bool) {
+	if c.uid != "" && c.uid != p.UID {
+		c.end(lifeGone)
+		c.slots, c.over = map[string]*slot{}, false
+	}
+	known := c.uid == p.UID && c.version != ""
+	c.uid, c.version = p.UID, p.ResourceVersion
+	c.done = p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+	for _, s := range sights {
+		if c.slots[s.slot] == nil { // of which an earlier version had no status
+			c.slots[s.slot] = &slot{seen: known, newest: -1}
+		}
+		c.see(s, work)
 	}
 }
 
@@ -148,23 +161,22 @@ func (c *Capture) isOlder(p *corev1.Pod) bool {
 // see takes in what a status says of a slot.
 func (c *Capture) see(s sighting, work map[string]bool) {
 	sl := c.slots[s.slot]
-	if sl == nil {
-		sl = &slot{}
-		c.slots[s.slot] = sl
-	}
 	missed := int32(0) // between the runs that were seen
-	if sl.seen && s.restarts > sl.restarts+1 {
-		missed = s.restarts - sl.restarts - 1
+	if sl.seen {
+		missed = max(0, s.newest()-sl.newest-1)
 	}
-	sl.seen, sl.restarts, sl.final = true, max(s.restarts, sl.restarts), s.final
+	sl.seen, sl.newest, sl.final = true, max(s.newest(), sl.newest), s.final
 	for _, id := range []string{s.last, s.cur} {
-		if id == "" || !work[s.slot+"/"+id] || sl.find(id) != nil {
+		if id == "" || sl.find(id) != nil {
 			continue
 		}
-		r := newRun(c, s.slot, id, s.number(id))
 		if id == s.last && s.cur != "" {
 			missed = max(0, missed-1) // it is the last of them
 		}
+		if !work[s.slot+"/"+id] {
+			continue
+		}
+		r := newRun(c, s.slot, id, s.number(id))
 		r.missed, missed = missed, 0
 		if id == s.cur {
 			r.after = s.before
@@ -197,6 +209,14 @@ func (s *sighting) number(id string) int {
 		return int(s.restarts) - 1
 	}
 	return int(s.restarts)
+}
+
+// newest is the number of the newest run; -1: there was none.
+func (s *sighting) newest() int32 {
+	if s.restarts == 0 && s.cur == "" && s.last == "" {
+		return -1
+	}
+	return s.restarts
 }
 
 func (s *sighting) endOf(id string) time.Time {

@@ -44,7 +44,8 @@
 //     killed, is not in the log.
 //   - The order of stdout and stderr is the runtime's, not the program's.
 //   - The node keeps one dead run a container. Of runs that start and end faster
-//     than the watch tells, all but the last are lost; a Gap counts them.
+//     than the watch tells, all but the last are lost; a Gap counts those since the
+//     pod was first seen.
 //   - A follower that lags by two rotations may be sent a file twice. Lines sent
 //     again are recognised by their times and text. Where no two lines of a log have
 //     one time, as with containerd, none is captured twice; where many do, as with

@@ -102,6 +102,35 @@ func TestAPodThatReplacedAnotherEndsItsRuns(t *testing.T) {
 	})
 }
 
+// A watch that missed a deletion tells of it with the last version that it had. Drain may
+// have been given a newer one.
+func TestADeletionCountsHoweverOldTheVersionThatItComesWith(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.begin("a", "a1", "one")
+		late := b.p.event(watch.Deleted)
+		b.p.event(watch.Modified)
+		b.drain()
+		older := otherPod(1) // that one's end is none of this pod's
+		b.c.Handle(watch.Event{Type: watch.Deleted, Object: older})
+		if c := b.drain()[0]; c.Proof != Live {
+			t.Errorf("after the end of a pod before it: %+v", c)
+		}
+		b.n.exit("a")
+		ended := make(chan string, 1)
+		go func() { ended <- readBytes(b.c.Reader(b.ctx, "a", ReadOptions{})).end }()
+		b.c.Handle(late)
+		time.Sleep(time.Hour)
+		select {
+		case end := <-ended:
+			if end != "incomplete" {
+				t.Errorf("the reader ends in %s", end)
+			}
+		default:
+			t.Error("the reader still waits")
+		}
+	})
+}
+
 func TestDrainsSideBySideSayTheSame(t *testing.T) {
 	inBubble(t, Options{}, nil, func(b *bench) {
 		b.begin("a", "a1", "one", "two")

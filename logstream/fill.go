@@ -121,11 +121,9 @@ func (r *Reader) skipLine(atEnd bool) bool {
 		return false
 	}
 	r.skip = false
-	var ns int64
-	if r.start {
-		ns, _ = r.clock.parse(r.buf)
+	if r.opt.Gap != nil {
+		r.tell(r.cur.log.holeGap(r.cur.log.lostBefore(r.pos-int64(len(r.buf)))), midLine)
 	}
-	r.tell(r.cur.log.holeGap(hole{to: ns}), midLine)
 	return true
 }
 
@@ -172,6 +170,7 @@ func (r *Reader) tell(g Gap, midLine bool) {
 	if midLine {
 		r.text, r.broken = append(r.text, '\n'), true
 	}
+	r.torn = false
 	r.text = append(r.text, text...)
 	if !strings.HasSuffix(text, "\n") {
 		r.text = append(r.text, '\n')
@@ -205,7 +204,7 @@ func (r *Reader) nextRun() {
 		c.Gaps = []Gap{{ContainerID: id, Run: -1, Why: c.Why, Certain: true}}
 		r.fail(c)
 		r.after = id
-		r.tell(c.Gaps[0], false)
+		r.tell(c.Gaps[0], r.torn)
 	default:
 		r.enter(run)
 	}
@@ -226,7 +225,7 @@ func (r *Reader) endWith(err error) {
 func (r *Reader) enter(k *run) {
 	r.cur, r.pos, r.limit, r.start, r.skip, r.told = k, 0, -1, true, false, nil
 	if k.missed > 0 {
-		r.tell(k.missedGap(), false)
+		r.tell(k.missedGap(), r.torn)
 	}
 }
 
@@ -243,6 +242,9 @@ func (r *Reader) leave() {
 	c := r.cur.certificate()
 	if c.Proof == Incomplete {
 		r.fail(c)
+	}
+	if r.pos > 0 {
+		r.torn = !r.start
 	}
 	r.after, r.cur = r.cur.id, nil
 	if c.Why == whyStopped && !r.opt.Snapshot && r.c.isLast(r.slot, r.after) {

@@ -28,8 +28,8 @@ type ReadOptions struct {
 // shorter one of which a part was dropped, nothing.
 //
 // It ends in
-//   - io.EOF after a slot's last run, when nothing is known to be missing, or
-//     with ReadOptions.Gap or Snapshot;
+//   - io.EOF after a slot's last run, when no run is Incomplete (of runs that nobody
+//     saw only a Gap tells), or with ReadOptions.Gap or Snapshot;
 //   - an *[IncompleteError] after all bytes of the slot's runs, when one of them
 //     is Incomplete (the first such);
 //   - the error of [Runs].NextRun, when the slot cannot run: at once, before any
@@ -61,6 +61,7 @@ type Reader struct {
 	plain  bool       // cur's lines have no timestamps
 	told   []bool     // cur's gaps that were dealt with
 	start  bool       // buf begins at the start of a line
+	torn   bool       // the run before cur ended in no newline
 	skip   bool       // bytes were dropped: skip to the next line
 	buf    []byte     // cur's bytes up to pos that are not delivered
 	hold   []byte     // buf's buffer
@@ -130,7 +131,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	}
 	for n, flush := 0, false; ; {
 		if r.ctx.Err() != nil {
-			r.drop()
+			r.ended()
 			return 0, context.Cause(r.ctx)
 		}
 		if len(r.text) > 0 {
@@ -190,6 +191,7 @@ func (r *Reader) strip(p []byte, flush bool) (n int) {
 // ended lets go of what would only end with the capture: a reader at its end need
 // not be closed.
 func (r *Reader) ended() {
+	r.drop()
 	r.cancel(r.err)
 	r.c.leave(r)
 }
@@ -228,7 +230,7 @@ func (r *Reader) line() (Line, error) {
 	for flush := false; ; {
 		switch {
 		case r.ctx.Err() != nil:
-			r.drop()
+			r.ended()
 			return Line{}, context.Cause(r.ctx)
 		case len(r.text) > 0:
 			if r.broken {
@@ -245,6 +247,9 @@ func (r *Reader) line() (Line, error) {
 		if r.err != nil {
 			r.ended()
 			return Line{}, r.err
+		}
+		if len(r.buf) == 0 {
+			r.drop()
 		}
 		flush = r.fill(true) == flushFirst
 	}

@@ -261,21 +261,43 @@ func TestAStreamerThatStopsSaysWhatItDidNotProve(t *testing.T) {
 	})
 }
 
+func TestAReaderThatWaitsHoldsNoBuffer(t *testing.T) {
+	for how, read := range map[string]func(*Reader) reading{"Read": readBytes, "Lines": readLines} {
+		inBubble(t, Options{}, nil, func(b *bench) {
+			b.begin("a", "a1", "one", "two")
+			r := b.c.Reader(b.ctx, "a", ReadOptions{})
+			got := make(chan reading, 1)
+			go func() { got <- read(r) }()
+			synctest.Wait()
+			if r.hold != nil {
+				t.Errorf("%s: %d bytes are held", how, cap(r.hold))
+			}
+			b.n.print("a", "three")
+			b.n.exit("a")
+			b.c.Handle(b.p.ended("a", "a1"))
+			if g := <-got; g != (reading{"one\ntwo\nthree\n", "EOF"}) {
+				t.Errorf("%s: %+v", how, g)
+			}
+		})
+	}
+}
+
+// None of these is closed: each has ended.
 func TestReadersThatComeAndGoLeaveNothing(t *testing.T) {
 	inBubble(t, Options{}, nil, func(b *bench) {
 		b.begin("a", "a1", "one")
 		log := &b.c.order[0].log
 		var wg sync.WaitGroup
-		for range 100 {
+		for i := range 100 {
 			ctx, cancel := context.WithTimeout(b.ctx, time.Second)
 			wg.Go(func() {
 				defer cancel()
 				r := b.c.Reader(ctx, "a", ReadOptions{})
-				if text, err := io.ReadAll(r); string(text) != "one\n" || !errors.Is(err, context.DeadlineExceeded) {
-					t.Errorf("read %q, %v", text, err)
+				read := []func(*Reader) reading{readBytes, readLines}[i%2]
+				if got := read(r); got.text != "one\n" || got.end != context.DeadlineExceeded.Error() {
+					t.Errorf("read %q, %v", got.text, got.end)
 				}
-				r.Close()
-				r = b.c.Reader(b.ctx, "a", ReadOptions{Snapshot: true}) //nolint:contextcheck // the test's own; it ends, and is not closed
+				r = b.c.Reader(b.ctx, "a", ReadOptions{Snapshot: true}) //nolint:contextcheck // the test's own
 				if _, err := io.ReadAll(r); err != nil {
 					t.Error(err)
 				}

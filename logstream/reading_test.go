@@ -102,6 +102,26 @@ func end(b *bench) {
 	b.c.Handle(b.p.ended("a", b.p.status("a").ContainerID))
 }
 
+// unseen has a run print text, and then two of which no handler hears before the next.
+func unseen(text string) func(b *bench) {
+	return func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		b.begin("a", "a1")
+		b.n.raw("a", text)
+		end(b)
+		time.Sleep(10 * time.Second)
+		for _, id := range []string{"a2", "a3"} {
+			b.n.start("a", id)
+			b.n.print("a", id)
+			b.n.exit("a")
+			b.p.running("a", id)
+			b.p.ended("a", id)
+		}
+		b.begin("a", "a4", "four")
+		time.Sleep(10 * time.Second)
+	}
+}
+
 // failing is a Runs whose slot has had the runs given, and can have no other.
 type failing struct{ ids []string }
 
@@ -209,6 +229,11 @@ var situations = map[string]situation{
 		runs: func() Runs { return failing{[]string{"a1"}} }, after: func(b *bench) { b.c.Handle(closedEvent()) },
 		all: wanted{"<lost>\n", "EOF", "incomplete"}, fromEnd: wanted{"<lost>\n", "EOF", "incomplete"}, snapshot: eof(""),
 	},
+	"said to run again, and not seen to": {
+		runs: func() Runs { return failing{[]string{"a1", "a2"}} }, before: live,
+		after: func(b *bench) { b.n.raw("a", "tw"); end(b); b.drain(); b.c.Handle(closedEvent()) },
+		all:   wanted{"one\ntw\n<lost>\n", "EOF", "incomplete"}, fromEnd: wanted{"tw\n<lost>\n", "EOF", "incomplete"}, snapshot: eof("one\n"),
+	},
 	"a service goes on, the tracking closed": {
 		before: live, after: func(b *bench) { b.c.Handle(closedEvent()) },
 		all: eof("one\n"), fromEnd: eof(""), snapshot: eof("one\n"),
@@ -259,25 +284,14 @@ var situations = map[string]situation{
 		snapshot: eof("one\n<perhaps lost>\ntwo\n<perhaps lost>\n"),
 	},
 	"runs that nobody saw": {
-		before: func(b *bench) {
-			b.p = newPod(corev1.RestartPolicyAlways, "a")
-			b.run("a", "a1", "one")
-			time.Sleep(10 * time.Second)
-			for _, id := range []string{"a2", "a3"} { // no handler hears of these
-				b.n.start("a", id)
-				b.n.print("a", id)
-				b.n.exit("a")
-				b.p.running("a", id)
-				b.p.ended("a", id)
-			}
-			b.n.start("a", "a4")
-			b.n.print("a", "four")
-			b.c.Handle(b.p.running("a", "a4"))
-			time.Sleep(10 * time.Second)
-		},
-		after:   func(b *bench) { b.n.print("a", "more"); b.p.pod.Status.Phase = corev1.PodFailed; end(b) },
-		all:     eof("one\n<lost>\na3\nfour\nmore\n"),
-		fromEnd: eof("more\n"), snapshot: eof("one\n<lost>\na3\nfour\n"),
+		before: unseen("one\n"),
+		after:  func(b *bench) { b.n.print("a", "more"); b.p.pod.Status.Phase = corev1.PodFailed; end(b) },
+		all:    eof("one\n<lost>\na3\nfour\nmore\n"), fromEnd: eof("more\n"), snapshot: eof("one\n<lost>\na3\nfour\n"),
+	},
+	"runs that nobody saw, after one without a newline at its end": {
+		before: unseen("tw"),
+		after:  func(b *bench) { b.p.pod.Status.Phase = corev1.PodFailed; end(b) },
+		all:    eof("tw\n<lost>\na3\nfour\n"), fromEnd: eof(""), snapshot: eof("tw\n<lost>\na3\nfour\n"),
 	},
 	"runs that nobody saw before the last": {
 		before: func(b *bench) {

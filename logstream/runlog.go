@@ -281,6 +281,29 @@ func (l *runLog) lost() []hole {
 	return holes
 }
 
+// lostBefore is the hole that a reader at off has skipped.
+func (l *runLog) lostBefore(off int64) (h hole) {
+	l.mu.Lock()
+	i, after := l.chunkAt(off), int64(-1)
+	for ; i >= 0 && !l.chunks[i].dropped(); i-- {
+		after = l.chunks[i].start
+	}
+	for ; i >= 0 && l.chunks[i].dropped(); i-- {
+		c := l.chunks[i]
+		h.lines, h.from = c.base, c.first
+		h.times.join(c.times)
+	}
+	if i < 0 && len(l.chunks) > 0 && l.chunks[0].start > 0 {
+		h.lines, h.from = 0, 0
+		h.times.join(l.trimmed)
+	}
+	l.mu.Unlock()
+	if after >= 0 {
+		h.enclose(l.firstKept(after))
+	}
+	return h
+}
+
 // enclose notes the time of the line after the hole. Times may go back.
 func (h *hole) enclose(to int64) {
 	if to > 0 {

@@ -208,13 +208,21 @@ func TestRunsThatNobodySawAreCountedWhereTheyWere(t *testing.T) {
 		"while it waits":             {[]corev1.ContainerStatus{state(0, "a1", ""), state(2, "", "a3")}, map[string]int32{"a1": 0, "a3": 1}},
 		"while it waits, none":       {[]corev1.ContainerStatus{state(0, "a1", ""), state(1, "", "a2")}, map[string]int32{"a1": 0, "a2": 0}},
 		"it waits and then runs":     {[]corev1.ContainerStatus{state(0, "a1", ""), state(0, "", "a1"), state(2, "a3", "a2")}, map[string]int32{"a1": 0, "a2": 0, "a3": 0}},
+		"while it waits to begin":    {[]corev1.ContainerStatus{state(0, "", ""), state(0, "a1", "")}, map[string]int32{"a1": 0}},
+		"the first, and the last":    {[]corev1.ContainerStatus{state(0, "", ""), state(1, "a2", "a1")}, map[string]int32{"a1": 0, "a2": 0}},
+		"the first":                  {[]corev1.ContainerStatus{state(0, "", ""), state(2, "a3", "a2")}, map[string]int32{"a2": 1, "a3": 0}},
+		"since there was no status":  {[]corev1.ContainerStatus{{}, state(2, "a3", "a2")}, map[string]int32{"a2": 1, "a3": 0}},
+		"a placeholder and no more":  {[]corev1.ContainerStatus{state(0, "", ""), state(1, "a2", "pause")}, map[string]int32{"a2": 0}},
 		"it waits twice, seven more": {[]corev1.ContainerStatus{state(0, "", "a1"), state(8, "", "a9")}, map[string]int32{"a1": 0, "a9": 7}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, Options{}, nil, func(b *bench) {
+			inBubble(t, Options{}, &script{placeholders: map[string]bool{"pause": true}}, func(b *bench) {
 				b.p = newPod(corev1.RestartPolicyAlways, "a")
 				for _, st := range c.seen {
-					b.p.pod.Status.ContainerStatuses[0] = st
+					b.p.pod.Status.ContainerStatuses = []corev1.ContainerStatus{st}
+					if st.Name == "" {
+						b.p.pod.Status.ContainerStatuses = nil
+					}
 					b.c.Handle(b.p.event(watch.Modified))
 				}
 				got := map[string]int32{}
