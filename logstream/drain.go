@@ -21,9 +21,9 @@ const (
 func (r *run) drain(ctx context.Context) (final bool) {
 	// A stream that got to the capture's end, and to its own, was the first.
 	d := drain{run: r, started: time.Now(), half: r.read && r.sp.joined}
-	for {
-		r.pause(ctx, time.Until(r.readAt.Add(settle)))
-		l := r.lifeNow()
+	for l := r.lifeNow(); ; {
+		r.pause(ctx, l, time.Until(r.readAt.Add(settle)))
+		l = r.lifeNow()
 		switch {
 		case ctx.Err() != nil:
 			r.cutOff()
@@ -58,7 +58,7 @@ type drain struct {
 func (d *drain) step(ctx context.Context, l life) bool {
 	res := d.fetch(ctx, query{previous: l == lifePrevious})
 	if res.answer != answerEOF {
-		return d.failed(ctx, res)
+		return d.failed(ctx, l, res)
 	}
 	d.failing, d.failures = time.Time{}, 0
 	proved := res.equal && d.half
@@ -75,7 +75,7 @@ func (d *drain) step(ctx context.Context, l life) bool {
 		if d.short++; res.bytes == 0 {
 			d.empty++
 		}
-		d.pause(ctx, min(time.Duration(d.short)*250*time.Millisecond, 2*time.Second))
+		d.pause(ctx, l, min(time.Duration(d.short)*250*time.Millisecond, 2*time.Second))
 	}
 	switch {
 	case d.empty >= shortTries || d.empty >= emptyTries && d.mayBeRotated():
@@ -100,7 +100,7 @@ func (d *drain) mayBeRotated() bool {
 }
 
 // failed waits after an answer that was no log, or gives up.
-func (d *drain) failed(ctx context.Context, res result) bool {
+func (d *drain) failed(ctx context.Context, l life, res result) bool {
 	if d.failing.IsZero() {
 		d.failing = time.Now()
 	}
@@ -116,21 +116,26 @@ func (d *drain) failed(ctx context.Context, res result) bool {
 			wait = statusWait
 		}
 	}
-	d.pause(ctx, wait+rand.N(wait/4+1))
+	d.pause(ctx, l, wait+rand.N(wait/4+1))
 	return false
 }
 
-// pause waits, or until the run's life changes.
-func (r *run) pause(ctx context.Context, d time.Duration) {
+// pause waits, or until the run's life is not l any more. That it was poked tells
+// nothing: the change may be the one to l.
+func (r *run) pause(ctx context.Context, l life, d time.Duration) {
 	if d <= 0 {
 		return
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	case <-r.poke:
+	for r.lifeNow() == l {
+		select {
+		case <-t.C:
+			return
+		case <-ctx.Done():
+			return
+		case <-r.poke:
+		}
 	}
 }
 

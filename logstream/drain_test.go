@@ -279,6 +279,21 @@ func TestWhatWasReadBeforeTheEndIsNotHalfOfTheProof(t *testing.T) {
 	}
 }
 
+// Neither are two reads of one moment two: the runtime may still write, and the status of
+// the next run, whose log the second would be, be on its way.
+func TestALogSettlesBetweenTheTwoReads(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.n.start("a", "a1")
+		b.n.print("a", "one")
+		b.n.exit("a")
+		time.AfterFunc(settle/2, func() { b.n.print("a", "last words") })
+		b.p.ended("a", "a1")
+		if c := b.drain()[0]; c.Proof != Verified || c.Lines != 2 {
+			t.Errorf("certificate %+v", c)
+		}
+	})
+}
+
 // Nor is a stream that ended before the capture does.
 func TestAStreamThatBringsLessIsNotHalfOfTheProof(t *testing.T) {
 	inBubble(t, Options{}, nil, func(b *bench) {
