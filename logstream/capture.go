@@ -107,6 +107,9 @@ func (c *Capture) handlePod(p *corev1.Pod, deleted bool) {
 	if !older {
 		c.take(p, sights, work)
 	}
+	if c.over { // a Drain knows of it what no handler will hear
+		c.end(lifeClosed)
+	}
 	if deleted {
 		c.end(lifeGone)
 		c.over = true

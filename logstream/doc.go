@@ -94,7 +94,9 @@
 // that ends cleanly proves nothing, for the API server drops the kubelet's errors,
 // and the kubelet cuts every stream after four hours.
 // A request names a container, not a run, so answers are checked for whose log
-// they are. A node has some 100 inotify instances for followers; past them the
+// they are: by their times, by what was captured of other runs, and, of a run that
+// ends in the second in which it began to print and may be restarted, by one more
+// small request. A node has some 100 inotify instances for followers; past them the
 // capture reads the last lines of the log every second or two, and looks every
 // minute or so whether a stream can be had again. Logs are readable until the pod is
 // deleted, not after: call Drain first.

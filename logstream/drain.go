@@ -62,6 +62,10 @@ func (d *drain) step(ctx context.Context, l life) bool {
 	}
 	d.failing, d.failures = time.Time{}, 0
 	proved := res.equal && d.half
+	if proved && !d.log.began() {
+		suspect, _ := d.isOfNext(ctx, 0)
+		proved = !suspect
+	}
 	if res.joined {
 		d.foreignAt, d.half = time.Time{}, true
 	}

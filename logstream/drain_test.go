@@ -153,6 +153,24 @@ func TestDrainsSideBySideSayTheSame(t *testing.T) {
 	})
 }
 
+func TestARunThatOnlyADrainKnowsOfEndsWithTheTracking(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.c.Handle(closedEvent())
+		b.n.start("a", "a1")
+		b.n.print("a", "one")
+		newest, _ := b.p.running("a", "a1").Object.(*corev1.Pod)
+		ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+		defer cancel()
+		certs, err := b.c.Drain(ctx, newest)
+		if err != nil || len(certs) != 1 || certs[0].Proof != Unverified {
+			t.Errorf("certificates %+v, %v", certs, err)
+		}
+		if text, err := b.readAll("a", ReadOptions{}); err != nil {
+			t.Errorf("read %q, %v", text, err)
+		}
+	})
+}
+
 func TestADrainOfACaptureThatIsClosedSaysSo(t *testing.T) {
 	for name, first := range map[string]bool{"before": true, "meanwhile": false} {
 		t.Run(name, func(t *testing.T) {

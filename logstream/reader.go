@@ -38,8 +38,8 @@ type ReadOptions struct {
 //   - context.Cause of its ctx; [ErrClosed] after Close, or Close of the Capture,
 //     which ends the reader of a slot that never ran in io.EOF.
 //
-// What a Streamer that stops leaves unfinished is Incomplete. A slot that has not
-// run by then is waited for as before.
+// What a Streamer that stops leaves unfinished is Incomplete. A run that has not
+// begun by then is waited for as before.
 //
 // A Reader is for one goroutine at a time; Close may be called from any. One that
 // has ended need not be closed.

@@ -85,7 +85,7 @@ func newRun(c *Capture, slot, id string, number int) *run {
 	r := &run{s: c.s, c: c, slot: slot, id: id, done: make(chan struct{}), poke: make(chan struct{}, 1)}
 	r.log.st, r.log.id, r.log.number = c.s.store, id, number
 	r.log.proof = Live
-	r.sp = splicer{l: &r.log, whose: r.whose, only: r.isOnly, filterFrom: c.s.filterFrom}
+	r.sp = splicer{l: &r.log, only: r.isOnly, filterFrom: c.s.filterFrom}
 	return r
 }
 
@@ -252,6 +252,7 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
 	r.sp.oneFile = !q.follow
+	r.sp.whose = func(line []byte, ns int64) (suspect, another bool) { return r.whose(ctx, line, ns) }
 	r.sp.begin(q, take)
 	res := r.pump(ctx, body, q)
 	if stop() {

@@ -31,8 +31,7 @@ func (r *run) mayTake(ctx context.Context, q query) bool {
 	if r.foreignAt.IsZero() || q.previous || stampLen(r.sp.head) == 0 {
 		return late && !r.foreignAt.IsZero()
 	}
-	limit := int64(128)
-	b, err := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Previous: true, Timestamps: true, LimitBytes: &limit})
+	b, err := r.lookPrevious(ctx)
 	if err != nil {
 		return late || classify(err) == answerGone // there is no previous run
 	}
@@ -61,8 +60,9 @@ func (r *run) nowIs(l life) {
 }
 
 // whose says whether a log that begins with line looks like that of another run of the
-// slot, and whether it is.
-func (r *run) whose(line []byte, ns int64) (suspect, another bool) {
+// slot, and whether it is. It is asked of a response that is open: whose that is does not
+// change any more.
+func (r *run) whose(ctx context.Context, line []byte, ns int64) (suspect, another bool) {
 	if ns == 0 {
 		return false, false
 	}
@@ -76,6 +76,46 @@ func (r *run) whose(line []byte, ns int64) (suspect, another bool) {
 		}
 	}
 	// Statuses have whole seconds.
-	return !ended.IsZero() && ns > ended.Add(2*time.Second).UnixNano() ||
-		!after.IsZero() && ns < after.Add(-time.Second).UnixNano(), false
+	if !ended.IsZero() && ns > ended.Add(2*time.Second).UnixNano() ||
+		!after.IsZero() && ns < after.Add(-time.Second).UnixNano() {
+		return true, false
+	}
+	return r.isOfNext(ctx, ns)
+}
+
+// isOfNext says whether a log that begins at ns (0: that is empty) may be, and is, of a
+// run that no status has told of yet: it begins when this one had ended, perhaps in the
+// same second. Then the kubelet has this one as the previous one.
+func (r *run) isOfNext(ctx context.Context, ns int64) (suspect, is bool) {
+	r.c.mu.Lock()
+	follows := r.life == lifeEnded && !r.c.slots[r.slot].final
+	ended, after := r.ended, r.after
+	others := append([]*run(nil), r.c.order...)
+	r.c.mu.Unlock()
+	if !follows || ended.IsZero() || ns != 0 && ns < ended.UnixNano() {
+		return false, false
+	}
+	b, err := r.lookPrevious(ctx)
+	switch {
+	case err != nil:
+		return classify(err) != answerGone, false // else there is no previous run
+	case r.log.number > 0: // it has one before this, too
+		for _, o := range others {
+			if o.slot == r.slot && o.log.number == r.log.number-1 && o.log.began() && (o.log.beginsWith(b) || o.log.fileBeginsWith(b)) {
+				return false, false
+			}
+		}
+		var c clock
+		if ns, n := c.parse(b); n == 0 || after.IsZero() || ns <= after.Add(2*time.Second).UnixNano() {
+			return false, false
+		}
+	}
+	r.nowIs(lifePrevious)
+	return true, true
+}
+
+// lookPrevious reads the beginning of the previous run's log.
+func (r *run) lookPrevious(ctx context.Context) ([]byte, error) {
+	limit := int64(128)
+	return r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Previous: true, Timestamps: true, LimitBytes: &limit})
 }

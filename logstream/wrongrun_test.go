@@ -1,6 +1,7 @@
 package logstream
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -165,6 +166,74 @@ func TestThePreviousRunIsNotAnotherOne(t *testing.T) {
 			t.Errorf("captured %q, certificate %+v", first, certs[0])
 		}
 	})
+}
+
+// The times in a status are whole seconds, and the first restart comes at once.
+func TestTheNextRunsLogIsNotTakenForThisOnesHoweverSoonItBegins(t *testing.T) {
+	for name, c := range map[string]struct {
+		before        string        // what the run before this one printed; empty: this is the first one
+		captured      bool          // that one was
+		first, second string        // what this one and the next one print
+		late          time.Duration // what the next one prints comes so much later
+	}{
+		"":                                {first: "one\n", second: "two\n"},
+		"nor is its silence":              {first: "one\n", second: "two\n", late: time.Minute},
+		"this one is silent":              {second: "two\n"},
+		"both are":                        {},
+		"behind a run that was captured":  {before: "zero\n", captured: true, first: "one\n", second: "two\n"},
+		"behind a run that nobody read":   {before: "zero\n", first: "one\n", second: "two\n"},
+		"all of them print the same text": {before: "zero\n", captured: true, first: "zero\n", second: "zero\n"},
+	} {
+		for _, began := range []time.Duration{time.Millisecond, 500 * time.Millisecond, 1900 * time.Millisecond} { // after this one's end
+			for _, told := range []time.Duration{50 * time.Millisecond, 300 * time.Millisecond, 10 * time.Second} { // after its beginning
+				t.Run(fmt.Sprint(name, " ", began, " ", told), func(t *testing.T) {
+					inBubble(t, Options{}, nil, func(b *bench) {
+						b.p = newPod(corev1.RestartPolicyAlways, "a")
+						live := func(id, text string) watch.Event {
+							b.n.start("a", id)
+							if text != "" {
+								b.n.raw("a", text)
+							}
+							b.n.exit("a")
+							b.p.running("a", id)
+							return b.p.ended("a", id)
+						}
+						if c.before != "" {
+							if ended := live("a0", c.before); c.captured {
+								b.c.Handle(ended)
+								b.drain()
+							}
+							time.Sleep(10 * time.Second)
+						}
+						ended := live("a1", c.first)
+						time.Sleep(began)
+						b.n.start("a", "a2")
+						time.AfterFunc(c.late, func() { b.n.raw("a", c.second) })
+						time.Sleep(time.Nanosecond)
+						b.c.Handle(ended)
+						time.Sleep(told)
+						b.c.Handle(b.p.running("a", "a2"))
+						time.Sleep(2 * time.Minute)
+						b.n.exit("a")
+						b.p.pod.Status.Phase = corev1.PodFailed
+						b.c.Handle(b.p.ended("a", "a2"))
+						for _, cert := range b.drain() {
+							if cert.ContainerID != "a0" && cert.Proof != Verified {
+								t.Errorf("certificate %+v", cert)
+							}
+						}
+						want := c.first + c.second
+						if c.captured {
+							want = c.before + want
+						}
+						if text, _ := b.readAll("a", ReadOptions{}); text != want {
+							t.Errorf("captured %q, want %q", text, want)
+						}
+					})
+				})
+			}
+		}
+	}
 }
 
 func TestTheLogOfARunThatEndedBeforeThisOneBeganIsNotTaken(t *testing.T) {
