@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/retry"
 )
 
 // script returns a container that runs a script.
@@ -38,14 +39,18 @@ func everything() *corev1.Pod {
 func debug(t *testing.T, pod *corev1.Pod, c corev1.Container) {
 	t.Helper()
 	pods := world.client.CoreV1().Pods(pod.Namespace)
-	now, err := pods.Get(t.Context(), pod.Name, metav1.GetOptions{})
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error { // the kubelet writes statuses
+		now, err := pods.Get(t.Context(), pod.Name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		now.Spec.EphemeralContainers = append(now.Spec.EphemeralContainers, corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
+			Name: c.Name, Image: c.Image, Args: c.Args, ImagePullPolicy: c.ImagePullPolicy,
+		}})
+		_, err = pods.UpdateEphemeralContainers(t.Context(), pod.Name, now, metav1.UpdateOptions{})
+		return err
+	})
 	if err != nil {
-		t.Fatal(err)
-	}
-	now.Spec.EphemeralContainers = append(now.Spec.EphemeralContainers, corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
-		Name: c.Name, Image: c.Image, Args: c.Args, ImagePullPolicy: c.ImagePullPolicy,
-	}})
-	if _, err := pods.UpdateEphemeralContainers(t.Context(), pod.Name, now, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }
