@@ -316,9 +316,7 @@ func TestRunsThatNobodySawAreCounted(t *testing.T) {
 		b.n.print("a", "fourth")
 		b.c.Handle(b.p.running("a", "a4"))
 		time.Sleep(5 * time.Second)
-		b.n.exit("a")
-		b.p.pod.Status.Phase = corev1.PodFailed
-		b.c.Handle(b.p.ended("a", "a4"))
+		endLast(b)
 		b.drain()
 		text, err := b.readAll("a", ReadOptions{Gap: func(g Gap) string { return "[" + g.Why + "]\n" }})
 		if !strings.Contains(text, "[1 earlier runs") || !strings.HasSuffix(text, "fourth\n") || err != nil {

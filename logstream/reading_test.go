@@ -102,6 +102,12 @@ func end(b *bench) {
 	b.c.Handle(b.p.ended("a", b.p.status("a").ContainerID))
 }
 
+// endLast is the end of the pod, too: no run follows.
+func endLast(b *bench) {
+	b.p.pod.Status.Phase = corev1.PodFailed
+	end(b)
+}
+
 // unseen has a run print text, and then two of which no handler hears before the next.
 func unseen(text string) func(b *bench) {
 	return func(b *bench) {
@@ -190,12 +196,8 @@ var situations = map[string]situation{
 			b.c.Handle(b.p.running("a", "a2"))
 			time.Sleep(time.Minute)
 		},
-		after: func(b *bench) {
-			b.p.pod.Status.Phase = corev1.PodFailed
-			b.n.exit("a")
-			b.c.Handle(b.p.ended("a", "a2"))
-		},
-		all: wanted{"one\n<perhaps lost>\ntwo\n", "EOF", "incomplete"}, fromEnd: eof(""), snapshot: eof("one\n<perhaps lost>\ntwo\n"),
+		after: endLast,
+		all:   wanted{"one\n<perhaps lost>\ntwo\n", "EOF", "incomplete"}, fromEnd: eof(""), snapshot: eof("one\n<perhaps lost>\ntwo\n"),
 	},
 	"cannot run": {
 		runs: func() Runs { return failing{} },
@@ -285,12 +287,12 @@ var situations = map[string]situation{
 	},
 	"runs that nobody saw": {
 		before: unseen("one\n"),
-		after:  func(b *bench) { b.n.print("a", "more"); b.p.pod.Status.Phase = corev1.PodFailed; end(b) },
+		after:  func(b *bench) { b.n.print("a", "more"); endLast(b) },
 		all:    eof("one\n<lost>\na3\nfour\nmore\n"), fromEnd: eof("more\n"), snapshot: eof("one\n<lost>\na3\nfour\n"),
 	},
 	"runs that nobody saw, after one without a newline at its end": {
 		before: unseen("tw"),
-		after:  func(b *bench) { b.p.pod.Status.Phase = corev1.PodFailed; end(b) },
+		after:  endLast,
 		all:    eof("tw\n<lost>\na3\nfour\n"), fromEnd: eof(""), snapshot: eof("tw\n<lost>\na3\nfour\n"),
 	},
 	"runs that nobody saw before the last": {

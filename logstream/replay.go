@@ -210,7 +210,7 @@ func (s *splicer) isSentAgain(n int, from, to int64) bool {
 		return true
 	}
 	var first int64
-	many := n > 3 && !s.shared
+	differ := !s.shared // the times of lines
 	for line := range bytes.Lines(s.l.peek(make([]byte, to-from), from, to)) {
 		ns, _ := s.clock.parse(line)
 		if ns >= s.suspect.newest {
@@ -219,9 +219,9 @@ func (s *splicer) isSentAgain(n int, from, to int64) bool {
 		if first == 0 {
 			first = ns
 		}
-		many = many || n > 3 && ns != first
+		differ = differ || ns != first
 	}
-	return many
+	return n > 3 && differ
 }
 
 // again appends what the capture holds at [from, to) once more.

@@ -50,9 +50,7 @@ func TestTheNextRunsLogIsNotTakenForThisOnesHoweverLateItsStatus(t *testing.T) {
 				}
 				b.c.Handle(b.p.running("a", "a2"))
 				time.Sleep(20 * time.Second)
-				b.n.exit("a")
-				b.p.pod.Status.Phase = corev1.PodFailed
-				b.c.Handle(b.p.ended("a", "a2"))
+				endLast(b)
 				for _, cert := range b.drain() {
 					if (cert.Proof == Verified) == (c.rotated && cert.ContainerID == "a1") {
 						t.Errorf("certificate %+v", cert)
@@ -78,9 +76,7 @@ func TestTheNextRunsLogIsNotVerifiedForOneThatWasNeverRead(t *testing.T) {
 		time.Sleep(blindness)
 		b.c.Handle(b.p.running("a", "a2"))
 		time.Sleep(5 * time.Second)
-		b.n.exit("a")
-		b.p.pod.Status.Phase = corev1.PodFailed
-		b.c.Handle(b.p.ended("a", "a2"))
+		endLast(b)
 		for _, c := range b.drain() {
 			if c.Proof != Verified {
 				t.Errorf("certificate %+v", c)
@@ -214,9 +210,7 @@ func TestTheNextRunsLogIsNotTakenForThisOnesHoweverSoonItBegins(t *testing.T) {
 						time.Sleep(told)
 						b.c.Handle(b.p.running("a", "a2"))
 						time.Sleep(2 * time.Minute)
-						b.n.exit("a")
-						b.p.pod.Status.Phase = corev1.PodFailed
-						b.c.Handle(b.p.ended("a", "a2"))
+						endLast(b)
 						for _, cert := range b.drain() {
 							if cert.ContainerID != "a0" && cert.Proof != Verified {
 								t.Errorf("certificate %+v", cert)
@@ -256,9 +250,7 @@ func TestTheLogOfARunThatEndedBeforeThisOneBeganIsNotTaken(t *testing.T) {
 		b.n.start("a", "a2")
 		b.n.print("a", "of the second")
 		time.Sleep(10 * time.Second)
-		b.n.exit("a")
-		b.p.pod.Status.Phase = corev1.PodFailed
-		b.c.Handle(b.p.ended("a", "a2"))
+		endLast(b)
 		c := b.drain()[1]
 		if c.Proof != Verified || c.Lines != 1 {
 			t.Errorf("certificate %+v", c)
