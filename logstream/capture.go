@@ -269,7 +269,6 @@ func (c *Capture) handleEnd(l life) {
 // end is the end of what will be heard of the pod.
 func (c *Capture) end(l life) {
 	for _, sl := range c.slots {
-		sl.final = sl.final || l != lifeBlind
 		for _, r := range sl.runs {
 			switch {
 			case l == lifeGone:
