@@ -90,6 +90,35 @@ func TestTheNextRunsLogIsNotVerifiedForASilentOneBehindAPlaceholder(t *testing.T
 	}
 }
 
+// One that printed something is not the previous one.
+func TestTheNextRunsLogIsNotTakenForASilentOneBehindOneThatPrinted(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		b.c.Handle(b.quick("a0", "zero\n"))
+		b.drain()
+		time.Sleep(10 * time.Second)
+		ended := b.quick("a1", "")
+		b.n.start("a", "a2")
+		b.n.print("a", "two")
+		b.c.Handle(ended)
+		if c := b.drain()[1]; c.Proof != Verified || c.Lines != 0 {
+			t.Errorf("certificate %+v", c)
+		}
+	})
+}
+
+// Where both are silent, its log is empty, whichever it is.
+func TestASilentRunBehindAPlaceholderIsVerified(t *testing.T) {
+	inBubble(t, Options{}, &script{placeholders: map[string]bool{"pause": true}}, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		b.quick("pause", "")
+		b.c.Handle(b.quick("a1", ""))
+		if c := b.drain()[0]; c.Proof != Verified {
+			t.Errorf("certificate %+v", c)
+		}
+	})
+}
+
 // The kubelet keeps one dead container of a slot; of one that it has removed it has words.
 func TestAPreviousContainerThatWasRemovedIsTheOneThatTheWordsName(t *testing.T) {
 	for removed, want := range map[string]Proof{"a0": Verified, "a1": Incomplete} {
@@ -128,7 +157,7 @@ func TestAQuestionWhoseALogIsThatHangsHoldsUpNoDrain(t *testing.T) {
 				}
 				b.n.start("a", "a0")
 				b.c.Handle(b.quick("a1", text))
-				if c := b.drain()[0]; c.Proof == Verified {
+				if c := b.drain()[0]; c.Proof == Verified || c.Bytes != int64(len(text)) {
 					t.Errorf("certificate %+v", c)
 				}
 			})
