@@ -42,6 +42,7 @@ type Capture struct {
 	uid     types.UID
 	version string // newest resourceVersion seen
 	over    bool   // the pod is deleted or its tracking ended: nothing new will be heard
+	deleted bool   // it is deleted
 	done    bool   // the pod has finished: slots has all that it has
 	closed  bool
 	slots   map[string]*slot
@@ -107,12 +108,13 @@ func (c *Capture) handlePod(p *corev1.Pod, deleted bool) {
 	if !older {
 		c.take(p, sights, work)
 	}
-	if c.over { // a Drain knows of it what no handler will hear
-		c.end(lifeClosed)
-	}
-	if deleted {
+	c.deleted = c.deleted || deleted
+	switch {
+	case c.deleted:
 		c.end(lifeGone)
 		c.over = true
+	case c.over: // a Drain knows of it what no handler will hear
+		c.end(lifeClosed)
 	}
 	started := c.order[found:]
 	c.changedLocked()
@@ -126,7 +128,7 @@ func (c *Capture) handlePod(p *corev1.Pod, deleted bool) {
 func (c *Capture) take(p *corev1.Pod, sights []sighting, work map[string]bool) {
 	if c.uid != "" && c.uid != p.UID {
 		c.end(lifeGone)
-		c.slots, c.over = map[string]*slot{}, false
+		c.slots, c.over, c.deleted = map[string]*slot{}, false, false
 	}
 	known := c.uid == p.UID && c.version != ""
 	c.uid, c.version = p.UID, p.ResourceVersion
@@ -269,7 +271,6 @@ func (c *Capture) handleEnd(l life) {
 // end is the end of what will be heard of the pod.
 func (c *Capture) end(l life) {
 	for _, sl := range c.slots {
-		sl.final = sl.final || l != lifeBlind
 		for _, r := range sl.runs {
 			switch {
 			case l == lifeGone:

@@ -56,14 +56,15 @@ type drain struct {
 
 // step makes one final read. It returns true when the run is final.
 func (d *drain) step(ctx context.Context, l life) bool {
-	res := d.fetch(ctx, query{previous: l == lifePrevious})
+	q := query{previous: l == lifePrevious}
+	res := d.fetch(ctx, q)
 	if res.answer != answerEOF {
 		return d.failed(ctx, l, res)
 	}
 	d.failing, d.failures = time.Time{}, 0
 	proved := res.equal && d.half
 	if proved && !d.log.began() {
-		suspect, _ := d.isOfNext(ctx, 0)
+		suspect, _ := d.isOfNext(ctx, q, 0)
 		proved = !suspect
 	}
 	if res.joined {

@@ -171,6 +171,18 @@ func TestARunThatOnlyADrainKnowsOfEndsWithTheTracking(t *testing.T) {
 	})
 }
 
+func TestARunThatOnlyADrainKnowsOfIsLostWithItsPod(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.c.Handle(b.p.event(watch.Deleted)) // a watch that missed it tells of it with an older version
+		b.n.start("a", "a1")
+		b.n.print("a", "one")
+		b.p.running("a", "a1")
+		if c := b.drain()[0]; c.Proof != Incomplete || len(c.Gaps) != 1 {
+			t.Errorf("certificate %+v", c)
+		}
+	})
+}
+
 func TestADrainOfACaptureThatIsClosedSaysSo(t *testing.T) {
 	for name, first := range map[string]bool{"before": true, "meanwhile": false} {
 		t.Run(name, func(t *testing.T) {

@@ -252,7 +252,7 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
 	r.sp.oneFile = !q.follow
-	r.sp.whose = func(line []byte, ns int64) (suspect, another bool) { return r.whose(ctx, line, ns) }
+	r.sp.whose = func(line []byte, ns int64) (suspect, another bool) { return r.whose(ctx, q, line, ns) }
 	r.sp.begin(q, take)
 	res := r.pump(ctx, body, q)
 	if stop() {

@@ -62,7 +62,7 @@ func (r *run) nowIs(l life) {
 // whose says whether a log that begins with line looks like that of another run of the
 // slot, and whether it is. It is asked of a response that is open: whose that is does not
 // change any more.
-func (r *run) whose(ctx context.Context, line []byte, ns int64) (suspect, another bool) {
+func (r *run) whose(ctx context.Context, q query, line []byte, ns int64) (suspect, another bool) {
 	if ns == 0 {
 		return false, false
 	}
@@ -80,42 +80,78 @@ func (r *run) whose(ctx context.Context, line []byte, ns int64) (suspect, anothe
 		!after.IsZero() && ns < after.Add(-time.Second).UnixNano() {
 		return true, false
 	}
-	return r.isOfNext(ctx, ns)
+	return r.isOfNext(ctx, q, ns)
 }
 
 // isOfNext says whether a log that begins at ns (0: that is empty) may be, and is, of a
-// run that no status has told of yet: it begins when this one had ended, perhaps in the
-// same second. Then the kubelet has this one as the previous one.
-func (r *run) isOfNext(ctx context.Context, ns int64) (suspect, is bool) {
+// run that no status had told of when it was asked for: it begins when this one had ended,
+// perhaps in the same second. Then the kubelet has this one as the previous one.
+func (r *run) isOfNext(ctx context.Context, q query, ns int64) (suspect, is bool) {
 	r.c.mu.Lock()
-	follows := r.life == lifeEnded && !r.c.slots[r.slot].final
-	ended, after := r.ended, r.after
+	l, ended, after := r.life, r.ended, r.after
+	follows := l == lifeEnded && !r.c.slots[r.slot].final
 	others := append([]*run(nil), r.c.order...)
 	r.c.mu.Unlock()
-	if !follows || ended.IsZero() || ns != 0 && ns < ended.UnixNano() {
+	if q.previous || ended.IsZero() || ns != 0 && ns < ended.UnixNano() || !follows && l != lifePrevious {
 		return false, false
 	}
+	if l == lifePrevious { // a status told of it meanwhile
+		return true, false
+	}
 	b, err := r.lookPrevious(ctx)
-	switch {
-	case err != nil:
+	if err != nil {
 		return classify(err) != answerGone, false // else there is no previous run
-	case r.log.number > 0: // it has one before this, too
-		for _, o := range others {
-			if o.slot == r.slot && o.log.number == r.log.number-1 && o.log.began() && (o.log.beginsWith(b) || o.log.fileBeginsWith(b)) {
-				return false, false
-			}
+	}
+	if r.log.number > 0 { // it has one before this, too
+		suspect, is = r.isPrevious(b, others, after)
+	} else {
+		is = true
+	}
+	if is {
+		r.nowIs(lifePrevious)
+	}
+	// Where the previous one printed nothing, this one's log is empty, whichever it is.
+	return is || suspect && ns != 0, is
+}
+
+// isPrevious says whether the previous run's log, which begins with b, may be, and is,
+// this one's, and not that of the run before, which ended at after.
+func (r *run) isPrevious(b []byte, others []*run, after time.Time) (may, is bool) {
+	var c clock
+	ns, n := c.parse(b)
+	if n == 0 && len(b) > 0 {
+		// The kubelet's words name a container that it removed: the one before this,
+		// unless the next has ended, too (kubernetes v1.36.3 pkg/kubelet/kubelet.go:2745,
+		// kuberuntime/kuberuntime_container.go:1322).
+		is = bytes.Contains(b, []byte(r.id))
+		return is, is
+	}
+	for _, o := range others {
+		if o.slot != r.slot || o.log.number != r.log.number-1 || !o.log.began() {
+			continue
 		}
-		var c clock
-		if ns, n := c.parse(b); n == 0 || after.IsZero() || ns <= after.Add(2*time.Second).UnixNano() {
+		if n == 0 {
+			return true, true // that one printed something
+		}
+		if o.log.beginsWith(b) || o.log.fileBeginsWith(b) {
 			return false, false
 		}
 	}
-	r.nowIs(lifePrevious)
-	return true, true
+	if n == 0 {
+		return true, false
+	}
+	is = !after.IsZero() && ns > after.Add(2*time.Second).UnixNano()
+	return is, is
 }
 
 // lookPrevious reads the beginning of the previous run's log.
 func (r *run) lookPrevious(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
 	limit := int64(128)
-	return r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Previous: true, Timestamps: true, LimitBytes: &limit})
+	b, err := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Previous: true, Timestamps: true, LimitBytes: &limit})
+	if err == nil {
+		err = ctx.Err() // an answer that hangs is none
+	}
+	return b, err
 }

@@ -179,29 +179,22 @@ func TestTheNextRunsLogIsNotTakenForThisOnesHoweverSoonItBegins(t *testing.T) {
 		"behind a run that was captured":  {before: "zero\n", captured: true, first: "one\n", second: "two\n"},
 		"behind a run that nobody read":   {before: "zero\n", first: "one\n", second: "two\n"},
 		"all of them print the same text": {before: "zero\n", captured: true, first: "zero\n", second: "zero\n"},
+		"a silent one behind a captured":  {before: "zero\n", captured: true, second: "two\n"},
+		"a silent one behind one unread":  {before: "zero\n", second: "two\n"},
 	} {
 		for _, began := range []time.Duration{time.Millisecond, 500 * time.Millisecond, 1900 * time.Millisecond} { // after this one's end
 			for _, told := range []time.Duration{50 * time.Millisecond, 300 * time.Millisecond, 10 * time.Second} { // after its beginning
 				t.Run(fmt.Sprint(name, " ", began, " ", told), func(t *testing.T) {
 					inBubble(t, Options{}, nil, func(b *bench) {
 						b.p = newPod(corev1.RestartPolicyAlways, "a")
-						live := func(id, text string) watch.Event {
-							b.n.start("a", id)
-							if text != "" {
-								b.n.raw("a", text)
-							}
-							b.n.exit("a")
-							b.p.running("a", id)
-							return b.p.ended("a", id)
-						}
 						if c.before != "" {
-							if ended := live("a0", c.before); c.captured {
+							if ended := b.quick("a0", c.before); c.captured {
 								b.c.Handle(ended)
 								b.drain()
 							}
 							time.Sleep(10 * time.Second)
 						}
-						ended := live("a1", c.first)
+						ended := b.quick("a1", c.first)
 						time.Sleep(began)
 						b.n.start("a", "a2")
 						time.AfterFunc(c.late, func() { b.n.raw("a", c.second) })

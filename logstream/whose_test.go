@@ -1,0 +1,166 @@
+package logstream
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// quick is a run that has ended before a status tells of it: of its end.
+func (b *bench) quick(id, text string) (ended watch.Event) {
+	b.n.start("a", id)
+	if text != "" {
+		b.n.raw("a", text)
+	}
+	b.n.exit("a")
+	b.p.running("a", id)
+	return b.p.ended("a", id)
+}
+
+// Nobody tells then that the next one runs.
+func TestTheNextRunsLogIsNotTakenForThisOnesAfterTheTracking(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		ended := b.quick("a1", "one\n")
+		b.n.start("a", "a2")
+		b.n.print("a", "two")
+		b.c.Handle(ended)
+		b.c.Handle(closedEvent())
+		certs, err := b.c.Drain(b.ctx, nil)
+		if err != nil || certs[0].Proof != Verified {
+			t.Errorf("%+v, %v", certs, err)
+		}
+		b.wantText("a", "one\n")
+	})
+}
+
+// The request was made when this one was the last that was known.
+func TestTheNextRunsLogIsNotTakenForThisOnesWhenItsStatusComesWithTheAnswer(t *testing.T) {
+	for name, second := range map[string]string{"": "two\n", "nor is its silence": ""} {
+		for after := 10 * time.Millisecond; after < 600*time.Millisecond; after += 20 * time.Millisecond {
+			t.Run(fmt.Sprint(name, " ", after), func(t *testing.T) {
+				inBubble(t, Options{}, nil, func(b *bench) {
+					b.p = newPod(corev1.RestartPolicyAlways, "a")
+					ended := b.quick("a1", "one\n")
+					b.n.start("a", "a2")
+					if second != "" {
+						b.n.raw("a", second)
+					}
+					b.n.change(func() { b.n.slow = 100 * time.Millisecond })
+					b.c.Handle(ended)
+					time.Sleep(after)
+					b.c.Handle(b.p.running("a", "a2"))
+					if c := b.drain()[0]; c.Proof != Verified || c.Lines != 1 {
+						t.Errorf("certificate %+v", c)
+					}
+					time.Sleep(time.Minute)
+					if text, _ := b.readAll("a", ReadOptions{Snapshot: true}); text != "one\n"+second {
+						t.Errorf("captured %q", text)
+					}
+				})
+			})
+		}
+	}
+}
+
+// Of two runs that printed nothing, and a placeholder does not, either may be the previous one.
+func TestTheNextRunsLogIsNotVerifiedForASilentOneBehindAPlaceholder(t *testing.T) {
+	for name, told := range map[string]bool{"and no status comes": false, "": true} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, &script{placeholders: map[string]bool{"pause": true}}, func(b *bench) {
+				b.p = newPod(corev1.RestartPolicyAlways, "a")
+				b.quick("pause", "")
+				time.Sleep(10 * time.Second)
+				ended := b.quick("a1", "")
+				b.n.start("a", "a2")
+				b.n.print("a", "two")
+				b.c.Handle(ended)
+				time.Sleep(10 * time.Second)
+				if told {
+					b.c.Handle(b.p.running("a", "a2"))
+				}
+				if c := b.drain()[0]; (c.Proof == Verified) != told || told && c.Lines != 0 {
+					t.Errorf("certificate %+v", c)
+				}
+			})
+		})
+	}
+}
+
+// One that printed something is not the previous one.
+func TestTheNextRunsLogIsNotTakenForASilentOneBehindOneThatPrinted(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		b.c.Handle(b.quick("a0", "zero\n"))
+		b.drain()
+		time.Sleep(10 * time.Second)
+		ended := b.quick("a1", "")
+		b.n.start("a", "a2")
+		b.n.print("a", "two")
+		b.c.Handle(ended)
+		if c := b.drain()[1]; c.Proof != Verified || c.Lines != 0 {
+			t.Errorf("certificate %+v", c)
+		}
+	})
+}
+
+// Where both are silent, its log is empty, whichever it is.
+func TestASilentRunBehindAPlaceholderIsVerified(t *testing.T) {
+	inBubble(t, Options{}, &script{placeholders: map[string]bool{"pause": true}}, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		b.quick("pause", "")
+		b.c.Handle(b.quick("a1", ""))
+		if c := b.drain()[0]; c.Proof != Verified {
+			t.Errorf("certificate %+v", c)
+		}
+	})
+}
+
+// The kubelet keeps one dead container of a slot; of one that it has removed it has words.
+func TestAPreviousContainerThatWasRemovedIsTheOneThatTheWordsName(t *testing.T) {
+	for removed, want := range map[string]Proof{"a0": Verified, "a1": Incomplete} {
+		t.Run(removed, func(t *testing.T) {
+			inBubble(t, Options{}, nil, func(b *bench) {
+				b.p = newPod(corev1.RestartPolicyAlways, "a")
+				b.n.fault = func(_ int, o *corev1.PodLogOptions) *fault {
+					if o.Previous {
+						return &fault{words: "unable to retrieve container logs for " + removed}
+					}
+					return nil
+				}
+				b.quick("a0", "zero\n")
+				time.Sleep(10 * time.Second)
+				ended := b.quick("a1", "one\n")
+				if removed == "a1" {
+					b.n.start("a", "a2")
+					b.n.print("a", "two")
+				}
+				b.c.Handle(ended)
+				if c := b.drain()[1]; c.Proof != want || c.Proof != Verified && c.Lines > 0 {
+					t.Errorf("certificate %+v", c)
+				}
+			})
+		})
+	}
+}
+
+func TestAQuestionWhoseALogIsThatHangsHoldsUpNoDrain(t *testing.T) {
+	for name, text := range map[string]string{"of a log": "one\n", "of an empty one": ""} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, nil, func(b *bench) {
+				b.p = newPod(corev1.RestartPolicyAlways, "a")
+				b.n.fault = func(_ int, o *corev1.PodLogOptions) *fault {
+					return map[bool]*fault{true: {hang: true}}[o.Previous]
+				}
+				b.n.start("a", "a0")
+				b.c.Handle(b.quick("a1", text))
+				if c := b.drain()[0]; c.Proof == Verified || c.Bytes != int64(len(text)) {
+					t.Errorf("certificate %+v", c)
+				}
+			})
+		})
+	}
+}
