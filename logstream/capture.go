@@ -40,10 +40,11 @@ type Capture struct {
 
 	mu      sync.Mutex
 	uid     types.UID
-	version string // newest resourceVersion seen
-	over    bool   // the pod is deleted or its tracking ended: nothing new will be heard
-	deleted bool   // it is deleted
-	done    bool   // the pod has finished: slots has all that it has
+	version string    // newest resourceVersion seen
+	heardAt time.Time // when it came
+	over    bool      // the pod is deleted or its tracking ended: nothing new will be heard
+	deleted bool      // it is deleted
+	done    bool      // the pod has finished: slots has all that it has
 	closed  bool
 	slots   map[string]*slot
 	order   []*run
@@ -67,8 +68,11 @@ type sighting struct {
 	running       bool
 	final         bool
 	restarts      int32
-	ended, before time.Time // when cur ended; when last did
+	curAt, lastAt times
 }
+
+// times are when a run began and ended, in whole seconds of its node; zero: not known.
+type times struct{ began, ended time.Time }
 
 // Handle takes what a watch of the pod delivers: Added, Modified and Deleted with
 // a *corev1.Pod, Error with a *metav1.Status whose Reason is Closed or OutOfScope.
@@ -131,7 +135,7 @@ func (c *Capture) take(p *corev1.Pod, sights []sighting, work map[string]bool) {
 		c.slots, c.over, c.deleted = map[string]*slot{}, false, false
 	}
 	known := c.uid == p.UID && c.version != ""
-	c.uid, c.version = p.UID, p.ResourceVersion
+	c.uid, c.version, c.heardAt = p.UID, p.ResourceVersion, time.Now()
 	c.done = p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 	for _, s := range sights {
 		if c.slots[s.slot] == nil { // of which an earlier version had no status
@@ -183,14 +187,20 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 		}
 		r := newRun(c, s.slot, id, s.number(id))
 		r.missed, missed = missed, 0
-		if id == s.cur {
-			r.after = s.before
-		}
+		// The first run of an image is started again at once, should it end; a placeholder
+		// has another image.
+		r.first = r.log.number == 0 || c.runs != nil && (id == s.last || s.last == "" || !work[s.slot+"/"+s.last])
 		sl.runs = append(sl.runs, r)
 		c.order = append(c.order, r)
 	}
 	for _, r := range sl.runs {
-		r.setLife(s.life(r.id), s.endOf(r.id))
+		switch r.id {
+		case s.cur:
+			r.at = s.curAt
+		case s.last:
+			r.at, r.next = s.lastAt, s.curAt.began
+		}
+		r.setLife(s.life(r.id))
 	}
 }
 
@@ -224,16 +234,6 @@ func (s *sighting) newest() int32 {
 	return s.restarts
 }
 
-func (s *sighting) endOf(id string) time.Time {
-	switch id {
-	case s.cur:
-		return s.ended
-	case s.last:
-		return s.before
-	}
-	return time.Time{}
-}
-
 func (sl *slot) find(id string) *run {
 	for _, r := range sl.runs {
 		if r.id == id {
@@ -244,10 +244,7 @@ func (sl *slot) find(id string) *run {
 }
 
 // setLife needs c.mu. Deleted and closed are for good.
-func (r *run) setLife(l life, ended time.Time) {
-	if !ended.IsZero() {
-		r.ended = ended
-	}
+func (r *run) setLife(l life) {
 	if r.life == l || r.life == lifeGone || r.life == lifeClosed {
 		return
 	}
@@ -274,9 +271,9 @@ func (c *Capture) end(l life) {
 		for _, r := range sl.runs {
 			switch {
 			case l == lifeGone:
-				r.setLife(lifeGone, time.Time{})
+				r.setLife(lifeGone)
 			case r.life == lifeAlive || (l == lifeClosed && r.life == lifeBlind):
-				r.setLife(l, time.Time{})
+				r.setLife(l)
 				if l == lifeClosed {
 					r.kickStream()
 				}

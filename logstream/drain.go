@@ -46,6 +46,7 @@ func (r *run) drain(ctx context.Context) (final bool) {
 type drain struct {
 	*run
 	started  time.Time
+	doubtAt  time.Time // since when the log may be another run's; zero: it is not known to
 	half     bool      // the first of the two reads that have to agree was made
 	failing  time.Time // since when every answer was an error
 	failures int
@@ -62,11 +63,7 @@ func (d *drain) step(ctx context.Context, l life) bool {
 		return d.failed(ctx, l, res)
 	}
 	d.failing, d.failures = time.Time{}, 0
-	proved := res.equal && d.half
-	if proved && !d.log.began() {
-		suspect, _ := d.isOfNext(ctx, q, 0)
-		proved = !suspect
-	}
+	proved := res.equal && d.half && d.isOwn(ctx, q)
 	if res.joined {
 		d.foreignAt, d.half = time.Time{}, true
 	}
@@ -74,6 +71,8 @@ func (d *drain) step(ctx context.Context, l life) bool {
 	case proved:
 		d.prove(l)
 		return true
+	case !d.doubtAt.IsZero():
+		d.pause(ctx, l, time.Second)
 	case res.grew || res.equal:
 		d.grown++
 	default:
@@ -93,6 +92,30 @@ func (d *drain) step(ctx context.Context, l life) bool {
 		return false
 	}
 	return true
+}
+
+// isOwn says whether the log that a read brought for the second time is this run's.
+// When nobody can tell, not even in a while, it has to do.
+func (d *drain) isOwn(ctx context.Context, q query) bool {
+	if d.sure || d.sp.plain { // of a log without times nobody can tell
+		return true
+	}
+	wait := statusWait
+	if st := d.standing(); q.previous && st.next.IsZero() || !q.previous && !d.log.began() {
+		wait = blindWait // for the status of the next run
+	}
+	suspect, _ := d.isOfNext(ctx, q, d.sp.head, d.sp.headNS)
+	switch {
+	case !suspect:
+		d.doubtAt = time.Time{}
+		return true
+	case d.doubtAt.IsZero():
+		d.doubtAt = time.Now()
+	case time.Since(d.doubtAt) >= wait:
+		d.sp.strange = true
+		return true
+	}
+	return false
 }
 
 // mayBeRotated says whether the node's file was large enough to be rotated. The

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 )
 
@@ -165,7 +166,9 @@ func TestThousandsOfRunsAndOfSlotsAreAllCaptured(t *testing.T) {
 					for k := range b.p.pod.Status.ContainerStatuses {
 						st := &b.p.pod.Status.ContainerStatuses[k]
 						st.ContainerID = fmt.Sprint(st.Name, "-", i)
-						st.State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ContainerID: st.ContainerID}}
+						st.State.Terminated = &corev1.ContainerStateTerminated{
+							ContainerID: st.ContainerID, StartedAt: metav1.Unix(1e9, 0), FinishedAt: metav1.Unix(1e9+1, 0),
+						}
 						st.RestartCount = int32(i)
 					}
 					b.c.Handle(b.p.event(watch.Modified))

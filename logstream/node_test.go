@@ -362,17 +362,24 @@ func (s *podScript) running(slot, id string) watch.Event {
 		}
 		st.RestartCount++
 	}
-	st.ContainerID, st.State = id, corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	st.ContainerID, st.State = id, corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: wholeSecond()}}
 	return s.event(watch.Modified)
 }
 
 func terminated(id string) *corev1.ContainerStateTerminated {
-	return &corev1.ContainerStateTerminated{ContainerID: id, FinishedAt: metav1.NewTime(time.Now().Truncate(time.Second))}
+	return &corev1.ContainerStateTerminated{ContainerID: id, FinishedAt: wholeSecond()}
 }
+
+// wholeSecond is now, as a status has it.
+func wholeSecond() metav1.Time { return metav1.NewTime(time.Now().Truncate(time.Second)) }
 
 func (s *podScript) ended(slot, id string) watch.Event {
 	st := s.status(slot)
-	st.ContainerID, st.State = id, corev1.ContainerState{Terminated: terminated(id)}
+	t := terminated(id)
+	if st.State.Running != nil {
+		t.StartedAt = st.State.Running.StartedAt
+	}
+	st.ContainerID, st.State = id, corev1.ContainerState{Terminated: t}
 	return s.event(watch.Modified)
 }
 

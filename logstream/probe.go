@@ -116,7 +116,7 @@ func (r *run) due(now time.Time, mayProbe bool) func(context.Context) {
 		r.kick(errKick)
 		return nil
 	}
-	if h := r.next.Load(); h != nil {
+	if h := r.file.Load(); h != nil {
 		// What is still to come of the file before is nowhere else to be had: while
 		// the stream delivers, it is left alone. Cut by the clock, a follower on a
 		// busy node (v1.36, load 15 on 2 cores) lost 171,000 lines of 515,000 to one
@@ -177,7 +177,7 @@ func (r *run) probeHead(ctx context.Context) {
 	defer r.mu.Unlock()
 	r.probe.running = false
 	if n > 0 && !r.log.fileBeginsWith(b) {
-		r.next.Store(&nextFile{head: b, ns: ns, found: time.Now()})
+		r.file.Store(&nextFile{head: b, ns: ns, found: time.Now()})
 	}
 }
 
@@ -193,12 +193,12 @@ type nextFile struct {
 // went past its head: a whole read has to tell what it passed over.
 func (r *run) turn() (past bool) {
 	const margin = int64(time.Second) // lines are in near order of time
-	h := r.next.Load()
+	h := r.file.Load()
 	switch {
 	case h == nil || r.sp.newest < h.ns || r.sp.mode != modeAppend:
 		return false
 	case r.sp.turn(h):
-		r.next.Store(nil)
+		r.file.Store(nil)
 		return false
 	}
 	// Times before the clock was set back say nothing of where the stream is.

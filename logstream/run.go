@@ -54,13 +54,15 @@ type run struct {
 	life   life      // guarded by c.mu
 	lifeAt time.Time // since when; guarded by c.mu
 	missed int32     // runs before it that nobody saw
-	ended  time.Time // when the container did, as far as is known; guarded by c.mu
-	after  time.Time // when its predecessor did; guarded by c.mu
+	at     times     // guarded by c.mu
+	next   time.Time // when its successor began; guarded by c.mu
+	first  bool      // it is of an image that did not run before
 
 	// The loop's own.
 	read       bool // the last response that may have had all of the log did end cleanly
 	asked      bool // a request was answered
 	readAt     time.Time
+	sure       bool      // the kubelet was asked: what was captured is this run's
 	foreignAt  time.Time // since when responses are dropped as another run's; zero: they are not
 	unfiltered bool      // do not resume with a filter
 	deadEnds   int       // streams in a row that ended at once, as those of a dead container do
@@ -77,7 +79,7 @@ type run struct {
 	probe   probeState
 	recheck bool // the next stream is to be a whole one
 
-	next   atomic.Pointer[nextFile] // where the open stream should come; nil: it is there
+	file   atomic.Pointer[nextFile] // where the open stream should come; nil: it is there
 	active atomic.Int64             // when the open stream last delivered, in ns since the epoch
 }
 
@@ -320,7 +322,7 @@ func (r *run) setStream(kick context.CancelCauseFunc, final bool) {
 	r.mu.Lock()
 	r.kick, r.final = kick, final
 	r.probe = probeState{known: r.probe.known, opened: time.Now()}
-	r.next.Store(nil)
+	r.file.Store(nil)
 	r.mu.Unlock()
 }
 

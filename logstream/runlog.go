@@ -336,6 +336,12 @@ func (l *runLog) finish(p Proof, why string) {
 	l.wakeLocked()
 }
 
+func (l *runLog) isVerified() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.proof == Verified
+}
+
 func (l *runLog) isFinal() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -65,17 +65,22 @@ func sight(st *corev1.ContainerStatus) sighting {
 	s := sighting{slot: st.Name, restarts: st.RestartCount}
 	switch {
 	case st.State.Running != nil:
-		s.cur, s.running = st.ContainerID, true
+		s.cur, s.running, s.curAt.began = st.ContainerID, true, st.State.Running.StartedAt.Time
 	case st.State.Terminated != nil:
-		s.cur, s.ended = st.State.Terminated.ContainerID, st.State.Terminated.FinishedAt.Time
+		t := st.State.Terminated
+		s.cur, s.curAt = t.ContainerID, timesOf(t)
 		if s.cur == "" {
 			s.cur = st.ContainerID
 		}
 	}
 	if t := st.LastTerminationState.Terminated; t != nil && t.ContainerID != s.cur {
-		s.last, s.before = t.ContainerID, t.FinishedAt.Time
+		s.last, s.lastAt = t.ContainerID, timesOf(t)
 	}
 	return s
+}
+
+func timesOf(t *corev1.ContainerStateTerminated) times {
+	return times{began: t.StartedAt.Time, ended: t.FinishedAt.Time}
 }
 
 func find(cs []corev1.Container, name string) *corev1.Container {

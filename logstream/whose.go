@@ -31,7 +31,7 @@ func (r *run) mayTake(ctx context.Context, q query) bool {
 	if r.foreignAt.IsZero() || q.previous || stampLen(r.sp.head) == 0 {
 		return late && !r.foreignAt.IsZero()
 	}
-	b, err := r.lookPrevious(ctx)
+	b, err := r.lookAt(ctx, true)
 	if err != nil {
 		return late || classify(err) == answerGone // there is no previous run
 	}
@@ -56,7 +56,66 @@ func (r *run) mayTake(ctx context.Context, q query) bool {
 func (r *run) nowIs(l life) {
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
-	r.setLife(l, time.Time{})
+	r.setLife(l)
+}
+
+// standing is what statuses tell of a run among those of its slot.
+type standing struct {
+	life
+	times
+	next   time.Time // when its successor began
+	fresh  bool      // the kubelet is not two runs further
+	final  bool      // no run will follow it
+	first  bool      // it would be started again at once
+	others []*run    // of the slot
+}
+
+func (r *run) standing() standing {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	st := standing{life: r.life, fresh: time.Since(r.c.heardAt) < freshFor, first: r.first, times: r.at, next: r.next}
+	if sl := r.c.slots[r.slot]; sl != nil {
+		st.final = sl.final
+	}
+	for _, o := range r.c.order {
+		if o != r && o.slot == r.slot {
+			st.others = append(st.others, o)
+		}
+	}
+	return st
+}
+
+// restartWait is what a kubelet waits for at least before it starts a container again
+// that was restarted before (KEP-4603; by default it is 10 s).
+const (
+	restartWait = time.Second
+	restartSoon = 2 * time.Second // unless it ran this long (the backoff ends at twice its maximum)
+)
+
+// freshFor is for how long a status is taken for the kubelet's newest but one, where
+// nothing else tells: before it starts the next run but one it waits for longer.
+const freshFor = 5 * time.Second
+
+// nextBegan is the earliest that the next run can have begun, in whole seconds of the
+// node; zero: not known.
+func (st *standing) nextBegan() time.Time {
+	t := st.ended
+	if t.IsZero() {
+		t = st.began
+	}
+	if !t.IsZero() && !st.first && st.ended.Sub(st.began) < restartSoon {
+		t = t.Add(restartWait)
+	}
+	if st.next.After(t) {
+		return st.next
+	}
+	return t
+}
+
+// mayBeNexts says whether a log that begins at ns (0: that is empty) may be the next run's.
+func (st *standing) mayBeNexts(ns int64) bool {
+	t := st.nextBegan()
+	return ns == 0 || t.IsZero() || ns >= t.UnixNano()
 }
 
 // whose says whether a log that begins with line looks like that of another run of the
@@ -66,57 +125,64 @@ func (r *run) whose(ctx context.Context, q query, line []byte, ns int64) (suspec
 	if ns == 0 {
 		return false, false
 	}
-	r.c.mu.Lock()
-	others := append([]*run(nil), r.c.order...)
-	ended, after := r.ended, r.after
-	r.c.mu.Unlock()
-	for _, o := range others {
-		if o != r && o.slot == r.slot && o.log.beginsWith(line) {
+	st := r.standing()
+	for _, o := range st.others {
+		if o.log.beginsWith(line) {
 			return true, true
 		}
 	}
 	// Statuses have whole seconds.
-	if !ended.IsZero() && ns > ended.Add(2*time.Second).UnixNano() ||
-		!after.IsZero() && ns < after.Add(-time.Second).UnixNano() {
+	if !st.ended.IsZero() && ns > st.ended.Add(2*time.Second).UnixNano() ||
+		r.log.number > 0 && !st.began.IsZero() && ns < st.began.Add(-time.Second).UnixNano() {
 		return true, false
 	}
-	return r.isOfNext(ctx, q, ns)
-}
-
-// isOfNext says whether a log that begins at ns (0: that is empty) may be, and is, of a
-// run that no status had told of when it was asked for: it begins when this one had ended,
-// perhaps in the same second. Then the kubelet has this one as the previous one.
-func (r *run) isOfNext(ctx context.Context, q query, ns int64) (suspect, is bool) {
-	r.c.mu.Lock()
-	l, ended, after := r.life, r.ended, r.after
-	follows := l == lifeEnded && !r.c.slots[r.slot].final
-	others := append([]*run(nil), r.c.order...)
-	r.c.mu.Unlock()
-	if q.previous || ended.IsZero() || ns != 0 && ns < ended.UnixNano() || !follows && l != lifePrevious {
+	if q.previous { // it is looked at before the proof
 		return false, false
 	}
-	if l == lifePrevious { // a status told of it meanwhile
+	suspect, another = r.isOfNext(ctx, q, line, ns)
+	r.sure = !suspect && st.life == lifeEnded
+	return suspect, another
+}
+
+// isOfNext says whether a log that begins with line, at ns (0: it is empty), may be, and
+// is, of a run that no status had told of when it was asked for: it begins when this one
+// had ended, perhaps in the same second. Then the kubelet has this one as the previous one.
+func (r *run) isOfNext(ctx context.Context, q query, line []byte, ns int64) (suspect, is bool) {
+	st := r.standing()
+	switch {
+	case !st.mayBeNexts(ns):
+		return false, false
+	case q.previous:
+		return !r.isNextCurrent(ctx, st), false
+	case st.life == lifePrevious: // a status told of it meanwhile
 		return true, false
+	case st.life != lifeEnded || st.final || st.ended.IsZero():
+		return false, false
 	}
-	b, err := r.lookPrevious(ctx)
-	if err != nil {
+	b, err := r.lookAt(ctx, true)
+	switch {
+	case err != nil:
 		return classify(err) != answerGone, false // else there is no previous run
-	}
-	if r.log.number > 0 { // it has one before this, too
-		suspect, is = r.isPrevious(b, others, after)
-	} else {
+	case ns != 0 && bytes.HasPrefix(b, line[:min(len(line), len(b))]) && len(b) >= stampUTC:
+		// It is this one's if the kubelet is at the next one, and the next one's if it is
+		// one further by now: a read of the previous run tells.
+		r.nowIs(lifePrevious)
+		return true, false
+	case r.log.number > 0: // it has one before this, too
+		suspect, is = r.isPrevious(b, st)
+	default:
 		is = true
 	}
 	if is {
 		r.nowIs(lifePrevious)
 	}
 	// Where the previous one printed nothing, this one's log is empty, whichever it is.
-	return is || suspect && ns != 0, is
+	return is || suspect && (ns != 0 || len(b) > 0 || !st.fresh), is
 }
 
 // isPrevious says whether the previous run's log, which begins with b, may be, and is,
-// this one's, and not that of the run before, which ended at after.
-func (r *run) isPrevious(b []byte, others []*run, after time.Time) (may, is bool) {
+// this one's, and not that of the run before.
+func (r *run) isPrevious(b []byte, st standing) (may, is bool) {
 	var c clock
 	ns, n := c.parse(b)
 	if n == 0 && len(b) > 0 {
@@ -126,8 +192,16 @@ func (r *run) isPrevious(b []byte, others []*run, after time.Time) (may, is bool
 		is = bytes.Contains(b, []byte(r.id))
 		return is, is
 	}
-	for _, o := range others {
-		if o.slot != r.slot || o.log.number != r.log.number-1 || !o.log.began() {
+	if n > 0 && !st.began.IsZero() {
+		switch {
+		case ns < st.began.UnixNano():
+			return false, false
+		case ns >= st.began.Add(time.Second).UnixNano():
+			return true, true
+		}
+	}
+	for _, o := range st.others {
+		if o.log.number != r.log.number-1 || !o.log.isVerified() || !o.log.began() {
 			continue
 		}
 		if n == 0 {
@@ -137,19 +211,30 @@ func (r *run) isPrevious(b []byte, others []*run, after time.Time) (may, is bool
 			return false, false
 		}
 	}
-	if n == 0 {
-		return true, false
-	}
-	is = !after.IsZero() && ns > after.Add(2*time.Second).UnixNano()
-	return is, is
+	return true, false
 }
 
-// lookPrevious reads the beginning of the previous run's log.
-func (r *run) lookPrevious(ctx context.Context) ([]byte, error) {
+// isNextCurrent says whether the kubelet's current run is known to be the next one, and
+// its previous one this: the next but one begins restartWait later.
+func (r *run) isNextCurrent(ctx context.Context, st standing) bool {
+	b, err := r.lookAt(ctx, false)
+	if err != nil {
+		return false
+	}
+	var c clock
+	ns, n := c.parse(b)
+	if len(b) == 0 {
+		return st.fresh
+	}
+	return n > 0 && ns < st.nextBegan().Add(restartWait).UnixNano()
+}
+
+// lookAt reads the beginning of the current or the previous run's log.
+func (r *run) lookAt(ctx context.Context, previous bool) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
 	limit := int64(128)
-	b, err := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Previous: true, Timestamps: true, LimitBytes: &limit})
+	b, err := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Previous: previous, Timestamps: true, LimitBytes: &limit})
 	if err == nil {
 		err = ctx.Err() // an answer that hangs is none
 	}

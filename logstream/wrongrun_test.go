@@ -43,12 +43,13 @@ func TestTheNextRunsLogIsNotTakenForThisOnesHoweverLateItsStatus(t *testing.T) {
 				}
 				time.Sleep(100 * time.Millisecond)
 				b.n.start("a", "a2")
+				running := b.p.running("a", "a2")
 				b.n.print("a", "of the second")
 				time.Sleep(blindness)
 				if text, _ := b.readAll("a", ReadOptions{Snapshot: true}); text != "of the first\nof the first, too\n" {
 					t.Errorf("before the status comes, %q is captured", text)
 				}
-				b.c.Handle(b.p.running("a", "a2"))
+				b.c.Handle(running)
 				time.Sleep(20 * time.Second)
 				endLast(b)
 				for _, cert := range b.drain() {
@@ -71,10 +72,11 @@ func TestTheNextRunsLogIsNotVerifiedForOneThatWasNeverRead(t *testing.T) {
 		ended := b.p.ended("a", "a1")
 		time.Sleep(3 * time.Second)
 		b.n.start("a", "a2")
+		running := b.p.running("a", "a2")
 		b.n.print("a", "of the second")
 		b.c.Handle(ended)
 		time.Sleep(blindness)
-		b.c.Handle(b.p.running("a", "a2"))
+		b.c.Handle(running)
 		time.Sleep(5 * time.Second)
 		endLast(b)
 		for _, c := range b.drain() {
@@ -197,11 +199,12 @@ func TestTheNextRunsLogIsNotTakenForThisOnesHoweverSoonItBegins(t *testing.T) {
 						ended := b.quick("a1", c.first)
 						time.Sleep(began)
 						b.n.start("a", "a2")
+						running := b.p.running("a", "a2")
 						time.AfterFunc(c.late, func() { b.n.raw("a", c.second) })
 						time.Sleep(time.Nanosecond)
 						b.c.Handle(ended)
 						time.Sleep(told)
-						b.c.Handle(b.p.running("a", "a2"))
+						b.c.Handle(running)
 						time.Sleep(2 * time.Minute)
 						endLast(b)
 						for _, cert := range b.drain() {
