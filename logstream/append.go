@@ -219,7 +219,7 @@ func (s *splicer) end(follow bool) (a answer, equal bool) {
 func (s *splicer) endHead(follow bool) (answer, bool) {
 	_, end := s.l.bounds()
 	if len(s.hold) == 0 && len(s.skipped) == 0 {
-		s.joined = end == 0
+		s.joined = end == s.base
 		return answerEOF, true
 	}
 	if stampLen(s.hold) == 0 && !s.plain {
@@ -318,7 +318,7 @@ func (s *splicer) isUnstamped(line []byte) bool {
 // mayBeWords says whether a body's only line, as far as there is one, is the beginning
 // of the kubelet's words. Should it be output, the final read brings it.
 func (s *splicer) mayBeWords(line []byte) bool {
-	return !s.decided && s.lineAt == 0 && kubeletTorn(line)
+	return !s.decided && s.lineAt == s.base && kubeletTorn(line)
 }
 
 // isTornStamp says whether all there is of a line is the beginning of its timestamp:

@@ -135,7 +135,10 @@ func (c *Capture) take(p *corev1.Pod, sights []sighting, work map[string]bool) {
 		c.slots, c.over, c.deleted = map[string]*slot{}, false, false
 	}
 	known := c.uid == p.UID && c.version != ""
-	c.uid, c.version, c.heardAt = p.UID, p.ResourceVersion, time.Now()
+	if c.version != p.ResourceVersion { // the version of before is no news
+		c.heardAt = time.Now()
+	}
+	c.uid, c.version = p.UID, p.ResourceVersion
 	c.done = p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 	for _, s := range sights {
 		if c.slots[s.slot] == nil { // of which an earlier version had no status
@@ -248,7 +251,11 @@ func (r *run) setLife(l life) {
 	if r.life == l || r.life == lifeGone || r.life == lifeClosed {
 		return
 	}
+	was := r.life
 	r.life, r.lifeAt = l, time.Now()
+	if was == lifeAlive && (l == lifeEnded || l == lifePrevious) && r.mayHaveNexts() {
+		r.kickStream() // it may go on for as long as that one runs
+	}
 	select {
 	case r.poke <- struct{}{}:
 	default:

@@ -52,6 +52,11 @@
 //     CRI-O, a file all of whose lines carry one time looks like repeated output and
 //     is captured twice. So are lines of more than 64 KiB. None is searched for
 //     without end in the log of a node whose clock goes to and fro.
+//   - The kubelet may be further than the statuses that were seen. Where the log of the
+//     next run was taken for that of one that a status called the newest, a Gap says
+//     where the run's own log begins, and the run is Unverified. Whose an empty log is
+//     of two runs nothing but a status tells, and it is trusted for five seconds: the
+//     kubelet waits for longer, by default, before it restarts a container again.
 //   - Verified rests on two reads that agree. Two that are cut, cleanly, at the
 //     same byte look like a whole log.
 //   - When the node's clock goes back while a stream that was resumed by time is
@@ -95,8 +100,8 @@
 // and the kubelet cuts every stream after four hours.
 // A request names a container, not a run, so answers are checked for whose log
 // they are: by their times, by what was captured of other runs, and, of a run that
-// ends in the second in which it began to print and may be restarted, by one more
-// small request. A node has some 100 inotify instances for followers; past them the
+// ends in the second in which it began to print and may be restarted, by one or two
+// more small requests. A node has some 100 inotify instances for followers; past them the
 // capture reads the last lines of the log every second or two, and looks every
 // minute or so whether a stream can be had again. Logs are readable until the pod is
 // deleted, not after: call Drain first.

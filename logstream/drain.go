@@ -59,11 +59,15 @@ type drain struct {
 func (d *drain) step(ctx context.Context, l life) bool {
 	q := query{previous: l == lifePrevious}
 	res := d.fetch(ctx, q)
+	if q.previous && !res.joined && (res.answer == answerForeign || res.answer == answerEOF) && d.tookNexts(ctx) {
+		d.disown()
+		return false
+	}
 	if res.answer != answerEOF {
 		return d.failed(ctx, l, res)
 	}
 	d.failing, d.failures = time.Time{}, 0
-	proved := res.equal && d.half && d.isOwn(ctx, q)
+	proved := res.joined && d.isOwn(ctx, q) && res.equal && d.half
 	if res.joined {
 		d.foreignAt, d.half = time.Time{}, true
 	}
@@ -94,7 +98,7 @@ func (d *drain) step(ctx context.Context, l life) bool {
 	return true
 }
 
-// isOwn says whether the log that a read brought for the second time is this run's.
+// isOwn says whether the log that a read brought is this run's.
 // When nobody can tell, not even in a while, it has to do.
 func (d *drain) isOwn(ctx context.Context, q query) bool {
 	if d.sure || d.sp.plain { // of a log without times nobody can tell
@@ -104,11 +108,13 @@ func (d *drain) isOwn(ctx context.Context, q query) bool {
 	if st := d.standing(); q.previous && st.next.IsZero() || !q.previous && !d.log.began() {
 		wait = blindWait // for the status of the next run
 	}
-	suspect, _ := d.isOfNext(ctx, q, d.sp.head, d.sp.headNS)
+	suspect, is := d.isOfNext(ctx, q, d.sp.head, d.sp.headNS)
 	switch {
 	case !suspect:
-		d.doubtAt = time.Time{}
+		d.doubtAt, d.sure = time.Time{}, d.log.began()
 		return true
+	case is && d.log.began():
+		d.disown()
 	case d.doubtAt.IsZero():
 		d.doubtAt = time.Now()
 	case time.Since(d.doubtAt) >= wait:
@@ -116,6 +122,12 @@ func (d *drain) isOwn(ctx context.Context, q query) bool {
 		return true
 	}
 	return false
+}
+
+// disown begins the capture anew: what was captured is the next run's.
+func (d *drain) disown() {
+	d.sp.disown()
+	d.half, d.doubtAt, d.foreignAt, d.disowned = false, time.Time{}, time.Time{}, true
 }
 
 // mayBeRotated says whether the node's file was large enough to be rotated. The
@@ -179,6 +191,8 @@ func (r *run) prove(l life) {
 		r.finish(Incomplete, "lines are missing")
 	case l == lifeBlind:
 		r.finish(Unverified, "the pod left the scope of its watch")
+	case r.disowned:
+		r.finish(Unverified, whyNexts)
 	case s.strange:
 		r.finish(Unverified, "by its times the log may be another run's")
 	case s.rotated:

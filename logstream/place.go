@@ -7,6 +7,8 @@ import (
 
 const whyRotated = "the node rotated the log here, and lines written at that moment may be missing"
 
+const whyNexts = "what was captured before this is the next run's: the node answered with its log"
+
 // place decides where the response's first line, in hold, belongs.
 func (s *splicer) place() (answer, bool) {
 	line := s.hold
@@ -19,13 +21,13 @@ func (s *splicer) place() (answer, bool) {
 		return 0, true
 	}
 	switch {
-	case end == 0:
+	case end == s.base:
 		suspect, another := s.whoseIs(line, ns)
 		if another || suspect && !s.acceptNew {
 			return answerForeign, false
 		}
 		s.strange = suspect
-		s.startFile(0, line, ns)
+		s.startFile(s.base, line, ns)
 		s.mode = modeAppend
 		return s.refeed()
 	case len(s.skipped) == 0 && s.startsAt(s.expect, line):
@@ -159,7 +161,7 @@ func (s *splicer) startFile(off int64, line []byte, ns int64) {
 	s.fileStart, s.headNS = off, ns
 	s.head = append(s.head[:0], line[:min(len(line), headLen)]...)
 	s.l.mu.Lock()
-	if off == 0 {
+	if off == s.base {
 		s.l.head = append([]byte(nil), s.head...)
 	}
 	s.l.fileHead, s.l.fileStart = append(s.l.fileHead[:0], s.head...), off
@@ -217,6 +219,19 @@ func (s *splicer) gap(why string, from, to, at int64, certain bool) {
 		from, to = 0, 0 // the clock was set back: they enclose nothing
 	}
 	s.l.addGap(Gap{Why: why, From: timeOf(from), To: timeOf(to), Certain: certain}, at)
+}
+
+// disown takes what was captured for the next run's: this one's log begins behind it.
+func (s *splicer) disown() {
+	committed, _ := s.l.bounds()
+	s.l.truncate(committed)
+	s.gap(whyNexts, s.headNS, s.newest, committed, false)
+	s.l.rebase()
+	s.base, s.fileStart, s.head, s.headNS = committed, committed, nil, 0
+	s.newest, s.batch, s.suspect, s.edgeOf = 0, span{}, suspicion{}, edgeOf{}
+	s.diverged, s.strange, s.shared, s.doubt = false, false, false, false
+	s.stepped = true // what comes is older
+	s.startLine(committed)
 }
 
 // retarget tries the next place where the head of a rotated file occurs: lines

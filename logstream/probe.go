@@ -228,3 +228,19 @@ func (r *run) look(ctx context.Context, o *corev1.PodLogOptions) ([]byte, error)
 	}
 	return b, nil
 }
+
+// askRecheck asks for a whole read.
+func (r *run) askRecheck() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.recheck = true
+}
+
+// takeRecheck says whether a whole read was asked for.
+func (r *run) takeRecheck() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := r.recheck
+	r.recheck = false
+	return v
+}

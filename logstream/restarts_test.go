@@ -60,8 +60,8 @@ func crashLoop(t *testing.T, seed uint64) (proofs map[Proof]int) {
 			proofs[cert.Proof]++
 			log := &b.c.order[i].log
 			end, _ := log.bounds()
-			got, want := string(log.peek(make([]byte, end), 0, end)), strings.Join(lives[cert.ContainerID].truth, "")
-			if cert.Proof == Verified && got != want {
+			got, want := string(log.peek(make([]byte, end), log.base, end)), strings.Join(lives[cert.ContainerID].truth, "")
+			if (cert.Proof == Verified || cert.Why == whyNexts) && got != want {
 				t.Errorf("seed %d: %+v has\n%s want\n%s", seed, cert, got, want)
 			}
 		}
@@ -75,7 +75,8 @@ func TestNoRunIsVerifiedWithTheLogOfAnother(t *testing.T) {
 		first = uint64(time.Now().UnixNano())
 	}
 	proofs := map[Proof]int{}
-	for i := range *trials {
+	many := 50 * *trials / slowed // they are short
+	for i := range many {
 		for p, n := range crashLoop(t, first+uint64(i)) {
 			proofs[p] += n
 		}
@@ -83,5 +84,5 @@ func TestNoRunIsVerifiedWithTheLogOfAnother(t *testing.T) {
 			t.Fatalf("run again with -seed %d -trials 1", first+uint64(i))
 		}
 	}
-	t.Logf("seed %d, %d crash loops: %v", first, *trials, proofs)
+	t.Logf("seed %d, %d crash loops: %v", first, many, proofs)
 }

@@ -63,6 +63,7 @@ type run struct {
 	asked      bool // a request was answered
 	readAt     time.Time
 	sure       bool      // the kubelet was asked: what was captured is this run's
+	disowned   bool      // what was captured first was not
 	foreignAt  time.Time // since when responses are dropped as another run's; zero: they are not
 	unfiltered bool      // do not resume with a filter
 	deadEnds   int       // streams in a row that ended at once, as those of a dead container do
@@ -381,20 +382,4 @@ func (r *run) kickStream() {
 	if r.kick != nil {
 		r.kick(errKick)
 	}
-}
-
-// askRecheck asks for a whole read.
-func (r *run) askRecheck() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.recheck = true
-}
-
-// takeRecheck says whether a whole read was asked for.
-func (r *run) takeRecheck() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	v := r.recheck
-	r.recheck = false
-	return v
 }

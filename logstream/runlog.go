@@ -38,6 +38,7 @@ type runLog struct {
 	plain     bool   // the body has no timestamps at all
 	proof     Proof
 	why       string
+	base      int64  // where it begins: what is before was another run's
 	head      []byte // the beginning of its first line
 	fileHead  []byte // the beginning of the node's current file, as far as is known
 	fileStart int64  // where that file begins
@@ -316,14 +317,6 @@ func (h *hole) enclose(to int64) {
 
 var newline = []byte{'\n'}
 
-// beginsWith says whether line is the log's first.
-func (l *runLog) beginsWith(line []byte) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := min(len(l.head), len(line))
-	return n >= stampUTC && bytes.Equal(l.head[:n], line[:n])
-}
-
 // finish ends the log: nothing changes any more but for what is dropped.
 func (l *runLog) finish(p Proof, why string) {
 	for _, c := range l.open {
@@ -348,26 +341,12 @@ func (l *runLog) isFinal() bool {
 	return l.proof != Live
 }
 
-// began says whether anything was captured.
-func (l *runLog) began() bool {
-	_, end := l.bounds()
-	return end > 0
-}
-
 // progress is the newest time committed, as the node's clock is now, and where the
 // node's file begins.
 func (l *runLog) progress() (latest, fileStart int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.latest, l.fileStart
-}
-
-// fileBeginsWith says whether b can be the beginning of the node's current file.
-func (l *runLog) fileBeginsWith(b []byte) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := min(len(l.fileHead), len(b))
-	return bytes.Equal(l.fileHead[:n], b[:n])
 }
 
 // view is what a reader needs to know at once.

@@ -25,6 +25,7 @@ type splicer struct {
 	lead      int64 // bytes in the log of the line being appended
 	suspect   suspicion
 	stepped   bool   // the node's clock went back by more than a second
+	base      int64  // where this run's log begins: what is before was another's
 	fileStart int64  // where the file that is current began, as far as is known
 	head      []byte // its first line, up to headLen bytes
 	headNS    int64

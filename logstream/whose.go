@@ -73,6 +73,10 @@ type standing struct {
 func (r *run) standing() standing {
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
+	return r.standingLocked()
+}
+
+func (r *run) standingLocked() standing {
 	st := standing{life: r.life, fresh: time.Since(r.c.heardAt) < freshFor, first: r.first, times: r.at, next: r.next}
 	if sl := r.c.slots[r.slot]; sl != nil {
 		st.final = sl.final
@@ -85,24 +89,24 @@ func (r *run) standing() standing {
 	return st
 }
 
-// restartWait is what a kubelet waits for at least before it starts a container again
-// that was restarted before (KEP-4603; by default it is 10 s).
+// A kubelet restarts a container at once when it ends for the first time, or has run for
+// more than twice the longest backoff, and else after 10 s or more, or what its
+// configuration and gates make of that (kubernetes v1.36.3
+// pkg/kubelet/kuberuntime/kuberuntime_manager.go:1908, kubelet.go:352, apis/config/validation/validation.go:226;
+// k8s.io/client-go v0.36.3 util/flowcontrol/backoff.go:97).
 const (
-	restartWait = time.Second
-	restartSoon = 2 * time.Second // unless it ran this long (the backoff ends at twice its maximum)
+	restartWait = time.Second     // at least
+	restartSoon = 2 * time.Second // a run that was shorter is not restarted at once, but for the first
 )
 
-// freshFor is for how long a status is taken for the kubelet's newest but one, where
-// nothing else tells: before it starts the next run but one it waits for longer.
+// freshFor is for how long after a status the kubelet is taken to be one run further at
+// most, where nothing else tells: by default it waits for longer before the second.
 const freshFor = 5 * time.Second
 
 // nextBegan is the earliest that the next run can have begun, in whole seconds of the
 // node; zero: not known.
 func (st *standing) nextBegan() time.Time {
 	t := st.ended
-	if t.IsZero() {
-		t = st.began
-	}
 	if !t.IsZero() && !st.first && st.ended.Sub(st.began) < restartSoon {
 		t = t.Add(restartWait)
 	}
@@ -140,7 +144,9 @@ func (r *run) whose(ctx context.Context, q query, line []byte, ns int64) (suspec
 		return false, false
 	}
 	suspect, another = r.isOfNext(ctx, q, line, ns)
-	r.sure = !suspect && st.life == lifeEnded
+	if !r.log.began() {
+		r.sure = !suspect && st.life == lifeEnded
+	}
 	return suspect, another
 }
 
@@ -229,6 +235,28 @@ func (r *run) isNextCurrent(ctx context.Context, st standing) bool {
 	return n > 0 && ns < st.nextBegan().Add(restartWait).UnixNano()
 }
 
+// mayHaveNexts says whether what was captured may be the next run's. It needs c.mu.
+func (r *run) mayHaveNexts() bool {
+	st, ns := r.standingLocked(), r.log.headNS()
+	return !st.final && ns != 0 && st.mayBeNexts(ns)
+}
+
+// tookNexts says whether what was captured is the next run's, whose log the kubelet had
+// when a status still called this one the newest: the previous run's begins before it.
+func (r *run) tookNexts(ctx context.Context) bool {
+	st := r.standing()
+	if r.sure || r.sp.headNS == 0 || !st.mayBeNexts(r.sp.headNS) {
+		return false
+	}
+	b, err := r.lookAt(ctx, true)
+	if err != nil {
+		return false
+	}
+	var c clock
+	ns, n := c.parse(b)
+	return n > 0 && ns <= r.sp.headNS && !r.log.beginsWith(b)
+}
+
 // lookAt reads the beginning of the current or the previous run's log.
 func (r *run) lookAt(ctx context.Context, previous bool) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
@@ -239,4 +267,43 @@ func (r *run) lookAt(ctx context.Context, previous bool) ([]byte, error) {
 		err = ctx.Err() // an answer that hangs is none
 	}
 	return b, err
+}
+
+// beginsWith says whether line is the log's first.
+func (l *runLog) beginsWith(line []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := min(len(l.head), len(line))
+	return n >= stampUTC && bytes.Equal(l.head[:n], line[:n])
+}
+
+// fileBeginsWith says whether b can be the beginning of the node's current file.
+func (l *runLog) fileBeginsWith(b []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := min(len(l.fileHead), len(b))
+	return bytes.Equal(l.fileHead[:n], b[:n])
+}
+
+// began says whether anything was captured.
+func (l *runLog) began() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.end > l.base
+}
+
+// headNS is the time of its first line; 0: there is none.
+func (l *runLog) headNS() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var c clock
+	ns, _ := c.parse(l.head)
+	return ns
+}
+
+// rebase takes all that there is for another run's.
+func (l *runLog) rebase() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.base, l.head, l.fileHead, l.fileStart = l.end, nil, nil, l.end
 }

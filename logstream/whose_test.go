@@ -169,3 +169,92 @@ func TestAQuestionWhoseALogIsThatHangsHoldsUpNoDrain(t *testing.T) {
 		})
 	}
 }
+
+// One that is two runs further answers with the silence of others.
+func TestTheSilenceOfTheNextRunsIsNotTakenForThisOnesWhenNobodyAnswersInTime(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		away := true
+		b.n.fault = func(int, *corev1.PodLogOptions) *fault {
+			return map[bool]*fault{true: {err: refused()}}[away]
+		}
+		b.quick("a0", "zero\n")
+		time.Sleep(10 * time.Second)
+		b.c.Handle(b.quick("a1", "one\n"))
+		b.n.start("a", "a2")
+		b.n.exit("a")
+		time.Sleep(10 * time.Second)
+		b.n.start("a", "a3")
+		b.n.change(func() { away = false })
+		if c := b.drain()[1]; c.Proof != Unverified || c.Lines != 0 {
+			t.Errorf("certificate %+v", c)
+		}
+	})
+}
+
+// No status says then when it ended.
+func TestARunThatIsThePreviousOneByItsLogAloneIsNotVerified(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		b.begin("a", "a0")
+		b.n.start("a", "a1")
+		b.n.print("a", "one")
+		time.Sleep(10 * time.Second)
+		b.n.exit("a")
+		time.Sleep(10 * time.Second)
+		b.n.start("a", "a2")
+		b.n.print("a", "two")
+		time.Sleep(time.Minute)
+		time.Sleep(10 * time.Second)
+		if c := b.drain()[0]; c.Proof != Unverified {
+			t.Errorf("certificate %+v", c)
+		}
+	})
+}
+
+// The kubelet knows of the next run before the status does that tells of this one.
+func TestTheNextRunsLogThatWasTakenForThisOnesIsToldFromIt(t *testing.T) {
+	for name, c := range map[string]struct{ ended, quiet bool }{
+		"the next status is its end":            {ended: true},
+		"the next status is that of the next":   {},
+		"nothing more is printed":               {quiet: true},
+		"its end is told, nothing more printed": {ended: true, quiet: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, nil, func(b *bench) {
+				b.p = newPod(corev1.RestartPolicyAlways, "a")
+				b.n.start("a", "a1")
+				first := b.p.running("a", "a1")
+				b.n.print("a", "one")
+				b.n.exit("a")
+				ended := b.p.ended("a", "a1")
+				b.n.start("a", "a2")
+				next := b.p.running("a", "a2")
+				b.n.print("a", "two")
+				b.c.Handle(first)
+				time.Sleep(50 * time.Millisecond)
+				if c.ended {
+					b.c.Handle(ended)
+					time.Sleep(10 * time.Second)
+				}
+				b.c.Handle(next)
+				time.Sleep(10 * time.Second)
+				want := "two\n"
+				if !c.quiet {
+					b.n.print("a", "three")
+					want += "three\n"
+				}
+				time.Sleep(time.Second)
+				endLast(b)
+				certs := b.drain()
+				if certs[0].Proof != Unverified || len(certs[0].Gaps) != 1 || certs[0].Gaps[0].AfterLine != 1 || certs[1].Proof != Verified {
+					t.Errorf("certificates %+v", certs)
+				}
+				text, _ := b.readAll("a", ReadOptions{Gap: func(g Gap) string { return "[" + g.Why + "]" }})
+				if want = "two\n[" + whyNexts + "]\none\n" + want; text != want {
+					t.Errorf("read %q, want %q", text, want)
+				}
+			})
+		})
+	}
+}
