@@ -1,12 +1,15 @@
 package e2e
 
 import (
+	"context"
 	"crypto/rand"
 	"flag"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -52,6 +55,7 @@ type lab struct {
 	logs    *logstream.Streamer
 	latency *stopwatch
 	words   *listener
+	late    time.Duration // by which captures hear of the pods to come
 }
 
 func newLab(t *testing.T, s site, o logstream.Options) *lab {
@@ -76,4 +80,43 @@ func newLab(t *testing.T, s site, o logstream.Options) *lab {
 		t.Fatal(err)
 	}
 	return l
+}
+
+// belated is h, told late if all of the lab's are.
+func (l *lab) belated(t *testing.T, h podwatch.Handler) podwatch.Handler {
+	t.Helper()
+	if l.late == 0 {
+		return h
+	}
+	b := make(belated, 1000)
+	late := l.late
+	runUntilCleanup(t, func(ctx context.Context) error {
+		for {
+			select {
+			case ev := <-b:
+				select {
+				case <-time.After(time.Until(ev.at.Add(late))):
+					h.Handle(ev.Event)
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				}
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	})
+	return b
+}
+
+// belated is what a watch told, and when.
+type belated chan struct {
+	watch.Event
+	at time.Time
+}
+
+func (b belated) Handle(ev watch.Event) {
+	b <- struct {
+		watch.Event
+		at time.Time
+	}{ev, time.Now()}
 }

@@ -78,15 +78,7 @@ func TestLogsOfACrashLoopAreThoseOfAllItsRuns(t *testing.T) {
 	}
 	var sum tally
 	for _, p := range all {
-		certificates := p.drain(t, func(pod *corev1.Pod) bool {
-			for i := range pod.Status.ContainerStatuses {
-				s := &pod.Status.ContainerStatuses[i]
-				if s.RestartCount < restarts || s.State.Waiting == nil {
-					return false
-				}
-			}
-			return len(pod.Status.ContainerStatuses) == slots
-		})
+		certificates := p.drain(t, restarted(restarts))
 		plains := p.plains(t)
 		p.delete(t)
 		p.check(t, &sum, certificates, plains)
@@ -99,6 +91,68 @@ func TestLogsOfACrashLoopAreThoseOfAllItsRuns(t *testing.T) {
 		t.Errorf("%d runs could not be read in time", sum.brief)
 	}
 	sum.wantAll(t, sum.runs())
+}
+
+// The kubelet is further then than the newest status: the follow of a run may be
+// answered with the log of the next one.
+func TestNoRunOfACrashLoopIsVerifiedWithTheLogOfAnother(t *testing.T) {
+	l := newLab(t, sharedSite(t), logstream.Options{})
+	lates := []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, 2 * time.Second, 5 * time.Second}
+	var all []*printing
+	for _, l.late = range lates {
+		p := l.print(t, "late", corev1.RestartPolicyAlways,
+			truth{slot: "few", lines: 1, code: 1}, truth{slot: "many", lines: 2000, code: 1}, truth{slot: "slow", lasts: 700 * time.Millisecond, batch: 1, pause: 100 * time.Millisecond, code: 1})
+		p.keepFiles(t)
+		all = append(all, p)
+	}
+	verified := 0
+	for i, p := range all {
+		proofs, astray := map[logstream.Proof]int{}, 0
+		certificates := p.drain(t, restarted(1))
+		p.delete(t)
+		runs := map[string]*account{}
+		for _, live := range p.live {
+			select {
+			case got := <-live:
+				for _, a := range got.runs {
+					runs[a.id] = a
+				}
+			case <-time.After(time.Minute):
+				t.Fatal("a reader does not end")
+			}
+		}
+		for _, c := range certificates {
+			proofs[c.Proof]++
+			n, a := p.onNode(t, truth{slot: c.Slot}, c.ContainerID), runs[c.ContainerID]
+			switch {
+			case n == nil || a == nil:
+			case !a.begin.Equal(n.begin):
+				if astray++; c.Proof == logstream.Verified {
+					t.Errorf("run %d of %s is Verified with what was printed from %s on, its own log begins at %s", c.Run, c.Slot, stamp(a.begin), stamp(n.begin))
+				}
+			case c.Proof == logstream.Verified && c.Bytes != n.bytes:
+				t.Errorf("run %d of %s is Verified with %d bytes of %d", c.Run, c.Slot, c.Bytes, n.bytes)
+			}
+		}
+		t.Logf("statuses late by %s: %v, %d begin with the log of another run", lates[i], proofs, astray)
+		verified += proofs[logstream.Verified]
+	}
+	if verified == 0 {
+		t.Error("no run is Verified")
+	}
+}
+
+// restarted says whether all containers of a pod wait for a restart after so many.
+func restarted(times int32) func(*corev1.Pod) bool {
+	return func(pod *corev1.Pod) bool {
+		for i := range pod.Status.ContainerStatuses {
+			s := &pod.Status.ContainerStatuses[i]
+			if s.RestartCount < times || s.State.Waiting == nil {
+				return false
+			}
+		}
+		return len(pod.Status.ContainerStatuses) == len(pod.Spec.Containers)
+	}
 }
 
 // A pod that others delete by force while it prints: what streams is kept, and

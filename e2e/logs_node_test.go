@@ -141,6 +141,7 @@ type onNode struct {
 	bytes int64
 	lines []bool // by number: whether it is there, whole
 	seams []stretch
+	begin time.Time // of the first line
 }
 
 // readFiles reads the files of one run.
@@ -170,6 +171,9 @@ func (tr truth) readFiles(names []string) (*onNode, error) {
 		return a.first.Compare(b.first)
 	})
 	n := &onNode{files: len(files), text: sha256.New()}
+	if len(files) > 0 {
+		n.begin = files[0].first
+	}
 	var line []byte
 	for i, f := range files {
 		if i > 0 {

@@ -50,7 +50,7 @@ func (l *lab) print(t *testing.T, name string, policy corev1.RestartPolicy, trut
 		p.live = append(p.live, p.read(t.Context(), tr))
 	}
 	var err error
-	if p.track, err = l.watch.Track(pod.Namespace, pod.Name, l.latency, p.logs, p.news); err != nil {
+	if p.track, err = l.watch.Track(pod.Namespace, pod.Name, l.latency, l.belated(t, p.logs), p.news); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -66,6 +66,7 @@ type sighting struct {
 	slot          string
 	cur, last     string // IDs; empty: none
 	running       bool
+	waits         bool // for the time that is between restarts
 	final         bool
 	restarts      int32
 	curAt, lastAt times
@@ -202,6 +203,7 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 			r.at = s.curAt
 		case s.last:
 			r.at, r.next = s.lastAt, s.curAt.began
+			r.waited = r.waited || s.waits
 		}
 		r.setLife(s.life(r.id))
 	}

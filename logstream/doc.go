@@ -54,9 +54,10 @@
 //     without end in the log of a node whose clock goes to and fro.
 //   - The kubelet may be further than the statuses that were seen. Where the log of the
 //     next run was taken for that of one that a status called the newest, a Gap says
-//     where the run's own log begins, and the run is Unverified. Whose an empty log is
-//     of two runs nothing but a status tells, and it is trusted for five seconds: the
-//     kubelet waits for longer, by default, before it restarts a container again.
+//     where the run's own log begins, and the run is Unverified. So is one that may have
+//     been restarted at once, as on its first end, if nothing tells its log from the
+//     next one's: because it, or that one, printed nothing. The end of a later run is
+//     trusted for five seconds to be the newest; by default the kubelet waits for ten.
 //   - Verified rests on two reads that agree. Two that are cut, cleanly, at the
 //     same byte look like a whole log.
 //   - When the node's clock goes back while a stream that was resumed by time is

@@ -191,10 +191,10 @@ func (r *run) prove(l life) {
 		r.finish(Incomplete, "lines are missing")
 	case l == lifeBlind:
 		r.finish(Unverified, "the pod left the scope of its watch")
-	case r.disowned:
-		r.finish(Unverified, whyNexts)
 	case s.strange:
 		r.finish(Unverified, "by its times the log may be another run's")
+	case r.disowned:
+		r.finish(Unverified, whyNexts)
 	case s.rotated:
 		r.finish(Unverified, "the node rotated the log")
 	case s.diverged || s.unproved:

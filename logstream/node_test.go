@@ -12,10 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
 )
 
 // A node is an Opener that answers as a kubelet does: one current file a
@@ -49,6 +46,7 @@ type box struct {
 	id      string
 	file    *file
 	running bool
+	waits   bool // the container waits for its next run
 	changed chan struct{}
 	stamp   func(now time.Time, i int) time.Time
 	truth   []string // every line written, with its timestamp
@@ -68,7 +66,7 @@ func (n *node) start(slot, id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if b := n.cur[slot]; b != nil {
-		n.prev[slot] = b
+		n.prev[slot], b.waits = b, false
 		b.running = false
 		b.wake()
 	}
@@ -115,6 +113,14 @@ func (n *node) rotate(slot string) {
 	n.cur[slot].wake()
 }
 
+// wait has the container wait for its next run. The previous one is the current one then,
+// which is not the one before (kubernetes v1.36.3 pkg/kubelet/kubelet_pods.go:1545, 1566).
+func (n *node) wait(slot string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cur[slot].waits = true
+}
+
 // change changes how the node answers.
 func (n *node) change(f func()) {
 	n.mu.Lock()
@@ -159,7 +165,7 @@ func (n *node) OpenLog(ctx context.Context, _, _ string, o *corev1.PodLogOptions
 		return nil, f.err
 	}
 	b := n.cur[o.Container]
-	if o.Previous {
+	if o.Previous && (b == nil || !b.waits) {
 		b = n.prev[o.Container]
 	}
 	if b == nil && o.Previous {
@@ -318,76 +324,6 @@ func refused() error {
 	return apierrors.NewGenericServerResponse(http.StatusInternalServerError, "get", schema.GroupResource{}, "p",
 		`Get "https://10.0.0.1:10250/containerLogs/n/p/c": dial tcp 10.0.0.1:10250: connect: connection refused`, 0, true)
 }
-
-// A podScript makes the pod's versions.
-type podScript struct {
-	pod *corev1.Pod
-	rv  int
-}
-
-func newPod(policy corev1.RestartPolicy, slots ...string) *podScript {
-	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "p", UID: types.UID("u")}}
-	p.Spec.RestartPolicy = policy
-	for _, s := range slots {
-		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: s})
-		p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{
-			Name: s, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}},
-		})
-	}
-	return &podScript{pod: p}
-}
-
-func (s *podScript) event(t watch.EventType) watch.Event {
-	s.rv++
-	s.pod.ResourceVersion = fmt.Sprint(s.rv)
-	return watch.Event{Type: t, Object: s.pod.DeepCopy()}
-}
-
-func (s *podScript) status(slot string) *corev1.ContainerStatus {
-	for i := range s.pod.Status.ContainerStatuses {
-		if st := &s.pod.Status.ContainerStatuses[i]; st.Name == slot {
-			return st
-		}
-	}
-	panic(slot)
-}
-
-// running says that id runs in slot; what was there before becomes its last state.
-func (s *podScript) running(slot, id string) watch.Event {
-	st := s.status(slot)
-	if st.ContainerID != "" {
-		st.LastTerminationState.Terminated = st.State.Terminated
-		if st.State.Running != nil {
-			st.LastTerminationState.Terminated = terminated(st.ContainerID)
-		}
-		st.RestartCount++
-	}
-	st.ContainerID, st.State = id, corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: wholeSecond()}}
-	return s.event(watch.Modified)
-}
-
-func terminated(id string) *corev1.ContainerStateTerminated {
-	return &corev1.ContainerStateTerminated{ContainerID: id, FinishedAt: wholeSecond()}
-}
-
-// wholeSecond is now, as a status has it.
-func wholeSecond() metav1.Time { return metav1.NewTime(time.Now().Truncate(time.Second)) }
-
-func (s *podScript) ended(slot, id string) watch.Event {
-	st := s.status(slot)
-	t := terminated(id)
-	if st.State.Running != nil {
-		t.StartedAt = st.State.Running.StartedAt
-	}
-	st.ContainerID, st.State = id, corev1.ContainerState{Terminated: t}
-	return s.event(watch.Modified)
-}
-
-func closedEvent() watch.Event {
-	return watch.Event{Type: watch.Error, Object: &metav1.Status{Reason: reasonClosed}}
-}
-
-func outOfScope() *metav1.Status { return &metav1.Status{Reason: reasonOutOfScope} }
 
 // late writes a line to the file before the current one, as a runtime does that
 // has not turned to the new one yet.

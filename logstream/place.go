@@ -24,7 +24,7 @@ func (s *splicer) place() (answer, bool) {
 	case end == s.base:
 		suspect, another := s.whoseIs(line, ns)
 		if another || suspect && !s.acceptNew {
-			return answerForeign, false
+			return s.refuse(line)
 		}
 		s.strange = suspect
 		s.startFile(s.base, line, ns)
@@ -122,7 +122,7 @@ func (s *splicer) placeNew() (answer, bool) {
 	first := append(append([]byte(nil), s.skipped...), s.hold...)
 	ns, _ := s.clock.parse(first)
 	if suspect, _ := s.whoseIs(first, ns); suspect || !s.acceptNew {
-		return answerForeign, false
+		return s.refuse(first)
 	}
 	committed, end := s.l.bounds()
 	s.skipped = s.skipped[:0]
@@ -137,6 +137,12 @@ func (s *splicer) placeNew() (answer, bool) {
 	s.mode, s.hold = modeAppend, first
 	s.startLine(committed)
 	return s.refeed()
+}
+
+// refuse drops the response, which begins with line, as another run's.
+func (s *splicer) refuse(line []byte) (answer, bool) {
+	s.refused = append(s.refused[:0], line[:min(len(line), headLen)]...)
+	return answerForeign, false
 }
 
 func (s *splicer) whoseIs(line []byte, ns int64) (suspect, another bool) {

@@ -48,8 +48,12 @@ func crashLoop(t *testing.T, seed uint64) (proofs map[Proof]int) {
 			if ev := b.p.ended("a", id); rng.IntN(4) > 0 {
 				tell(ev)
 			}
-			time.Sleep(pick(0, time.Millisecond, time.Second))
+			time.Sleep(time.Millisecond + pick(0, time.Millisecond, time.Second))
 			if k > 0 {
+				b.n.wait("a")
+				if ev := b.p.waiting("a", "CrashLoopBackOff"); rng.IntN(4) > 0 {
+					tell(ev)
+				}
 				time.Sleep(10 * time.Second)
 			}
 		}

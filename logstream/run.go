@@ -57,6 +57,7 @@ type run struct {
 	at     times     // guarded by c.mu
 	next   time.Time // when its successor began; guarded by c.mu
 	first  bool      // it is of an image that did not run before
+	waited bool      // the kubelet waited before it started the next; guarded by c.mu
 
 	// The loop's own.
 	read       bool // the last response that may have had all of the log did end cleanly

@@ -33,14 +33,15 @@ type splicer struct {
 	counted   bool  // its timestamp is in the log's count
 	stamp     [stampMax]byte
 	stampN    int
-	stamps    int64 // bytes of timestamps not yet in the log's count
-	decided   bool  // whether the body is plain
-	sealed    bool  // the unterminated last line is committed
-	plain     bool  // the body has no timestamps
-	diverged  bool  // a later read differs from what was captured
-	rotated   bool  // a rotation was noticed
-	short     bool  // a gap is certain
-	strange   bool  // by its times the log may be another run's
+	stamps    int64  // bytes of timestamps not yet in the log's count
+	decided   bool   // whether the body is plain
+	sealed    bool   // the unterminated last line is committed
+	plain     bool   // the body has no timestamps
+	diverged  bool   // a later read differs from what was captured
+	rotated   bool   // a rotation was noticed
+	short     bool   // a gap is certain
+	refused   []byte // the beginning of the last response that was dropped as another run's
+	strange   bool   // by its times the log may be another run's
 	edgeOf    edgeOf
 	shared    bool // lines have the time of another
 	doubt     bool // new or sent again: the next response, the whole file, tells

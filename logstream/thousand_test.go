@@ -139,9 +139,10 @@ func TestAThousandRunsThatFloodStayWithinTheBudget(t *testing.T) {
 			}
 			readers.Wait()
 			most.end()
-			// Stated by the package's docs: the chunk that a run writes to, and one more
-			// while a line lies across both; of the heap, the stream's buffer, too.
-			const open, streams = 2 * runs * chunkSize, runs * chunkSize
+			// Stated by the package's docs: the chunk that a run writes to, one more while
+			// a line lies across both, and a third for a moment, which is a long one on a busy
+			// machine; of the heap, the stream's buffer, too.
+			const open, streams = 3 * runs * chunkSize, runs * chunkSize
 			t.Logf("%d runs of %d bytes in %v, %v; budget %d + at most %d open + %d of streams; seen: memory %d, disk %d, heap %d",
 				runs, c.lines*1000, time.Since(start), proofs, memory, open, streams, most.memory, most.disk, most.heap)
 			if most.memory > memory+open || most.disk > max(0, disk) || most.heap > 2*(memory+open+streams) {

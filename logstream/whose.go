@@ -40,7 +40,7 @@ func (r *run) mayTake(ctx context.Context, q query) bool {
 	}
 	var c clock
 	ns, n := c.parse(b)
-	if n == 0 {
+	if n == 0 || isSameLine(b, r.sp.refused) { // the container waits after it, whichever it is
 		return late
 	}
 	committed, _ := r.log.bounds()
@@ -64,9 +64,9 @@ type standing struct {
 	life
 	times
 	next   time.Time // when its successor began
-	fresh  bool      // the kubelet is not two runs further
+	fresh  bool      // the kubelet is not at the next run, if it waits for restartWait before that
 	final  bool      // no run will follow it
-	first  bool      // it would be started again at once
+	atOnce bool      // the next run may have begun as soon as it ended
 	others []*run    // of the slot
 }
 
@@ -77,7 +77,8 @@ func (r *run) standing() standing {
 }
 
 func (r *run) standingLocked() standing {
-	st := standing{life: r.life, fresh: time.Since(r.c.heardAt) < freshFor, first: r.first, times: r.at, next: r.next}
+	st := standing{life: r.life, fresh: time.Since(r.c.heardAt) < freshFor, times: r.at, next: r.next}
+	st.atOnce = !r.waited && (r.first || r.at.ended.Sub(r.at.began) >= restartSoon)
 	if sl := r.c.slots[r.slot]; sl != nil {
 		st.final = sl.final
 	}
@@ -99,15 +100,15 @@ const (
 	restartSoon = 2 * time.Second // a run that was shorter is not restarted at once, but for the first
 )
 
-// freshFor is for how long after a status the kubelet is taken to be one run further at
-// most, where nothing else tells: by default it waits for longer before the second.
+// freshFor is for how long after a status the kubelet is taken to wait still, where nothing
+// else tells: by default it waits for 10 s.
 const freshFor = 5 * time.Second
 
 // nextBegan is the earliest that the next run can have begun, in whole seconds of the
 // node; zero: not known.
 func (st *standing) nextBegan() time.Time {
 	t := st.ended
-	if !t.IsZero() && !st.first && st.ended.Sub(st.began) < restartSoon {
+	if !t.IsZero() && !st.atOnce {
 		t = t.Add(restartWait)
 	}
 	if st.next.After(t) {
@@ -140,7 +141,7 @@ func (r *run) whose(ctx context.Context, q query, line []byte, ns int64) (suspec
 		r.log.number > 0 && !st.began.IsZero() && ns < st.began.Add(-time.Second).UnixNano() {
 		return true, false
 	}
-	if q.previous { // it is looked at before the proof
+	if q.previous { // whose that is has time until the proof
 		return false, false
 	}
 	suspect, another = r.isOfNext(ctx, q, line, ns)
@@ -159,52 +160,55 @@ func (r *run) isOfNext(ctx context.Context, q query, line []byte, ns int64) (sus
 	case !st.mayBeNexts(ns):
 		return false, false
 	case q.previous:
-		return !r.isNextCurrent(ctx, st), false
-	case st.life == lifePrevious: // a status told of it meanwhile
+		return !r.isNextCurrent(ctx, st, line), false
+	case st.life == lifePrevious || st.life == lifeUnreadable: // a status told of it meanwhile
 		return true, false
+	case st.life == lifeGone: // and meanwhile it may have been restarted
+		return !st.final, false
 	case st.life != lifeEnded || st.final || st.ended.IsZero():
 		return false, false
 	}
 	b, err := r.lookAt(ctx, true)
-	switch {
-	case err != nil:
+	if err != nil {
 		return classify(err) != answerGone, false // else there is no previous run
-	case ns != 0 && bytes.HasPrefix(b, line[:min(len(line), len(b))]) && len(b) >= stampUTC:
-		// It is this one's if the kubelet is at the next one, and the next one's if it is
-		// one further by now: a read of the previous run tells.
+	}
+	if ns != 0 && isSameLine(line, b) {
+		// The container waits, after this run or another; or this one's is the previous
+		// one by now. In either case it is read as such.
 		r.nowIs(lifePrevious)
 		return true, false
-	case r.log.number > 0: // it has one before this, too
-		suspect, is = r.isPrevious(b, st)
-	default:
-		is = true
 	}
+	suspect, is = r.isPrevious(b, ns, st)
 	if is {
 		r.nowIs(lifePrevious)
 	}
-	// Where the previous one printed nothing, this one's log is empty, whichever it is.
-	return is || suspect && (ns != 0 || len(b) > 0 || !st.fresh), is
+	// Where it printed nothing, its log is as empty as the next one's.
+	if ns == 0 && len(b) == 0 && st.fresh && !st.atOnce {
+		suspect = false
+	}
+	return suspect, is
 }
 
-// isPrevious says whether the previous run's log, which begins with b, may be, and is,
-// this one's, and not that of the run before.
-func (r *run) isPrevious(b []byte, st standing) (may, is bool) {
+// isPrevious says whether the previous run, whose log begins with b, may be, and is, this
+// one, and not the one before, where the current one's begins at ns.
+func (r *run) isPrevious(b []byte, ns int64, st standing) (may, is bool) {
 	var c clock
-	ns, n := c.parse(b)
-	if n == 0 && len(b) > 0 {
+	prev, n := c.parse(b)
+	switch {
+	case n == 0 && len(b) > 0:
 		// The kubelet's words name a container that it removed: the one before this,
 		// unless the next has ended, too (kubernetes v1.36.3 pkg/kubelet/kubelet.go:2745,
 		// kuberuntime/kuberuntime_container.go:1322).
 		is = bytes.Contains(b, []byte(r.id))
 		return is, is
-	}
-	if n > 0 && !st.began.IsZero() {
-		switch {
-		case ns < st.began.UnixNano():
-			return false, false
-		case ns >= st.began.Add(time.Second).UnixNano():
-			return true, true
-		}
+	case ns == 0 && len(b) == 0: // both are silent: the container may wait
+		return true, false
+	case r.log.number == 0: // there is none before this one
+		return true, true
+	case n > 0 && prev < st.began.UnixNano():
+		return false, false
+	case n > 0 && !st.began.IsZero() && prev >= st.began.Add(time.Second).UnixNano():
+		return true, true
 	}
 	for _, o := range st.others {
 		if o.log.number != r.log.number-1 || !o.log.isVerified() || !o.log.began() {
@@ -221,18 +225,22 @@ func (r *run) isPrevious(b []byte, st standing) (may, is bool) {
 }
 
 // isNextCurrent says whether the kubelet's current run is known to be the next one, and
-// its previous one this: the next but one begins restartWait later.
-func (r *run) isNextCurrent(ctx context.Context, st standing) bool {
+// its previous one, whose log begins with line, this: any other begins restartWait later.
+// While a container waits, both are one.
+func (r *run) isNextCurrent(ctx context.Context, st standing, line []byte) bool {
 	b, err := r.lookAt(ctx, false)
-	if err != nil {
+	if err != nil || isSameLine(line, b) {
 		return false
 	}
 	var c clock
 	ns, n := c.parse(b)
-	if len(b) == 0 {
-		return st.fresh
-	}
 	return n > 0 && ns < st.nextBegan().Add(restartWait).UnixNano()
+}
+
+// isSameLine says whether two logs begin with one line, as far as both are known.
+func isSameLine(a, b []byte) bool {
+	n := min(len(a), len(b))
+	return n >= stampUTC && bytes.Equal(a[:n], b[:n])
 }
 
 // mayHaveNexts says whether what was captured may be the next run's. It needs c.mu.
@@ -273,8 +281,7 @@ func (r *run) lookAt(ctx context.Context, previous bool) ([]byte, error) {
 func (l *runLog) beginsWith(line []byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := min(len(l.head), len(line))
-	return n >= stampUTC && bytes.Equal(l.head[:n], line[:n])
+	return isSameLine(l.head, line)
 }
 
 // fileBeginsWith says whether b can be the beginning of the node's current file.

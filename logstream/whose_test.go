@@ -58,7 +58,11 @@ func TestTheNextRunsLogIsNotTakenForThisOnesWhenItsStatusComesWithTheAnswer(t *t
 					b.c.Handle(ended)
 					time.Sleep(after)
 					b.c.Handle(b.p.running("a", "a2"))
-					if c := b.drain()[0]; c.Proof != Verified || c.Lines != 1 {
+					want := Verified
+					if second == "" {
+						want = Unverified // nothing tells whether the container waits again
+					}
+					if c := b.drain()[0]; c.Proof != want || c.Lines != 1 {
 						t.Errorf("certificate %+v", c)
 					}
 					time.Sleep(time.Minute)
@@ -112,14 +116,44 @@ func TestTheNextRunsLogIsNotTakenForASilentOneBehindOneThatPrinted(t *testing.T)
 	})
 }
 
-// Where both are silent, its log is empty, whichever it is.
-func TestASilentRunBehindAPlaceholderIsVerified(t *testing.T) {
-	inBubble(t, Options{}, &script{placeholders: map[string]bool{"pause": true}}, func(b *bench) {
+// The node keeps the run before, whose log is known to be older.
+func TestALongRunThatPrintsAtItsEndIsVerified(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
 		b.p = newPod(corev1.RestartPolicyAlways, "a")
-		b.quick("pause", "")
-		b.c.Handle(b.quick("a1", ""))
-		if c := b.drain()[0]; c.Proof != Verified {
-			t.Errorf("certificate %+v", c)
+		b.quick("a0", "zero\n")
+		time.Sleep(10 * time.Second)
+		ended := b.quick("a1", "one\n")
+		b.p.status("a").LastTerminationState = corev1.ContainerState{} // a0 is not known
+		ended.Object.(*corev1.Pod).Status.ContainerStatuses[0].LastTerminationState = corev1.ContainerState{}
+		b.c.Handle(ended)
+		start := time.Now()
+		if c := b.drain()[0]; c.Proof != Verified || c.Lines != 1 || time.Since(start) > time.Second {
+			t.Errorf("certificate %+v after %s", c, time.Since(start))
+		}
+	})
+}
+
+// But for the first, a kubelet waits before it restarts them.
+func TestTheSilentRunsOfACrashLoopAreVerified(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		for k := range 4 {
+			id := fmt.Sprint("a", k)
+			b.n.start("a", id)
+			b.c.Handle(b.p.running("a", id))
+			b.n.exit("a")
+			b.c.Handle(b.p.ended("a", id))
+			time.Sleep(time.Second)
+			if k > 0 {
+				b.n.wait("a")
+				b.c.Handle(b.p.waiting("a", "CrashLoopBackOff"))
+				time.Sleep(10 * time.Second)
+			}
+		}
+		for _, c := range b.drain() {
+			if c.Proof != Verified {
+				t.Errorf("certificate %+v", c)
+			}
 		}
 	})
 }
