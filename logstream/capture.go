@@ -56,9 +56,11 @@ type Capture struct {
 // slot is a container by name.
 type slot struct {
 	runs   []*run
-	final  bool  // no run will follow
-	seen   bool  // newest is known
-	newest int32 // the number of its newest run that a status told of; -1: there was none
+	final  bool   // no run will follow
+	noNext bool   // nor has one begun that no status told of yet
+	seen   bool   // newest is known
+	newest int32  // the number of its newest run that a status told of; -1: there was none
+	image  string // of the newest run that a status told of while it was the current one
 }
 
 // sighting is what one status says of one slot.
@@ -67,7 +69,8 @@ type sighting struct {
 	cur, last     string // IDs; empty: none
 	running       bool
 	waits         bool // for the time that is between restarts
-	final         bool
+	final, noNext bool
+	image         string // cur's
 	restarts      int32
 	curAt, lastAt times
 }
@@ -178,7 +181,7 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 	if sl.seen {
 		missed = max(0, s.newest()-sl.newest-1)
 	}
-	sl.seen, sl.newest, sl.final = true, max(s.newest(), sl.newest), s.final
+	sl.seen, sl.newest, sl.final, sl.noNext = true, max(s.newest(), sl.newest), s.final, s.noNext
 	for _, id := range []string{s.last, s.cur} {
 		if id == "" || sl.find(id) != nil {
 			continue
@@ -192,10 +195,14 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 		r := newRun(c, s.slot, id, s.number(id))
 		r.missed, missed = missed, 0
 		// The first run of an image is started again at once, should it end; a placeholder
-		// has another image.
-		r.first = r.log.number == 0 || c.runs != nil && (id == s.last || s.last == "" || !work[s.slot+"/"+s.last])
+		// has another image, though it may be the same by another name.
+		r.first = r.log.number == 0 || id == s.cur && sl.image != "" && s.image != sl.image ||
+			c.runs != nil && (id == s.last || s.last == "" || !work[s.slot+"/"+s.last])
 		sl.runs = append(sl.runs, r)
 		c.order = append(c.order, r)
+	}
+	if s.cur != "" {
+		sl.image = s.image
 	}
 	for _, r := range sl.runs {
 		switch r.id {

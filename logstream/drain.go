@@ -108,10 +108,14 @@ func (d *drain) isOwn(ctx context.Context, q query) bool {
 	if st := d.standing(); q.previous && st.next.IsZero() || !q.previous && !d.log.began() {
 		wait = blindWait // for the status of the next run
 	}
-	suspect, is := d.isOfNext(ctx, q, d.sp.head, d.sp.headNS)
+	line := d.sp.head
+	if !d.sp.isHeadCertain() {
+		line = line[:stampLen(line)]
+	}
+	suspect, is := d.isOfNext(ctx, q, line, d.sp.headNS)
 	switch {
 	case !suspect:
-		d.doubtAt, d.sure = time.Time{}, d.log.began()
+		d.doubtAt, d.sure = time.Time{}, d.sp.headNS != 0
 		return true
 	case is && d.log.began():
 		d.disown()

@@ -220,13 +220,13 @@ func (r *run) look(ctx context.Context, o *corev1.PodLogOptions) ([]byte, error)
 	}
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
-	b, _ := io.ReadAll(io.LimitReader(body, lineLen))
+	b, err := io.ReadAll(io.LimitReader(body, lineLen))
 	if stop() {
 		_ = body.Close()
 	} else {
 		<-closed
 	}
-	return b, nil
+	return b, err // one that broke off says little
 }
 
 // askRecheck asks for a whole read.

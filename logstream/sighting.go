@@ -15,11 +15,9 @@ func sightings(p *corev1.Pod) []sighting {
 	read := func(sts []corev1.ContainerStatus, policy func(name string, exit int32) (again bool)) {
 		for i := range sts {
 			s := sight(&sts[i])
-			if t := sts[i].State.Terminated; t != nil {
-				s.final = finished || dying || !policy(s.slot, t.ExitCode)
-			} else {
-				s.final = finished
-			}
+			t := sts[i].State.Terminated
+			s.noNext = finished || t != nil && !policy(s.slot, t.ExitCode)
+			s.final = s.noNext || t != nil && dying
 			// A finished pod may say Running for ever: after an eviction, or when
 			// its node was lost.
 			s.running = s.running && !finished
@@ -62,7 +60,7 @@ func neverRan(p *corev1.Pod, seen []sighting) []sighting {
 // sight reads one status. The ID comes from the state: a waiting container has
 // none, though its status may still carry its last one.
 func sight(st *corev1.ContainerStatus) sighting {
-	s := sighting{slot: st.Name, restarts: st.RestartCount}
+	s := sighting{slot: st.Name, image: st.Image + " " + st.ImageID, restarts: st.RestartCount}
 	switch {
 	case st.State.Running != nil:
 		s.cur, s.running, s.curAt.began = st.ContainerID, true, st.State.Running.StartedAt.Time

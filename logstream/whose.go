@@ -35,9 +35,6 @@ func (r *run) mayTake(ctx context.Context, q query) bool {
 	if err != nil {
 		return late || classify(err) == answerGone // there is no previous run
 	}
-	if j := bytes.IndexByte(b, '\n'); j >= 0 {
-		b = b[:j+1]
-	}
 	var c clock
 	ns, n := c.parse(b)
 	if n == 0 || isSameLine(b, r.sp.refused) { // the container waits after it, whichever it is
@@ -65,9 +62,11 @@ type standing struct {
 	times
 	next   time.Time // when its successor began
 	fresh  bool      // the kubelet is not at the next run, if it waits for restartWait before that
-	final  bool      // no run will follow it
+	noNext bool      // no run follows it
 	atOnce bool      // the next run may have begun as soon as it ended
-	others []*run    // of the slot
+	before *run      // the one before it; nil: not known
+	after  *run      // and the one after it
+	others []*run    // of the slot, those of pods before this one of the same name included
 }
 
 func (r *run) standing() standing {
@@ -80,7 +79,15 @@ func (r *run) standingLocked() standing {
 	st := standing{life: r.life, fresh: time.Since(r.c.heardAt) < freshFor, times: r.at, next: r.next}
 	st.atOnce = !r.waited && (r.first || r.at.ended.Sub(r.at.began) >= restartSoon)
 	if sl := r.c.slots[r.slot]; sl != nil {
-		st.final = sl.final
+		st.noNext = sl.noNext
+		for _, o := range sl.runs {
+			switch o.log.number {
+			case r.log.number - 1:
+				st.before = o
+			case r.log.number + 1:
+				st.after = o
+			}
+		}
 	}
 	for _, o := range r.c.order {
 		if o != r && o.slot == r.slot {
@@ -132,8 +139,8 @@ func (r *run) whose(ctx context.Context, q query, line []byte, ns int64) (suspec
 	}
 	st := r.standing()
 	for _, o := range st.others {
-		if o.log.beginsWith(line) {
-			return true, true
+		if o.log.beginsWith(line) { // which took it for its own, perhaps
+			return true, !o.log.isFinal() || o.log.isVerified()
 		}
 	}
 	// Statuses have whole seconds.
@@ -164,8 +171,8 @@ func (r *run) isOfNext(ctx context.Context, q query, line []byte, ns int64) (sus
 	case st.life == lifePrevious || st.life == lifeUnreadable: // a status told of it meanwhile
 		return true, false
 	case st.life == lifeGone: // and meanwhile it may have been restarted
-		return !st.final, false
-	case st.life != lifeEnded || st.final || st.ended.IsZero():
+		return !st.noNext, false
+	case st.life != lifeEnded || st.noNext || st.ended.IsZero():
 		return false, false
 	}
 	b, err := r.lookAt(ctx, true)
@@ -198,9 +205,10 @@ func (r *run) isPrevious(b []byte, ns int64, st standing) (may, is bool) {
 	case n == 0 && len(b) > 0:
 		// The kubelet's words name a container that it removed: the one before this,
 		// unless the next has ended, too (kubernetes v1.36.3 pkg/kubelet/kubelet.go:2745,
-		// kuberuntime/kuberuntime_container.go:1322).
+		// kuberuntime/kuberuntime_container.go:1322). Others tell nothing.
+		a, _ := kubeletText(b)
 		is = bytes.Contains(b, []byte(r.id))
-		return is, is
+		return is || a != answerAbsent || r.log.number == 0, is
 	case ns == 0 && len(b) == 0: // both are silent: the container may wait
 		return true, false
 	case r.log.number == 0: // there is none before this one
@@ -210,23 +218,16 @@ func (r *run) isPrevious(b []byte, ns int64, st standing) (may, is bool) {
 	case n > 0 && !st.began.IsZero() && prev >= st.began.Add(time.Second).UnixNano():
 		return true, true
 	}
-	for _, o := range st.others {
-		if o.log.number != r.log.number-1 || !o.log.isVerified() || !o.log.began() {
-			continue
-		}
-		if n == 0 {
-			return true, true // that one printed something
-		}
-		if o.log.beginsWith(b) || o.log.fileBeginsWith(b) {
-			return false, false
-		}
+	if st.before == nil || !st.before.log.isVerified() || !st.before.log.began() {
+		return true, false
 	}
-	return true, false
+	o := &st.before.log
+	return n == 0 || !o.beginsWith(b) && !o.fileBeginsWith(b), n == 0 // that one printed something
 }
 
 // isNextCurrent says whether the kubelet's current run is known to be the next one, and
-// its previous one, whose log begins with line, this: any other begins restartWait later.
-// While a container waits, both are one.
+// its previous one, whose log begins with line, this: any other begins restartWait later,
+// unless the next one is the first of its image. While a container waits, both are one.
 func (r *run) isNextCurrent(ctx context.Context, st standing, line []byte) bool {
 	b, err := r.lookAt(ctx, false)
 	if err != nil || isSameLine(line, b) {
@@ -234,7 +235,7 @@ func (r *run) isNextCurrent(ctx context.Context, st standing, line []byte) bool 
 	}
 	var c clock
 	ns, n := c.parse(b)
-	return n > 0 && ns < st.nextBegan().Add(restartWait).UnixNano()
+	return n > 0 && ns < st.nextBegan().Add(restartWait).UnixNano() && (st.after == nil || !st.after.first)
 }
 
 // isSameLine says whether two logs begin with one line, as far as both are known.
@@ -246,7 +247,7 @@ func isSameLine(a, b []byte) bool {
 // mayHaveNexts says whether what was captured may be the next run's. It needs c.mu.
 func (r *run) mayHaveNexts() bool {
 	st, ns := r.standingLocked(), r.log.headNS()
-	return !st.final && ns != 0 && st.mayBeNexts(ns)
+	return !st.noNext && ns != 0 && st.mayBeNexts(ns)
 }
 
 // tookNexts says whether what was captured is the next run's, whose log the kubelet had
@@ -265,7 +266,7 @@ func (r *run) tookNexts(ctx context.Context) bool {
 	return n > 0 && ns <= r.sp.headNS && !r.log.beginsWith(b)
 }
 
-// lookAt reads the beginning of the current or the previous run's log.
+// lookAt reads the beginning of the current or the previous run's log: of its first line.
 func (r *run) lookAt(ctx context.Context, previous bool) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
@@ -273,6 +274,11 @@ func (r *run) lookAt(ctx context.Context, previous bool) ([]byte, error) {
 	b, err := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Previous: previous, Timestamps: true, LimitBytes: &limit})
 	if err == nil {
 		err = ctx.Err() // an answer that hangs is none
+	}
+	if j := bytes.IndexByte(b, '\n'); j >= 0 {
+		b = b[:j+1]
+	} else if n := stampLen(b); n > 0 && len(b) < int(limit) {
+		b = b[:n] // what follows may be the kubelet's words
 	}
 	return b, err
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 )
 
@@ -291,4 +292,121 @@ func TestTheNextRunsLogThatWasTakenForThisOnesIsToldFromIt(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A deletion is in the pod before the kubelet's status of the run that it had begun.
+func TestTheNextRunsLogIsNotTakenForThisOnesInAPodThatIsBeingDeleted(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		b.quick("a1", "one\n")
+		b.n.start("a", "a2")
+		b.n.print("a", "two")
+		b.p.pod.DeletionTimestamp = &metav1.Time{Time: time.Now()}
+		b.c.Handle(b.p.event(watch.Modified))
+		if c := b.drain()[0]; c.Proof != Verified {
+			t.Errorf("certificate %+v", c)
+		}
+		b.wantText("a", "one\n")
+	})
+}
+
+// What the kubelet says of its troubles with the previous container's log says nothing of whose the current one is.
+func TestTheNextRunsLogIsNotTakenForThisOnesWhenThePreviousOneCannotBeRead(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		b.n.fault = func(_ int, o *corev1.PodLogOptions) *fault {
+			if o.Previous {
+				return &fault{words: `failed to open log file "/var/log/pods/n_p_u/a/1.log": no such file or directory`}
+			}
+			return nil
+		}
+		b.quick("a0", "zero\n")
+		time.Sleep(10 * time.Second)
+		ended := b.quick("a1", "one\n")
+		b.n.start("a", "a2")
+		b.n.print("a", "two")
+		b.c.Handle(ended)
+		if c := b.drain()[1]; c.Proof == Verified {
+			t.Errorf("certificate %+v", c)
+		}
+	})
+}
+
+// Numbers are those of one pod.
+func TestTheRunsOfAnotherPodOfThisNameAreNotBeforeThoseOfThisOne(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		b.c.Handle(b.quick("a0", "of the pod before\n"))
+		b.drain()
+		b.c.Handle(b.p.event(watch.Deleted))
+		b.n.change(func() { clear(b.n.cur); clear(b.n.prev) })
+		rv := b.p.rv
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		b.p.pod.UID, b.p.rv = "v", rv
+		b.quick("b0", "")
+		b.c.Handle(b.quick("b1", "one\n"))
+		for _, c := range b.drain() {
+			if c.ContainerID == "b1" && c.Lines != 1 {
+				t.Errorf("certificate %+v", c)
+			}
+		}
+	})
+}
+
+// A patch of the image starts the kubelet's backoff anew.
+func TestTheNextRunsLogIsNotTakenForThatOfTheFirstOneOfAnImage(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		b.n.start("a", "a0")
+		b.p.status("a").ImageID = "x"
+		b.c.Handle(b.p.running("a", "a0"))
+		time.Sleep(time.Minute)
+		b.n.start("a", "a1")
+		b.p.status("a").ImageID = "y"
+		b.p.running("a", "a1")
+		b.n.print("a", "one")
+		b.n.exit("a")
+		ended := b.p.ended("a", "a1")
+		b.n.start("a", "a2")
+		b.n.print("a", "two")
+		b.c.Handle(ended)
+		certs := b.drain()
+		for i, want := range []string{"", "one\n"} {
+			l := &b.c.order[i].log
+			_, end := l.bounds()
+			if text := stripped(string(l.peek(make([]byte, end), 0, end))); certs[i].Proof == Verified && text != want {
+				t.Errorf("captured %q, want %q, certificate %+v", text, want, certs[i])
+			}
+		}
+	})
+}
+
+// One that was taken for the run's before, of which nothing can be proved any more.
+func TestALogThatWasTakenForThatOfARunThatIsGoneIsCapturedForItsOwn(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		b.n.fault = func(_ int, o *corev1.PodLogOptions) *fault {
+			if o.Previous {
+				return &fault{words: "unable to retrieve container logs for a1"}
+			}
+			return nil
+		}
+		b.n.start("a", "a1")
+		first := b.p.running("a", "a1")
+		b.n.print("a", "one")
+		b.n.exit("a")
+		b.n.start("a", "a2")
+		b.n.print("a", "two")
+		b.c.Handle(first)
+		time.Sleep(50 * time.Millisecond)
+		b.n.exit("a")
+		b.p.ended("a", "a1")
+		b.p.running("a", "a2")
+		b.c.Handle(b.p.ended("a", "a2"))
+		start := time.Now()
+		certs := b.drain()
+		if c := certs[1]; c.Proof != Unverified || c.Lines != 1 || time.Since(start) > 2*time.Minute {
+			t.Errorf("certificates %+v after %s", certs, time.Since(start))
+		}
+	})
 }
