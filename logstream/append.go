@@ -230,7 +230,7 @@ func (s *splicer) endHead(follow bool) (answer, bool) {
 	switch {
 	case len(s.hold) == 0:
 		return s.placeNew()
-	case follow && end > 0 && !s.startsAt(s.expect, s.hold):
+	case follow && end > s.base && !s.startsAt(s.expect, s.hold):
 		return answerEOF, true // cut in the head of another file: nothing to learn
 	}
 	return s.place()
@@ -306,7 +306,7 @@ func (s *splicer) seal(proved bool) {
 func (s *splicer) wasSent(line []byte) bool {
 	ns, n := s.clock.parse(line)
 	committed, _ := s.l.bounds()
-	return n > 0 && !s.shared && s.l.find(line, 0, committed, ns) >= 0
+	return n > 0 && !s.shared && s.l.find(line, s.base, committed, ns) >= 0
 }
 
 // isUnstamped says whether a last line has no timestamp, in a log that has them, nor

@@ -40,11 +40,10 @@ type Capture struct {
 
 	mu      sync.Mutex
 	uid     types.UID
-	version string    // newest resourceVersion seen
-	heardAt time.Time // when it came
-	over    bool      // the pod is deleted or its tracking ended: nothing new will be heard
-	deleted bool      // it is deleted
-	done    bool      // the pod has finished: slots has all that it has
+	version string // newest resourceVersion seen
+	over    bool   // the pod is deleted or its tracking ended: nothing new will be heard
+	deleted bool   // it is deleted
+	done    bool   // the pod has finished: slots has all that it has
 	closed  bool
 	slots   map[string]*slot
 	order   []*run
@@ -139,9 +138,6 @@ func (c *Capture) take(p *corev1.Pod, sights []sighting, work map[string]bool) {
 		c.slots, c.over, c.deleted = map[string]*slot{}, false, false
 	}
 	known := c.uid == p.UID && c.version != ""
-	if c.version != p.ResourceVersion { // the version of before is no news
-		c.heardAt = time.Now()
-	}
 	c.uid, c.version = p.UID, p.ResourceVersion
 	c.done = p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 	for _, s := range sights {
@@ -212,7 +208,11 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 			r.at, r.next = s.lastAt, s.curAt.began
 			r.waited = r.waited || s.waits
 		}
-		r.setLife(s.life(r.id))
+		// Another's patch of the pod tells nothing new, and the kubelet may have said more.
+		if l := s.life(r.id); l != r.told || r.toldAt.IsZero() {
+			r.told, r.toldAt = l, time.Now()
+			r.setLife(l)
+		}
 	}
 }
 
@@ -285,6 +285,7 @@ func (c *Capture) handleEnd(l life) {
 func (c *Capture) end(l life) {
 	for _, sl := range c.slots {
 		for _, r := range sl.runs {
+			r.toldAt = time.Time{} // the next status is news, whatever it says
 			switch {
 			case l == lifeGone:
 				r.setLife(lifeGone)

@@ -101,23 +101,30 @@ func (d *drain) step(ctx context.Context, l life) bool {
 // isOwn says whether the log that a read brought is this run's.
 // When nobody can tell, not even in a while, it has to do.
 func (d *drain) isOwn(ctx context.Context, q query) bool {
-	if d.sure || d.sp.plain { // of a log without times nobody can tell
+	began := d.log.began()
+	if d.sure && began || d.sp.plain { // of a log without times nobody can tell
 		return true
 	}
-	wait := statusWait
-	if st := d.standing(); q.previous && st.next.IsZero() || !q.previous && !d.log.began() {
+	wait, st := statusWait, d.standing()
+	if q.previous && st.next.IsZero() || !q.previous && !began {
 		wait = blindWait // for the status of the next run
 	}
-	line := d.sp.head
-	if !d.sp.isHeadCertain() {
+	line, ns := d.sp.head, d.sp.headNS
+	switch {
+	case !began:
+		line, ns = nil, 0
+	case !d.sp.isHeadCertain():
 		line = line[:stampLen(line)]
 	}
-	suspect, is := d.isOfNext(ctx, q, line, d.sp.headNS)
+	suspect, is := d.isOfNext(ctx, q, line, ns)
+	if ns == 0 && !q.previous && !d.doubtAt.IsZero() {
+		suspect = true // the silence of others came since
+	}
 	switch {
-	case !suspect:
-		d.doubtAt, d.sure = time.Time{}, d.sp.headNS != 0
+	case !suspect && (st.noNext || !st.isOutside(ns)):
+		d.doubtAt, d.sure = time.Time{}, began && (st.life == lifeEnded || st.life == lifePrevious)
 		return true
-	case is && d.log.began():
+	case is && began:
 		d.disown()
 	case d.doubtAt.IsZero():
 		d.doubtAt = time.Now()

@@ -53,6 +53,8 @@ type run struct {
 
 	life   life      // guarded by c.mu
 	lifeAt time.Time // since when; guarded by c.mu
+	told   life      // what the newest status said of it; guarded by c.mu
+	toldAt time.Time // since when; guarded by c.mu
 	missed int32     // runs before it that nobody saw
 	at     times     // guarded by c.mu
 	next   time.Time // when its successor began; guarded by c.mu

@@ -41,7 +41,7 @@ func (r *run) mayTake(ctx context.Context, q query) bool {
 		return late
 	}
 	committed, _ := r.log.bounds()
-	if !r.log.fileBeginsWith(b) && r.log.find(b, 0, committed, ns) < 0 {
+	if !r.log.fileBeginsWith(b) && r.log.find(b, r.sp.base, committed, ns) < 0 {
 		return true
 	}
 	r.nowIs(lifePrevious)
@@ -76,7 +76,7 @@ func (r *run) standing() standing {
 }
 
 func (r *run) standingLocked() standing {
-	st := standing{life: r.life, fresh: time.Since(r.c.heardAt) < freshFor, times: r.at, next: r.next}
+	st := standing{life: r.life, fresh: time.Since(r.toldAt) < freshFor, times: r.at, next: r.next}
 	st.atOnce = !r.waited && (r.first || r.at.ended.Sub(r.at.began) >= restartSoon)
 	if sl := r.c.slots[r.slot]; sl != nil {
 		st.noNext = sl.noNext
@@ -130,6 +130,11 @@ func (st *standing) mayBeNexts(ns int64) bool {
 	return ns == 0 || t.IsZero() || ns >= t.UnixNano()
 }
 
+// isOutside says whether a log that begins at ns begins after the run's end.
+func (st *standing) isOutside(ns int64) bool {
+	return !st.ended.IsZero() && ns > st.ended.Add(2*time.Second).UnixNano() // it has whole seconds
+}
+
 // whose says whether a log that begins with line looks like that of another run of the
 // slot, and whether it is. It is asked of a response that is open: whose that is does not
 // change any more.
@@ -143,9 +148,7 @@ func (r *run) whose(ctx context.Context, q query, line []byte, ns int64) (suspec
 			return true, !o.log.isFinal() || o.log.isVerified()
 		}
 	}
-	// Statuses have whole seconds.
-	if !st.ended.IsZero() && ns > st.ended.Add(2*time.Second).UnixNano() ||
-		r.log.number > 0 && !st.began.IsZero() && ns < st.began.Add(-time.Second).UnixNano() {
+	if st.isOutside(ns) || r.log.number > 0 && !st.began.IsZero() && ns < st.began.Add(-time.Second).UnixNano() {
 		return true, false
 	}
 	if q.previous { // whose that is has time until the proof
@@ -296,6 +299,13 @@ func (l *runLog) fileBeginsWith(b []byte) bool {
 	defer l.mu.Unlock()
 	n := min(len(l.fileHead), len(b))
 	return bytes.Equal(l.fileHead[:n], b[:n])
+}
+
+// begins says whether it begins at off: what is before may have been cut in a line.
+func (l *runLog) begins(off int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return off == l.base
 }
 
 // began says whether anything was captured.

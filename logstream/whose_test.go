@@ -134,31 +134,6 @@ func TestALongRunThatPrintsAtItsEndIsVerified(t *testing.T) {
 	})
 }
 
-// But for the first, a kubelet waits before it restarts them.
-func TestTheSilentRunsOfACrashLoopAreVerified(t *testing.T) {
-	inBubble(t, Options{}, nil, func(b *bench) {
-		b.p = newPod(corev1.RestartPolicyAlways, "a")
-		for k := range 4 {
-			id := fmt.Sprint("a", k)
-			b.n.start("a", id)
-			b.c.Handle(b.p.running("a", id))
-			b.n.exit("a")
-			b.c.Handle(b.p.ended("a", id))
-			time.Sleep(time.Second)
-			if k > 0 {
-				b.n.wait("a")
-				b.c.Handle(b.p.waiting("a", "CrashLoopBackOff"))
-				time.Sleep(10 * time.Second)
-			}
-		}
-		for _, c := range b.drain() {
-			if c.Proof != Verified {
-				t.Errorf("certificate %+v", c)
-			}
-		}
-	})
-}
-
 // The kubelet keeps one dead container of a slot; of one that it has removed it has words.
 func TestAPreviousContainerThatWasRemovedIsTheOneThatTheWordsName(t *testing.T) {
 	for removed, want := range map[string]Proof{"a0": Verified, "a1": Incomplete} {
@@ -203,28 +178,6 @@ func TestAQuestionWhoseALogIsThatHangsHoldsUpNoDrain(t *testing.T) {
 			})
 		})
 	}
-}
-
-// One that is two runs further answers with the silence of others.
-func TestTheSilenceOfTheNextRunsIsNotTakenForThisOnesWhenNobodyAnswersInTime(t *testing.T) {
-	inBubble(t, Options{}, nil, func(b *bench) {
-		b.p = newPod(corev1.RestartPolicyAlways, "a")
-		away := true
-		b.n.fault = func(int, *corev1.PodLogOptions) *fault {
-			return map[bool]*fault{true: {err: refused()}}[away]
-		}
-		b.quick("a0", "zero\n")
-		time.Sleep(10 * time.Second)
-		b.c.Handle(b.quick("a1", "one\n"))
-		b.n.start("a", "a2")
-		b.n.exit("a")
-		time.Sleep(10 * time.Second)
-		b.n.start("a", "a3")
-		b.n.change(func() { away = false })
-		if c := b.drain()[1]; c.Proof != Unverified || c.Lines != 0 {
-			t.Errorf("certificate %+v", c)
-		}
-	})
 }
 
 // No status says then when it ended.
