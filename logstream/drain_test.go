@@ -344,6 +344,30 @@ func TestAStreamThatBringsLessIsNotHalfOfTheProof(t *testing.T) {
 	})
 }
 
+// What its status says then is what it said before.
+func TestAPodThatComesBackIntoItsWatchsScopeIsCapturedOn(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		dead := false
+		b.n.fault = func(int, *corev1.PodLogOptions) *fault {
+			return map[bool]*fault{true: {cut: len(body("one"))}}[dead]
+		}
+		b.begin("a", "a1", "one")
+		b.c.Handle(watch.Event{Type: watch.Error, Object: outOfScope()})
+		b.c.Handle(b.p.event(watch.Modified))
+		b.n.change(func() { dead = true })
+		b.c.order[0].kickStream()
+		time.Sleep(time.Minute)
+		b.n.change(func() { dead = false })
+		b.n.print("a", "two")
+		time.Sleep(time.Minute)
+		b.n.exit("a")
+		b.c.Handle(b.p.ended("a", "a1"))
+		if cert := b.drain()[0]; cert.Proof != Verified || cert.Lines != 2 {
+			t.Errorf("certificate %+v", cert)
+		}
+	})
+}
+
 // A pod that left the scope of its watch: a clean end of its stream is all that tells
 // when a container ends.
 func TestABreakEndsNoRunOfAPodThatLeftItsWatchsScope(t *testing.T) {
