@@ -62,21 +62,6 @@ type slot struct {
 	image  string // of the newest run that a status told of while it was the current one
 }
 
-// sighting is what one status says of one slot.
-type sighting struct {
-	slot          string
-	cur, last     string // IDs; empty: none
-	running       bool
-	waits         bool // for the time that is between restarts
-	final, noNext bool
-	image         string // cur's
-	restarts      int32
-	curAt, lastAt times
-}
-
-// times are when a run began and ended, in whole seconds of its node; zero: not known.
-type times struct{ began, ended time.Time }
-
 // Handle takes what a watch of the pod delivers: Added, Modified and Deleted with
 // a *corev1.Pod, Error with a *metav1.Status whose Reason is Closed or OutOfScope.
 // Everything else is ignored, and so is what older versions of the pod say, but for
@@ -192,7 +177,7 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 		r.missed, missed = missed, 0
 		// The first run of an image is started again at once, should it end; a placeholder
 		// has another image, though it may be the same by another name.
-		r.first = r.log.number == 0 || id == s.cur && sl.image != "" && s.image != sl.image ||
+		r.first = s.all || r.log.number == 0 || id == s.cur && sl.image != "" && s.image != sl.image ||
 			c.runs != nil && (id == s.last || s.last == "" || !work[s.slot+"/"+s.last])
 		sl.runs = append(sl.runs, r)
 		c.order = append(c.order, r)
@@ -214,36 +199,6 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 			r.setLife(l)
 		}
 	}
-}
-
-// life is what the status says of the run id.
-func (s *sighting) life(id string) life {
-	switch {
-	case s.cur == id && s.running:
-		return lifeAlive
-	case s.cur == id || (s.cur == "" && s.last == id):
-		return lifeEnded
-	case s.last == id:
-		return lifePrevious
-	}
-	return lifeUnreadable
-}
-
-// number is the run's number: restartCount is that of the newest run, which is the
-// last one while the container waits for its next.
-func (s *sighting) number(id string) int {
-	if id != s.cur && s.cur != "" {
-		return int(s.restarts) - 1
-	}
-	return int(s.restarts)
-}
-
-// newest is the number of the newest run; -1: there was none.
-func (s *sighting) newest() int32 {
-	if s.restarts == 0 && s.cur == "" && s.last == "" {
-		return -1
-	}
-	return s.restarts
 }
 
 func (sl *slot) find(id string) *run {

@@ -2,21 +2,37 @@ package logstream
 
 import (
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
+
+// sighting is what one status says of one slot.
+type sighting struct {
+	slot          string
+	cur, last     string // IDs; empty: none
+	running       bool
+	waits         bool // for the time that is between restarts
+	final, noNext bool
+	all           bool   // the pod's containers may be restarted together
+	image         string // cur's
+	restarts      int32
+	curAt, lastAt times
+}
+
+// times are when a run began and ended, in whole seconds of its node; zero: not known.
+type times struct{ began, ended time.Time }
 
 // sightings reads a pod's statuses, by name: a status list is not in the order of
 // its spec, and has holes.
 func sightings(p *corev1.Pod) []sighting {
 	finished := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
-	dying := p.DeletionTimestamp != nil
+	dying, all := p.DeletionTimestamp != nil, restartsAll(p)
 	var out []sighting
 	read := func(sts []corev1.ContainerStatus, policy func(name string, exit int32) (again bool)) {
 		for i := range sts {
-			s := sight(&sts[i])
-			t := sts[i].State.Terminated
-			s.noNext = finished || t != nil && !policy(s.slot, t.ExitCode)
+			s, t := sight(&sts[i]), sts[i].State.Terminated
+			s.all, s.noNext = all, finished || t != nil && !all && !policy(s.slot, t.ExitCode)
 			s.final = s.noNext || t != nil && dying
 			// A finished pod may say Running for ever: after an eviction, or when
 			// its node was lost.
@@ -119,4 +135,44 @@ func restarts(p *corev1.Pod, c *corev1.Container, exit int32, init bool) bool {
 		return exit != 0
 	}
 	return !init || exit != 0
+}
+
+// restartsAll says whether the exit of one of its containers may make the kubelet restart
+// all that a pod has (RestartAllContainersOnContainerExits, on by default from v1.36).
+func restartsAll(p *corev1.Pod) bool {
+	isOne := func(r corev1.ContainerRestartRule) bool {
+		return r.Action == corev1.ContainerRestartRuleActionRestartAllContainers
+	}
+	has := func(c corev1.Container) bool { return slices.ContainsFunc(c.RestartPolicyRules, isOne) }
+	return slices.ContainsFunc(p.Spec.InitContainers, has) || slices.ContainsFunc(p.Spec.Containers, has)
+}
+
+// life is what the status says of the run id.
+func (s *sighting) life(id string) life {
+	switch {
+	case s.cur == id && s.running:
+		return lifeAlive
+	case s.cur == id || (s.cur == "" && s.last == id):
+		return lifeEnded
+	case s.last == id:
+		return lifePrevious
+	}
+	return lifeUnreadable
+}
+
+// number is the run's number: restartCount is that of the newest run, which is the
+// last one while the container waits for its next.
+func (s *sighting) number(id string) int {
+	if id != s.cur && s.cur != "" {
+		return int(s.restarts) - 1
+	}
+	return int(s.restarts)
+}
+
+// newest is the number of the newest run; -1: there was none.
+func (s *sighting) newest() int32 {
+	if s.restarts == 0 && s.cur == "" && s.last == "" {
+		return -1
+	}
+	return s.restarts
 }

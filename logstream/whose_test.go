@@ -2,6 +2,7 @@ package logstream
 
 import (
 	"fmt"
+	"io"
 	"testing"
 	"time"
 
@@ -260,6 +261,28 @@ func TestTheNextRunsLogIsNotTakenForThisOnesInAPodThatIsBeingDeleted(t *testing.
 			t.Errorf("certificate %+v", c)
 		}
 		b.wantText("a", "one\n")
+	})
+}
+
+// Whatever the policy of its own container is.
+func TestTheNextRunsLogIsNotTakenForThisOnesWhereAnExitRestartsAllContainers(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyNever, "a", "b")
+		b.p.pod.Spec.Containers[1].RestartPolicyRules = []corev1.ContainerRestartRule{{
+			Action: corev1.ContainerRestartRuleActionRestartAllContainers,
+		}}
+		ended := b.quick("a1", "one\n")
+		b.n.start("a", "a2")
+		b.n.print("a", "two")
+		b.c.Handle(ended)
+		if c := b.drain()[0]; c.Proof != Verified {
+			t.Errorf("certificate %+v", c)
+		}
+		r := b.c.Reader(b.ctx, "a", ReadOptions{Snapshot: true})
+		defer r.Close()
+		if text, _ := io.ReadAll(r); string(text) != "one\n" {
+			t.Errorf("captured %q", text)
+		}
 	})
 }
 
