@@ -60,6 +60,7 @@ func (r *run) nowIs(l life) {
 type standing struct {
 	life
 	times
+	told   bool      // by a status, not by the kubelet's answers alone
 	next   time.Time // when its successor began
 	fresh  bool      // the kubelet is not at the next run, if it waits for restartWait before that
 	noNext bool      // no run follows it
@@ -76,7 +77,7 @@ func (r *run) standing() standing {
 }
 
 func (r *run) standingLocked() standing {
-	st := standing{life: r.life, fresh: time.Since(r.toldAt) < freshFor, times: r.at, next: r.next}
+	st := standing{life: r.life, told: r.life == r.told, fresh: time.Since(r.toldAt) < freshFor, times: r.at, next: r.next}
 	st.atOnce = !r.waited && (r.first || r.at.ended.Sub(r.at.began) >= restartSoon)
 	if sl := r.c.slots[r.slot]; sl != nil {
 		st.noNext = sl.noNext
@@ -125,9 +126,10 @@ func (st *standing) nextBegan() time.Time {
 }
 
 // mayBeNexts says whether a log that begins at ns (0: that is empty) may be the next run's.
+// A status without times, which no kubelet writes, is believed.
 func (st *standing) mayBeNexts(ns int64) bool {
 	t := st.nextBegan()
-	return ns == 0 || t.IsZero() || ns >= t.UnixNano()
+	return ns == 0 || t.IsZero() && !st.told || !t.IsZero() && ns >= t.UnixNano()
 }
 
 // isOutside says whether a log that begins at ns begins after the run's end.
