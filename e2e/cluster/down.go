@@ -58,6 +58,11 @@ func (c *Cluster) down(ctx context.Context) error {
 	containers := c.containers()
 	err := wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, 30*time.Second, true, func(context.Context) (bool, error) {
 		left := c.members()
+		for _, p := range c.state.Processes {
+			if p.alive() { // of one that is about to end its mounts are gone first
+				left = append(left, p.PID)
+			}
+		}
 		for _, id := range containers {
 			left = append(left, processesOf(id)...)
 		}
