@@ -56,8 +56,9 @@
 //     next run was taken for that of one that a status called the newest, a Gap says
 //     where the run's own log begins, and the run is Unverified. So is one that may have
 //     been restarted at once, as on its first end, if nothing tells its log from the
-//     next one's: because it, or that one, printed nothing. The end of a later run is
-//     trusted for five seconds to be the newest; by default the kubelet waits for ten.
+//     next one's: because it, or that one, printed nothing. Drain waits for a status
+//     that does, up to 50 s. The end of a later run is trusted for five seconds to be
+//     the newest; by default the kubelet waits for ten.
 //   - Verified rests on two reads that agree. Two that are cut, cleanly, at the
 //     same byte look like a whole log.
 //   - When the node's clock goes back while a stream that was resumed by time is

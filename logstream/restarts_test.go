@@ -174,7 +174,7 @@ func playCrashLoop(t *testing.T, seed uint64) (proofs map[Proof]int) {
 	return proofs
 }
 
-func TestNoRunIsVerifiedWithTheLogOfAnother(t *testing.T) {
+func TestRandomCrashLoopsVerifyNoRunWithTheLogOfAnother(t *testing.T) {
 	first := *seed
 	if first == 0 {
 		first = uint64(time.Now().UnixNano())
