@@ -108,15 +108,12 @@ func (l *lab) belated(t *testing.T, h podwatch.Handler) podwatch.Handler {
 	return b
 }
 
-// belated is what a watch told, and when.
-type belated chan struct {
+// told is what a watch said, and when.
+type told struct {
 	watch.Event
 	at time.Time
 }
 
-func (b belated) Handle(ev watch.Event) {
-	b <- struct {
-		watch.Event
-		at time.Time
-	}{ev, time.Now()}
-}
+type belated chan told
+
+func (b belated) Handle(ev watch.Event) { b <- told{ev, time.Now()} }

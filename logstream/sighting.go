@@ -87,7 +87,7 @@ func sight(st *corev1.ContainerStatus) sighting {
 			s.cur = st.ContainerID
 		}
 	}
-	// (kubernetes v1.36.3 pkg/kubelet/container/sync_result.go:32)
+	// (kubernetes v1.36.3 pkg/kubelet/container/sync_result.go:77)
 	s.waits = st.State.Waiting != nil && st.State.Waiting.Reason == "CrashLoopBackOff"
 	if t := st.LastTerminationState.Terminated; t != nil && t.ContainerID != s.cur {
 		s.last, s.lastAt = t.ContainerID, timesOf(t)
