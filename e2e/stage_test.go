@@ -138,12 +138,12 @@ func (p *play) fate(ctx context.Context, slot, want string) string {
 	st, err := p.split.Wait(ctx, slot, eventsplit.Ended)
 	var f *eventsplit.Failure
 	switch {
+	case errors.As(err, &f) && eventsplit.Ended(st):
+		return fmt.Sprintf("exit %d, %s", st.Outcome.ExitCode, kindOf(f))
 	case errors.As(err, &f):
 		return kindOf(f)
 	case err != nil:
 		return fmt.Sprintf("%v, when it was %+v", err, p.split.State(slot))
-	case st.Failure != nil:
-		return fmt.Sprintf("exit %d, %s", st.Outcome.ExitCode, kindOf(st.Failure))
 	}
 	return fmt.Sprintf("exit %d", st.Outcome.ExitCode)
 }

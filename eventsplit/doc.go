@@ -7,7 +7,8 @@
 // container (a slot, by its name) and for the pod (slot ""), a [State] and a
 // timeline of [Entry] values. [Splitter.State] answers from memory.
 // [Splitter.Wait] waits for any predicate over a State, [Started] and [Ended] among
-// them, and ends with a [*Failure] as soon as it can never hold.
+// them, returns the State's [*Failure] as its error, and ends as soon as the predicate
+// can never hold.
 // [Splitter.Entries] replays and follows a timeline. [Splitter.Swap] starts a step
 // where a placeholder runs, by patching its image, and makes sure that the two are
 // never taken for each other. [Splitter.IsPlaceholder] and [Splitter.NextRun] make
@@ -31,6 +32,9 @@
 //     Warning Event's words when that comes within 2 s of the status, and else says
 //     that Kubernetes gave no reason.
 //   - A Failure in a State is never taken back: Wait, State and NextRun agree for good.
+//     Wait returns it as its error, whatever the exit code beside it is.
+//   - What ends with its context ends with a [*WaitError], which says what was waited
+//     for and why.
 //     Ended holds only with a known Outcome; a run whose end nobody saw
 //     (ContainerStatusUnknown with exit code 137, a pod that vanished) has a Failure
 //     and no Outcome.

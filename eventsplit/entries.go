@@ -11,9 +11,11 @@ import (
 // missed; it slows nobody.
 //
 // The sequence ends when the slot has come to its end (State.Final) and all of its
-// entries were yielded; with a *Failure for a slot that there is not, with the
-// cause of ctx, and with ErrClosed after the entries kept when the Splitter is
-// closed before the slot's end.
+// entries were yielded; with a *Failure for a slot that there is not, with a
+// *WaitError when ctx ends first, and with ErrClosed after the entries kept when the
+// Splitter is closed before the slot's end. A container that its restartPolicy
+// restarts (Always, which is the default) does not come to its end while the pod
+// lives.
 func (s *Splitter) Entries(ctx context.Context, slot string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		t := &s.whole.timeline
@@ -23,15 +25,15 @@ func (s *Splitter) Entries(ctx context.Context, slot string) iter.Seq2[Entry, er
 		}
 		seq := uint64(1)
 		for {
-			if ctx.Err() != nil {
-				yield(Entry{}, context.Cause(ctx))
-				return
-			}
 			s.mu.Lock()
 			entries, dropped := t.since(seq)
 			end, err := s.endOfEntries(sl, t)
-			changed := t.changed()
+			changed, st := t.changed(), *t.cur
 			s.mu.Unlock()
+			if ctx.Err() != nil {
+				yield(Entry{}, gaveUp(ctx, "waiting for more of", st))
+				return
+			}
 			if dropped > 0 && !yield(Entry{Seq: seq, Time: entries[0].Time, Dropped: dropped}, nil) {
 				return
 			}

@@ -37,18 +37,20 @@ func (s *Splitter) IsPlaceholder(slot, containerID string) bool {
 // ("": of its first one), placeholders left out. It blocks until there is one, and
 // returns runs of the past too, so that one reader after another can walk through
 // them. It ends with io.EOF when none will follow or the Splitter is closed, with
-// a *Failure when the slot will not run at all, and with the cause of ctx.
+// a *Failure when the slot will not run at all, and with a *WaitError when ctx ends
+// first. None is known to be the last of a container that its restartPolicy
+// restarts (Always, which is the default) as long as the pod lives.
 func (s *Splitter) NextRun(ctx context.Context, slot, after string) (id string, err error) {
 	sl := s.slot(slot)
 	for {
-		if ctx.Err() != nil {
-			return "", context.Cause(ctx)
-		}
 		s.mu.Lock()
 		id, known, err := s.nextRun(sl, after)
-		changed := sl.changed()
+		changed, st := sl.changed(), s.stateOf(sl)
 		s.mu.Unlock()
-		if known {
+		switch {
+		case ctx.Err() != nil:
+			return "", gaveUp(ctx, "waiting for the next run of", st)
+		case known:
 			return id, err
 		}
 		select {

@@ -1,6 +1,7 @@
 package eventsplit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -30,7 +31,8 @@ type swapRecord struct {
 // will come. A slot that cannot be swapped (it has failed, ended, is a plain init
 // container, or the pod goes away) is a *Failure too, and patch is not called.
 //
-// Swap blocks until then, or until ctx ends, and returns its cause. Several slots
+// Swap blocks until then, or until ctx ends before patch was called, and then
+// returns a *WaitError. Several slots
 // may be swapped in one patch; two swaps of one slot wait for each other. The pod
 // that patch returns is kept and must not be changed; nil is allowed, and then the
 // watch must tell.
@@ -80,12 +82,13 @@ const (
 // returns what the slots had recorded before.
 func (s *Splitter) beginSwap(ctx context.Context, slots []*slot) (undo []*swapRecord, err error) {
 	for {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
 		s.mu.Lock()
 		blocker, err := s.swappable(slots)
 		switch {
+		case ctx.Err() != nil:
+			st := s.stateOf(cmp.Or(blocker, slots[0]))
+			s.mu.Unlock()
+			return nil, gaveUp(ctx, "waiting to swap", st)
 		case err != nil:
 			s.mu.Unlock()
 			return nil, err

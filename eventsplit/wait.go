@@ -1,6 +1,9 @@
 package eventsplit
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // State returns what is known of a slot, from memory; slot "" is the pod. Of a
 // slot that the pod's spec does not have it has a Failure, once the spec is known.
@@ -44,11 +47,22 @@ func (s *Splitter) impossible(sl *slot) *Failure {
 	return nil
 }
 
-// Wait returns the first State of a slot for which until holds: at once when it
-// does already, else at the very edge, the ones nobody saw included. Slot "" is
-// the pod. It ends with a *Failure as soon as until can never hold: the slot does
-// not exist, will not run, or has ended for good. It ends with the cause of ctx
-// when that ends first, and with ErrClosed when the Splitter is closed.
+// Wait blocks until until holds for a slot, and returns the State for which it
+// did: at once when it holds already, else at the very edge, the ones nobody saw
+// included. Slot "" is the pod.
+//
+// The error is the verdict: it is the State's Failure, whether until holds or not.
+// A step that was evicted has an Outcome, perhaps with exit code 0, and a Failure;
+// Wait returns both. until(state) tells whether it held; a nil error means that it
+// did and that nothing is wrong besides. Once the slot has a Failure, Wait returns
+// its last State, so that it says the same whether it was called before or after.
+//
+// Wait ends as soon as until can never hold: with the *Failure of a slot that does
+// not exist or will not run, and with one of ClassEnded when the slot has ended for
+// good. It never does of a container that its restartPolicy restarts: Always, which
+// is the default, and OnFailure after a failure have no end for good as long as the
+// pod lives. Wait ends with a *WaitError when ctx ends first, and with ErrClosed
+// when the Splitter is closed.
 //
 // until is called in the caller's goroutine, with no lock held; it must not block.
 func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool) (State, error) {
@@ -78,20 +92,19 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 		}
 		s.mu.Unlock()
 		if ctx.Err() != nil {
-			return last, context.Cause(ctx)
+			return last, gaveUp(ctx, "", last)
 		}
-		for _, st := range append(states, &last) {
-			if until(*st) {
-				return *st, nil
-			}
-		}
-		if settled(last) { // no other edge comes
-			if last.Failure != nil {
-				return last, last.Failure
-			}
+		held := slices.IndexFunc(append(states, &last), func(st *State) bool { return until(*st) })
+		switch over := held >= 0 || closed || settled(last); { // settled: no other edge comes
+		case over && last.Failure != nil:
+			return last, last.Failure
+		case held == len(states):
+			return last, nil
+		case held >= 0:
+			return *states[held], nil
+		case settled(last):
 			return last, endedFailure(last)
-		}
-		if closed {
+		case closed:
 			return last, ErrClosed
 		}
 		select {

@@ -20,8 +20,8 @@ type Runs interface {
 	// It does not block.
 	IsPlaceholder(slot, containerID string) bool
 	// NextRun blocks until the run of slot that follows after is known; after ""
-	// asks for the first. It ends in io.EOF when none will follow, in context.Cause
-	// of a ctx that ended, or in the reason why the slot cannot run.
+	// asks for the first. It ends in io.EOF when none will follow, in an error that
+	// wraps context.Cause of a ctx that ended, or in the reason why the slot cannot run.
 	NextRun(ctx context.Context, slot, after string) (id string, err error)
 }
 

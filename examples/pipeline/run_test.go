@@ -342,7 +342,7 @@ func TestATimeoutGivesTheStepUp(t *testing.T) {
 	_, _, result := got.lines(t)
 	want(t, "exit status", got.status, 1)
 	want(t, "class", result[0].Failure.Class, "Timeout")
-	want(t, "stderr", got.stderr, "pipeline: step \"slow\" (image demo/count) was given up: timed out after 5s\n")
+	want(t, "stderr", got.stderr, "pipeline: step \"slow\" (image demo/count) was given up: waiting for container \"slow\": it is running: timed out after 5s\n")
 }
 
 func TestThePlainCommandNeedsNoCluster(t *testing.T) {

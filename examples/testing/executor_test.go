@@ -230,6 +230,7 @@ func TestALogThatNobodyCouldVerifyIsNotCalledWhole(t *testing.T) {
 		time.Sleep(time.Second)
 		b.breaks() // the node is gone, and somebody deletes the pod
 		b.container().State = ended("containerd://step", 0, "Completed")
+		time.Sleep(time.Second)
 		b.deleted()
 	})
 	b.ended(Result{WholeLog: false}, "one\n")

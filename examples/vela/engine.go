@@ -101,13 +101,15 @@ func (e *Engine) WaitContainer(ctx context.Context, c *Container) error {
 }
 
 // InspectContainer answers from memory. A step that runs, or never ran, leaves
-// the exit code alone.
+// the exit code alone; one that could not be started, or was evicted, may have an
+// exit code beside the error.
 func (e *Engine) InspectContainer(_ context.Context, c *Container) error {
-	switch s := e.split.State(c.ID); {
-	case s.Failure != nil:
-		return s.Failure
-	case s.Outcome != nil:
+	s := e.split.State(c.ID)
+	if s.Outcome != nil {
 		c.ExitCode = s.Outcome.ExitCode
+	}
+	if s.Failure != nil {
+		return s.Failure
 	}
 	return nil
 }

@@ -1,0 +1,201 @@
+package eventsplit
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+func asEvicted(p *corev1.Pod) *corev1.Pod {
+	p.Status.Phase, p.Status.Reason, p.Status.Message = corev1.PodFailed, "Evicted", "The node was low on resource: memory."
+	return p
+}
+
+// endings are ways in which container a ends that are no success, whatever its
+// exit code says.
+var endings = []struct {
+	name  string
+	pod   func() *corev1.Pod
+	class Class
+	code  int32
+}{
+	{"evicted, and it obeyed SIGTERM", func() *corev1.Pod { return asEvicted(withTerminated(onePod("9", "a"), "a", "A", 0)) }, ClassEvicted, 0},
+	{"evicted and killed", func() *corev1.Pod { return asEvicted(withTerminated(onePod("9", "a"), "a", "A", 137)) }, ClassEvicted, 137},
+	{"its process could not be started", func() *corev1.Pod {
+		p := withTerminated(onePod("9", "a"), "a", "A", 128)
+		p.Status.ContainerStatuses[0].State.Terminated.Reason = reasonStartError
+		return p
+	}, ClassStart, 128},
+}
+
+func TestTheErrorOfAWaitIsTheFailureOfItsState(t *testing.T) {
+	for _, c := range endings {
+		t.Run(c.name, func(t *testing.T) {
+			s := New(testNS, testPod, Options{})
+			defer s.Close()
+			s.Handle(modified(c.pod()))
+			st, err := s.Wait(t.Context(), "a", Ended)
+			var f *Failure
+			if !errors.As(err, &f) || f != st.Failure || f.Class != c.class {
+				t.Errorf("the error is %v, the state's failure %v, want %s", err, st.Failure, c.class)
+			}
+			if !Ended(st) || st.Outcome.ExitCode != c.code {
+				t.Errorf("got %s, want exit code %d beside the failure", stateText(st), c.code)
+			}
+		})
+	}
+}
+
+// Of a pod that is being deleted the failure is known before its end is: until
+// says what is waited for, the failure alone ends no Wait.
+func TestAWaitForThePodsEndOutlastsTheCauseOfIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(testNS, testPod, Options{})
+		defer s.Close()
+		p := withRunning(onePod("1", "a"), "a", "A")
+		p.DeletionTimestamp = &metav1.Time{Time: time.Now()}
+		s.Handle(modified(p))
+		done := make(chan State, 1)
+		go func() {
+			st, err := s.Wait(t.Context(), "", func(st State) bool { return st.Phase == PhaseEnded })
+			if f := (*Failure)(nil); !errors.As(err, &f) || f.Class != ClassDeleted {
+				t.Errorf("got %v, want %s", err, ClassDeleted)
+			}
+			done <- st
+		}()
+		synctest.Wait()
+		if len(done) > 0 {
+			t.Fatalf("the wait ended with the pod still there: %s", stateText(<-done))
+		}
+		s.Handle(watch.Event{Type: watch.Deleted, Object: p})
+		if st := <-done; st.Phase != PhaseEnded {
+			t.Errorf("got %s", stateText(st))
+		}
+	})
+}
+
+func TestAWaitAskedBeforeAFailureAnswersAsOneAskedAfterIt(t *testing.T) {
+	predicates := map[string]func(State) bool{
+		"started": Started, "ended": Ended, "pulled": Pulled,
+		"running": func(s State) bool { return s.Phase == PhaseRunning },
+	}
+	for _, c := range endings {
+		for name, until := range predicates {
+			t.Run(c.name+", "+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := New(testNS, testPod, Options{})
+					defer s.Close()
+					s.Handle(modified(onePod("1", "a")))
+					var before State
+					var errBefore error
+					var wg sync.WaitGroup
+					wg.Go(func() { before, errBefore = s.Wait(t.Context(), "a", until) })
+					synctest.Wait()
+					s.Handle(modified(c.pod()))
+					wg.Wait()
+					after, errAfter := s.Wait(t.Context(), "a", until)
+					if before != after || errBefore != errAfter { //nolint:errorlint // the very same
+						t.Errorf("asked before: %s, %v\nasked after: %s, %v", stateText(before), errBefore, stateText(after), errAfter)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestWhatEndsWithItsContextSaysWhatItWaitedFor(t *testing.T) {
+	unpullable := onePod("1", "a")
+	unpullable.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "a", State: corev1.ContainerState{
+		Waiting: &corev1.ContainerStateWaiting{Reason: reasonErrImagePull, Message: "dial tcp 10.0.0.1:443: i/o timeout"},
+	}}}
+	for _, c := range []struct {
+		name    string
+		pod     *corev1.Pod
+		waiting Class
+		words   []string
+	}{
+		{"a pod nobody saw", nil, "", []string{"the pod was not seen yet"}},
+		{"an image that cannot be pulled", unpullable, ClassImagePull, []string{`image "img" cannot be pulled`, "i/o timeout"}},
+		{"a container that is being started", onePod("1", "a"), ClassProgress, []string{`waiting for image "img"`}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := New(testNS, testPod, Options{})
+				defer s.Close()
+				if c.pod != nil {
+					s.Handle(modified(c.pod))
+				}
+				for call, err := range endedWithContext(t, s, "a") {
+					var w *WaitError
+					if !errors.As(err, &w) || w.Slot != "a" || !errors.Is(err, errGaveUp) || !errors.Is(w.Cause, errGaveUp) {
+						t.Errorf("%s: got %v, want a WaitError of container a that unwraps to the cause", call, err)
+						continue
+					}
+					if got := classOf(w.Waiting); got != c.waiting {
+						t.Errorf("%s: it waits for %q, want %q", call, got, c.waiting)
+					}
+					for _, word := range append(c.words, call, `"a"`, errGaveUp.Error()) {
+						if !strings.Contains(err.Error(), word) {
+							t.Errorf("%s: %q does not say %q", call, err, word)
+						}
+					}
+					// What it waits for is no verdict.
+					if f := (*Failure)(nil); errors.As(err, &f) {
+						t.Errorf("%s: the error unwraps to the Failure %v", call, f)
+					}
+				}
+			})
+		})
+	}
+}
+
+func classOf(f *Failure) Class {
+	if f == nil {
+		return ""
+	}
+	return f.Class
+}
+
+// endedWithContext calls whatever blocks, ends its context after a second, and
+// returns each call's error by what its text names it.
+func endedWithContext(t *testing.T, s *Splitter, slot string) map[string]error {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	errs := map[string]error{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for name, call := range map[string]func() error{
+		"waiting for container":       func() error { _, err := s.Wait(ctx, slot, Ended); return err },
+		"waiting for the next run of": func() error { _, err := s.NextRun(ctx, slot, ""); return err },
+		"waiting to swap": func() error {
+			return s.Swap(ctx, func(context.Context) (*corev1.Pod, error) { t.Error("patch was called"); return nil, nil }, slot)
+		},
+		"waiting for more of": func() error {
+			for _, err := range s.Entries(ctx, slot) {
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	} {
+		wg.Go(func() {
+			err := call()
+			mu.Lock()
+			errs[name] = err
+			mu.Unlock()
+		})
+	}
+	time.Sleep(time.Second)
+	cancel(errGaveUp)
+	wg.Wait()
+	return errs
+}
