@@ -53,7 +53,7 @@ func (c *classifier) readStatus(p *corev1.Pod, sl *slot, st *corev1.ContainerSta
 	t := st.State.Terminated
 	switch {
 	case t != nil && wouldRestart(p, sl.spec, sl.kind, t.ExitCode):
-	case t != nil && t.Reason == reasonStatusUnknown:
+	case t != nil && isLost(t):
 		c.found[sl] = &Failure{Class: ClassLost, Slot: sl.name, Image: sl.spec.Image, Reason: t.Reason}
 	case t != nil && neverStarted(t):
 		c.found[sl] = startFailure(sl, &run{outcome: outcomeOf(t)})

@@ -11,6 +11,7 @@ const (
 	reasonErrImagePull     = "ErrImagePull"
 	reasonImagePullBackOff = "ImagePullBackOff"
 	reasonStatusUnknown    = "ContainerStatusUnknown"
+	reasonRestartingAll    = "RestartingAllContainers"
 	reasonStartError       = "StartError"
 	reasonCannotRun        = "ContainerCannotRun"
 )
@@ -61,6 +62,7 @@ var podReasons = map[string]Class{
 	"DeadlineExceeded": ClassDeadline,
 	"Preempting":       ClassPreempted,
 	"NodeLost":         ClassNodeLost,
+	"NotFound":         ClassLost,     // by a virtual kubelet
 	"Terminated":       ClassNodeLost, // graceful node shutdown
 	"NodeShutdown":     ClassNodeLost,
 	"Shutdown":         ClassNodeLost,

@@ -16,7 +16,10 @@
 // put trouble into words and classes.
 //
 // A run is one life of a slot. It is known by its containerID, never by the image
-// string and never by restartCount, which the kubelet recomputes.
+// string and never by restartCount, which the kubelet recomputes. Only where nobody
+// gives it a containerID (virtual kubelets, fakes, an init container of which the
+// kubelet knows just that it must have succeeded) restartCount has to do: such a run
+// starts and ends as any other, NextRun leaves it out, and Swap refuses to replace it.
 //
 // It is not for many pods at once (have one Splitter for each), and it does not
 // watch: package podwatch does, or an informer of yours.
@@ -35,9 +38,10 @@
 //     Wait returns it as its error, whatever the exit code beside it is.
 //   - What ends with its context ends with a [*WaitError], which says what was waited
 //     for and why.
-//     Ended holds only with a known Outcome; a run whose end nobody saw
-//     (ContainerStatusUnknown with exit code 137, a pod that vanished) has a Failure
-//     and no Outcome.
+//     Ended holds only with a known Outcome; a run whose end nobody saw (the kubelet's
+//     ContainerStatusUnknown with exit code 137, containerd's Unknown with 255, a pod
+//     that vanished) has a Failure and no Outcome. One whose container is gone from
+//     the node is not Running: it waits to be started again, and Policy is asked.
 //   - Nothing waits for ever for a container that cannot come: a pod that was
 //     deleted, evicted, refused by its node or left the watch's scope, an init
 //     container that failed, a slot that the pod does not have all end the wait.

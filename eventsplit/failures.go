@@ -38,9 +38,15 @@ func (s *Splitter) lostFailure(sl *slot) *Failure {
 	if s.whole.cause != nil {
 		return s.podFailure(sl)
 	}
-	return &Failure{
-		Class: ClassLost, Slot: sl.name, Image: sl.specImage(), Reason: reasonStatusUnknown,
+	f := &Failure{Class: ClassLost, Slot: sl.name, Image: sl.specImage(), Reason: reasonStatusUnknown}
+	r := sl.current()
+	if r.lostReason != "" {
+		f.Reason = r.lostReason
 	}
+	if r.unattributed {
+		f.Message = "the status does not say which of its runs ended"
+	}
+	return f
 }
 
 // podFailure is what befell the pod, said of one slot.
@@ -59,11 +65,18 @@ func (s *Splitter) podFailure(sl *slot) *Failure {
 // firstFailed names the container whose end ended the pod, if one can be told.
 func (s *Splitter) firstFailed() string {
 	for _, sl := range s.order {
-		if r := sl.work(); r != nil && r.outcome != nil && r.outcome.ExitCode != 0 && sl.kind != KindSidecar {
-			what := "container"
-			if sl.kind == KindInit {
-				what = "init container"
-			}
+		r := sl.work()
+		if r == nil || sl.kind == KindSidecar {
+			continue
+		}
+		what := "container"
+		if sl.kind == KindInit {
+			what = "init container"
+		}
+		switch {
+		case r.lost:
+			return fmt.Sprintf("%s %q was lost, how it ended is not known", what, sl.name)
+		case r.outcome != nil && r.outcome.ExitCode != 0:
 			return fmt.Sprintf("%s %q failed with exit code %d", what, sl.name, r.outcome.ExitCode)
 		}
 	}

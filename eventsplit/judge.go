@@ -61,7 +61,14 @@ func (s *Splitter) ask(asks []ask) {
 		}
 		answers := make([]answer, len(asks))
 		for i, a := range asks {
-			answers[i].grace, answers[i].fatal = s.opts.Policy(a.failure)
+			s.mu.Lock()
+			if s.closed {
+				s.mu.Unlock()
+				return
+			}
+			s.asking.Add(1)
+			s.mu.Unlock()
+			answers[i].grace, answers[i].fatal = s.consult(a.failure)
 		}
 		s.mu.Lock()
 		if s.closed {
@@ -80,6 +87,12 @@ func (s *Splitter) ask(asks []ask) {
 		asks = s.settle(time.Now())
 		s.mu.Unlock()
 	}
+}
+
+// consult calls Options.Policy, which Close waits for.
+func (s *Splitter) consult(f *Failure) (grace time.Duration, fatal bool) {
+	defer s.asking.Done()
+	return s.opts.Policy(f)
 }
 
 // settle draws what follows from everything taken in, publishes it, and returns
@@ -151,6 +164,8 @@ func (s *Splitter) judge(sl *slot, now time.Time) {
 	switch {
 	case r == nil:
 		s.judgeUnrun(sl, now)
+	case !r.ended && sl.status == statusWaiting && !s.over():
+		s.judgeVanished(sl, r, now)
 	case !r.ended:
 		s.judgeRunning(sl, r, now)
 	default:
@@ -180,6 +195,16 @@ func (s *Splitter) judgeRunning(sl *slot, r *run, now time.Time) {
 	sl.failure = s.lostFailure(sl)
 }
 
+// judgeVanished: a container that ran and waits now is gone from the node, whatever
+// the status says of its end. It is started anew, or comes back into sight.
+func (s *Splitter) judgeVanished(sl *slot, r *run, now time.Time) {
+	sl.lostAt = time.Time{}
+	if sl.patience.over(now) && sl.waiting != nil {
+		r.ended, r.lost, r.judged = true, true, true
+		sl.failure = final(sl.waiting)
+	}
+}
+
 func (s *Splitter) judgeEnded(sl *slot, r *run, now time.Time) {
 	sl.sayStarted(r)
 	if !r.judged {
@@ -206,11 +231,7 @@ func (s *Splitter) endedBefore(r *run) bool {
 }
 
 func (s *Splitter) wouldRestart(sl *slot, r *run) bool {
-	code := int32(137) // what the kubelet takes an unknown end for
-	if r.outcome != nil {
-		code = r.outcome.ExitCode
-	}
-	return wouldRestart(s.pod, sl.spec, sl.kind, code)
+	return wouldRestart(s.pod, sl.spec, sl.kind, r.code)
 }
 
 // judgeUnrun: no run of the slot that State speaks of is known.
@@ -243,13 +264,20 @@ func (s *Splitter) judgeReplaced(sl *slot, now time.Time) bool {
 	case !sl.verdict.IsZero(): // decided, the words are awaited
 	case s.whole.cause != nil:
 		return false
+	case !sl.swapped() && sl.replaced().lost:
+		sl.failure = s.lostFailure(sl)
+		return true
 	case !sl.swapped():
 		sl.failure = placeholderFailure(sl)
 		return true
 	default:
 		sl.verdict = now.Add(verdictDelay)
 	}
-	if sl.explain.rank >= rankWords || s.whole.gone || !now.Before(sl.verdict) {
+	switch {
+	case sl.explain.rank < rankWords && !s.whole.gone && now.Before(sl.verdict):
+	case sl.explain.failure == nil && sl.replaced().lost: // by a node that was restarted, perhaps
+		sl.failure = s.lostFailure(sl)
+	default:
 		sl.failure = swapFailure(sl)
 	}
 	return true
@@ -286,11 +314,11 @@ func (s *Splitter) derive(sl *slot) (State, time.Time) {
 		return st, time.Time{}
 	}
 	st.Restarts, st.Last = sl.restarts(r), sl.last(r)
-	if r.ended && sl.status == statusWaiting && sl.failure == nil && !s.over() {
+	if sl.status == statusWaiting && sl.failure == nil && !(r.ended && s.over()) {
 		st.Phase, st.Last, st.Waiting = PhaseWaiting, r.outcome, sl.waiting
 		return st, time.Time{}
 	}
-	st.ContainerID, st.Image, st.ImageID = r.id, r.image, r.imageID
+	st.ContainerID, st.Image, st.ImageID = r.containerID(), r.image, r.imageID
 	if !r.ended {
 		r.saidStarted = true
 		st.Phase, st.Ready = PhaseRunning, sl.ready

@@ -1,6 +1,7 @@
 package eventsplit
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -15,9 +16,12 @@ import (
 func (sc *script) status(name, text string) {
 	st := corev1.ContainerStatus{Name: name}
 	if i := strings.LastIndex(text, "<"); i >= 0 {
-		id, code, _ := strings.Cut(text[i+1:], ":")
-		n, _ := strconv.Atoi(code)
-		st.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ContainerID: id, ExitCode: int32(n), Reason: "Completed", StartedAt: metav1.Now(), FinishedAt: metav1.Now()}
+		last := append(strings.SplitN(text[i+1:], ":", 3), "", "")
+		n, _ := strconv.Atoi(last[1])
+		st.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{
+			ContainerID: last[0], ExitCode: int32(n), Reason: cmp.Or(last[2], "Completed"),
+			StartedAt: metav1.Now(), FinishedAt: metav1.Now(),
+		}
 		text = text[:i]
 	}
 	if i := strings.LastIndex(text, "@"); i >= 0 {
@@ -34,10 +38,14 @@ func (sc *script) status(name, text string) {
 		st.ContainerID, st.Ready = part[1], true
 		st.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.Now()}
 	case "terminated":
-		st.ContainerID = part[1]
+		id, stateHasNone := strings.CutPrefix(part[1], "~")
+		st.ContainerID = id
+		if stateHasNone {
+			id = ""
+		}
 		n, _ := strconv.Atoi(part[2])
 		st.State.Terminated = &corev1.ContainerStateTerminated{
-			ContainerID: part[1], ExitCode: int32(n), Reason: part[3], Message: part[4],
+			ContainerID: id, ExitCode: int32(n), Reason: part[3], Message: part[4],
 			StartedAt: metav1.Now(), FinishedAt: metav1.Now(),
 		}
 		if part[3] == "StartError" {

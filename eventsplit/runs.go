@@ -65,7 +65,7 @@ func (s *Splitter) nextRun(sl *slot, after string) (id string, known bool, err e
 	i := sl.find(after)
 	if i >= 0 || after == "" || len(sl.runs) >= maxRuns {
 		for _, r := range sl.runs[i+1:] {
-			if !r.placeholder {
+			if !r.placeholder && !r.anonymous {
 				return r.id, true, nil
 			}
 		}

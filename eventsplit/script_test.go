@@ -27,7 +27,8 @@ import (
 //	pod [phase=P] [reason=R] [message=M] [deleting] [cond=TYPE:STATUS:REASON[:MESSAGE]] [NAME=STATUS ...]
 //	unseen ...                                        a version that the watch never shows
 //	deleted                                           the pod as it is, DELETED
-//	   STATUS: waiting:REASON[:MESSAGE] | running:ID | terminated:ID:CODE[:REASON[:MESSAGE]], then @RESTARTS, then <LASTID:CODE
+//	   STATUS: waiting:REASON[:MESSAGE] | running:ID | terminated:ID:CODE[:REASON[:MESSAGE]], then @RESTARTS, then <LASTID:CODE[:REASON]
+//	           ~ID: the status' containerID is ID, and its state has none
 //	image NAME=IMAGE                                  someone patches the spec
 //	event NAME|- TYPE REASON MESSAGE [uid=U] [count=N]
 //	swap NAME=IMAGE ... [answer=CODE|timeout|lost|nil] (lost: not applied; timeout: applied; both unknown)

@@ -2,6 +2,7 @@ package eventsplit
 
 import (
 	"slices"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,20 +16,32 @@ const maxRuns = 1024
 // recomputed by the kubelet from what its garbage collector left, and the image
 // string is the runtime's (two tags of one image may show the other's name).
 type run struct {
-	id             string
+	id             string // its containerID, or what stands for it
+	anonymous      bool   // nobody gives it a containerID
 	image, imageID string
 	specImage      string // the spec's image in the version that first showed it; "" when only lastState did
 	placeholder    bool
 	restarts       int32 // the status' restartCount
 	started        time.Time
 	ended          bool
-	lost           bool // it ended, nobody knows how
-	neverStarted   bool // created, and its process could not be started
+	lost           bool   // it ended, nobody knows how
+	code           int32  // the exit code that the kubelet goes by; of a run that was lost, its invention
+	lostReason     string // the reason that the status gives
+	unattributed   bool   // it is lost because the status does not say which run ended
+	neverStarted   bool   // created, and its process could not be started
 	outcome        *Outcome
 	saidStarted    bool
 	saidEnded      bool
 	judged         bool // its end was looked at
 	disrupted      bool // it ended because of what befell the pod
+}
+
+// containerID is "" of a run to which nobody gives one.
+func (r *run) containerID() string {
+	if r.anonymous {
+		return ""
+	}
+	return r.id
 }
 
 // slotStatus is what the newest status says of a slot, as far as it matters.
@@ -137,7 +150,7 @@ func (s *slot) respec(c *corev1.Container) {
 
 // observe takes the slot's status from a newer pod.
 func (s *slot) observe(st *corev1.ContainerStatus) {
-	id, status := currentRun(st)
+	id, status := s.currentRun(st)
 	if i := s.find(id); i >= 0 && i < len(s.runs)-1 {
 		return // an older run: the status lags behind what was seen
 	}
@@ -146,29 +159,16 @@ func (s *slot) observe(st *corev1.ContainerStatus) {
 	}
 	// Missed runs come first: they lie before the ones this status shows.
 	s.countMissed(st, id)
-	if t := st.LastTerminationState.Terminated; t != nil && t.ContainerID != "" && t.ContainerID != id {
-		i := s.find(t.ContainerID)
-		if i < 0 && status != statusNone {
-			r := &run{id: t.ContainerID, image: st.Image, restarts: st.RestartCount}
-			if id != "" {
-				r.restarts = max(0, st.RestartCount-1) // the count is of the run that came after
-			}
-			i = s.add(r)
-		}
-		if i >= 0 {
-			s.end(s.runs[i], t)
-			s.sayEnded(s.runs[i])
-		}
-	}
+	s.observeLast(st, id, status)
 	if id != "" {
 		i := s.find(id)
 		if i < 0 {
-			i = s.add(&run{id: id, restarts: st.RestartCount, specImage: s.specImage()})
+			i = s.add(&run{id: id, anonymous: id == anonymousID(st.RestartCount), restarts: st.RestartCount, specImage: s.specImage()})
 		}
 		r := s.runs[i]
 		r.image, r.imageID = st.Image, st.ImageID
-		if status == statusTerminated {
-			s.end(r, st.State.Terminated)
+		if t := st.State.Terminated; t != nil {
+			s.end(r, t)
 		} else {
 			r.started = st.State.Running.StartedAt.Time
 		}
@@ -178,41 +178,81 @@ func (s *slot) observe(st *corev1.ContainerStatus) {
 	if w := st.State.Waiting; w != nil {
 		s.waitReason, s.waitMessage = w.Reason, w.Message
 	}
-	if t := st.State.Terminated; t != nil && id == "" {
-		s.terminatedWithoutID(t)
-	}
 }
 
-// currentRun returns the containerID of the run a status shows: Running has it
-// in the status, Terminated in the state; Waiting shows none, whatever
-// status.containerID holds.
-func currentRun(st *corev1.ContainerStatus) (string, slotStatus) {
-	switch {
-	case st.State.Running != nil:
-		if st.ContainerID == "" {
-			return "", statusWaiting // not yet known by its ID
+// observeLast takes in what a status says of the run before the one it shows.
+func (s *slot) observeLast(st *corev1.ContainerStatus, id string, status slotStatus) {
+	t := st.LastTerminationState.Terminated
+	if t == nil || t.ContainerID != "" && t.ContainerID == id {
+		return
+	}
+	i := s.find(t.ContainerID)
+	switch old := s.current(); {
+	case t.ContainerID == "":
+		// Without an ID it is of the run known last, if the count says that this one
+		// is over: it may be a run's before that (pkg/kubelet/kubelet_pods.go,
+		// convertToAPIContainerStatuses, v1.36: made up where a container is gone).
+		if old == nil || old.id == id || st.RestartCount <= old.restarts {
+			return
 		}
-		return st.ContainerID, statusRunning
-	case st.State.Terminated != nil:
-		return st.State.Terminated.ContainerID, statusTerminated
+		i = len(s.runs) - 1
+	case i < 0 && status == statusNone:
+		return
+	case i < 0:
+		r := &run{id: t.ContainerID, image: st.Image, restarts: st.RestartCount}
+		if id != "" {
+			r.restarts = max(0, st.RestartCount-1) // the count is of the run that came after
+		}
+		i = s.add(r)
+	}
+	s.end(s.runs[i], t)
+	s.sayEnded(s.runs[i])
+}
+
+// currentRun returns which run a status shows, and as what. Waiting shows none,
+// whatever status.containerID holds.
+func (s *slot) currentRun(st *corev1.ContainerStatus) (id string, status slotStatus) {
+	switch t := st.State.Terminated; {
+	case st.State.Running != nil:
+		return s.identify(st.ContainerID, st.RestartCount), statusRunning
+	case t != nil && t.ContainerID != "":
+		return t.ContainerID, statusTerminated
+	case t != nil && st.ContainerID == "" && isLost(t) && len(s.runs) > 0:
+		// The kubelet lost sight of the run known last, and counts a restart that did
+		// not happen (pkg/kubelet/kubelet_pods.go, convertContainerStatus, v1.36).
+		return s.current().id, statusTerminated
+	case t != nil:
+		return s.identify(st.ContainerID, st.RestartCount), statusTerminated
 	case st.State.Waiting != nil:
 		return "", statusWaiting
 	}
 	return "", statusNone
 }
 
-// terminatedWithoutID: the kubelet made this status up. With ContainerStatusUnknown
-// it lost sight of the container (pkg/kubelet/kubelet_pods.go, v1.36): the run
-// known last is lost. Anything else says nothing of a run.
-func (s *slot) terminatedWithoutID(t *corev1.ContainerStateTerminated) {
-	s.status = statusWaiting
-	if t.Reason != reasonStatusUnknown {
-		return
+// identify returns the ID of the run of which a status gives containerID, or none:
+// virtual kubelets and fakes have none, nor has an init container of which the
+// kubelet knows only that it must have ended. Then restartCount has to do.
+func (s *slot) identify(containerID string, restarts int32) string {
+	r := s.current()
+	same := r != nil && r.restarts == restarts
+	switch {
+	case containerID == "" && same:
+		return r.id
+	case containerID == "":
+		return anonymousID(restarts)
+	case same && r.anonymous && !r.ended && s.replaced() == nil:
+		r.id, r.anonymous = containerID, false // it has got one
 	}
-	if r := s.current(); r != nil {
-		s.end(r, t)
-		s.status = statusTerminated
+	return containerID
+}
+
+// anonymousID stands for the containerID of a run that has none. No containerID
+// has a blank in it.
+func anonymousID(restarts int32) string {
+	if restarts == 0 {
+		return "run 0"
 	}
+	return "run " + strconv.Itoa(int(restarts))
 }
 
 func (s *slot) specImage() string {
@@ -226,6 +266,7 @@ func (s *slot) specImage() string {
 // nothing but the pod that shows it: spec and status are of one version, and a
 // step's ID cannot show before the patch does.
 func (s *slot) add(r *run) int {
+	r.code = 137                        // what the kubelet takes an unknown end for
 	if old := s.current(); old != nil { // a new run is the end of the one before
 		old.ended = true
 		s.sayEnded(old)
@@ -260,9 +301,10 @@ func (s *slot) end(r *run, t *corev1.ContainerStateTerminated) {
 	if r.outcome != nil || r.lost || r.saidEnded {
 		return
 	}
-	r.ended = true
-	if t.Reason == reasonStatusUnknown {
-		r.lost = true
+	r.ended, r.code = true, t.ExitCode
+	// Where an image was swapped, only the ID in the state itself says whose end it is.
+	if isLost(t) || t.ContainerID == "" && (s.swapped() || s.from > 0 && s.work() != nil) {
+		r.lost, r.lostReason, r.unattributed = true, t.Reason, !isLost(t)
 		return
 	}
 	r.outcome = outcomeOf(t)
@@ -270,11 +312,23 @@ func (s *slot) end(r *run, t *corev1.ContainerStateTerminated) {
 }
 
 func outcomeOf(t *corev1.ContainerStateTerminated) *Outcome {
-	o := &Outcome{
+	return &Outcome{
 		ExitCode: t.ExitCode, Signal: t.Signal, Reason: t.Reason, Message: t.Message,
 		OOM: t.Reason == "OOMKilled", Finished: known(t.FinishedAt.Time), Started: known(t.StartedAt.Time),
 	}
-	return o
+}
+
+// isLost tells whether a status says, in place of how a container ended, that
+// nobody knows.
+func isLost(t *corev1.ContainerStateTerminated) bool {
+	switch t.Reason {
+	case reasonStatusUnknown, // the kubelet, with exit code 137 (pkg/kubelet/container/runtime.go, v1.36)
+		reasonRestartingAll, // the same, of a container that it removed for RestartAllContainers
+		"Unknown",           // containerd after a restart, with 255 (internal/cri/server/helpers.go, v2.1)
+		"NotFound":          // a virtual kubelet, with -137 (virtual-kubelet node/podcontroller.go, v1.11)
+		return true
+	}
+	return false
 }
 
 // known turns the epoch, which a runtime gives for "never", into zero.
@@ -316,7 +370,7 @@ func (s *slot) countMissed(st *corev1.ContainerStatus, id string) {
 // say publishes one edge of a run.
 func (s *slot) say(r *run, p Phase, at time.Time, synthesised bool) {
 	st := s.base()
-	st.Phase, st.ContainerID, st.Image, st.ImageID = p, r.id, r.image, r.imageID
+	st.Phase, st.ContainerID, st.Image, st.ImageID = p, r.containerID(), r.image, r.imageID
 	st.Restarts, st.Last = s.restarts(r), s.last(r)
 	switch p {
 	case PhaseRunning:

@@ -19,7 +19,8 @@ type Options struct {
 	Placeholder func(slot string) bool
 	// Policy tells how long to wait for Kubernetes to get over a waiting reason
 	// before it counts as a Failure (0: at once), or that it never does. It must
-	// not change the Failure. nil: DefaultPolicy.
+	// not change the Failure, nor call Close, which waits for it. It is not called
+	// once Close has returned. nil: DefaultPolicy.
 	Policy func(*Failure) (grace time.Duration, fatal bool)
 	// Buffer is how many entries are kept a slot. 0: 1024.
 	Buffer int
@@ -35,8 +36,9 @@ type Splitter struct {
 	mu     sync.Mutex
 	closed bool
 	stale  bool
-	timer  *time.Timer // one for all deadlines, nil while there is none
-	due    time.Time   // when the timer fires
+	timer  *time.Timer    // one for all deadlines, nil while there is none
+	due    time.Time      // when the timer fires
+	asking sync.WaitGroup // calls of Options.Policy; none begins once closed is set
 
 	pod    *corev1.Pod // the newest taken in; read-only
 	uid    types.UID
@@ -131,8 +133,11 @@ func (s *Splitter) update(change func()) {
 
 // Close ends the Splitter: it stops its timer, and everything that waits is
 // released with ErrClosed (NextRun with io.EOF) unless its answer is known. State,
-// and what was recorded, stays readable. It may be called more than once.
+// and what was recorded, stays readable. It waits for a call of Options.Policy
+// that is under way, and for nothing else. It may be called more than once, from
+// any goroutine.
 func (s *Splitter) Close() {
+	defer s.asking.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

@@ -188,7 +188,14 @@ func (s *Splitter) neverSwappable(sl *slot) error {
 	case sl.kind == KindEphemeral:
 		return &Failure{Class: ClassInvalid, Slot: sl.name, Image: sl.specImage(), Message: "the image of an ephemeral container cannot be changed"}
 	}
-	if r := sl.current(); r != nil && r.ended && sl.status == statusTerminated && !s.wouldRestart(sl, r) {
+	r := sl.current()
+	if r != nil && r.anonymous && sl.status == statusRunning {
+		return &Failure{
+			Class: ClassInvalid, Slot: sl.name, Image: sl.specImage(),
+			Message: "its status has no containerID, so what a swap starts could not be told from what runs now",
+		}
+	}
+	if r != nil && r.ended && sl.status == statusTerminated && !s.wouldRestart(sl, r) {
 		return endedFailure(*sl.cur)
 	}
 	return nil

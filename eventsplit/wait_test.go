@@ -256,6 +256,40 @@ func TestCloseLeavesNoTimerBehind(t *testing.T) {
 	})
 }
 
+func TestPolicyIsNotCalledOnceCloseHasReturned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls, running, closed := 0, false, false
+		s := New(testNS, testPod, Options{Policy: func(*Failure) (time.Duration, bool) {
+			if calls++; closed {
+				t.Error("Policy was called after Close")
+			}
+			running = true
+			time.Sleep(time.Minute)
+			running = false
+			return time.Hour, true
+		}})
+		p := onePod("1", "a", "b")
+		for _, name := range []string{"a", "b"} {
+			p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{
+				Name: name, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CreateContainerError"}},
+			})
+		}
+		go s.Handle(modified(p))
+		synctest.Wait()
+		if !running {
+			t.Fatal("Policy was not asked")
+		}
+		s.Close()
+		if closed = true; running {
+			t.Error("Close returned while Policy was being asked")
+		}
+		time.Sleep(time.Hour)
+		if calls != 1 {
+			t.Errorf("Policy was asked %d times, want the one that Close found under way", calls)
+		}
+	})
+}
+
 func TestEveryReaderOfEntriesSeesTheSame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(testNS, testPod, Options{})

@@ -46,7 +46,7 @@ func (s *Splitter) rewait(sl *slot, now time.Time) {
 func (s *Splitter) waitingKey(sl *slot) waitingKey {
 	r, rep := sl.work(), sl.replaced()
 	switch {
-	case r != nil && (!r.ended || sl.status != statusWaiting || s.over()):
+	case r != nil && (sl.status != statusWaiting || s.over()):
 		return waitingKey{}
 	case sl.status == statusWaiting && !isProgress(sl.waitReason):
 		return waitingKey{
@@ -151,7 +151,7 @@ func (s *slot) troubled(k waitingKey) *Failure {
 // isProgress tells whether a waiting reason says that nothing is wrong.
 func isProgress(reason string) bool {
 	switch reason {
-	case "", "ContainerCreating", "PodInitializing", "RestartingAllContainers":
+	case "", "ContainerCreating", "PodInitializing", reasonRestartingAll:
 		return true
 	}
 	return false
