@@ -21,21 +21,15 @@ func (c *classifier) readPod(p *corev1.Pod) {
 	if c.pod == nil {
 		c.pod = podWaiting(p)
 	}
-	add := func(spec *corev1.Container, kind Kind) {
-		sl := &slot{name: spec.Name, kind: kind, spec: spec}
+	containers(p, func(name string, spec *corev1.Container, kind Kind) {
+		if spec == nil {
+			spec = &corev1.Container{Name: name}
+		}
+		sl := &slot{name: name, kind: kind, spec: spec}
 		sl.init(1, State{})
 		c.slots = append(c.slots, sl)
-		c.byslot[spec.Name] = sl
-	}
-	for i := range p.Spec.InitContainers {
-		add(&p.Spec.InitContainers[i], initKind(&p.Spec.InitContainers[i]))
-	}
-	for i := range p.Spec.Containers {
-		add(&p.Spec.Containers[i], KindRegular)
-	}
-	for i := range p.Spec.EphemeralContainers {
-		add((*corev1.Container)(&p.Spec.EphemeralContainers[i].EphemeralContainerCommon), KindEphemeral)
-	}
+		c.byslot[name] = sl
+	})
 	for _, list := range [][]corev1.ContainerStatus{
 		p.Status.InitContainerStatuses, p.Status.ContainerStatuses, p.Status.EphemeralContainerStatuses,
 	} {

@@ -105,4 +105,26 @@
 // Nothing here needs a cluster: hand Handle the pods and Events that a test is
 // about. Time is the time package's, so testing/synctest makes grace periods pass at
 // once; Close the Splitter within the bubble.
+//
+// A fake pod may lack much of what a cluster's has:
+//
+//   - resourceVersion: without one, with one that never changes, or with versions
+//     that cannot be compared, what comes later is newer. It never takes back a swap,
+//     a Failure or the end of a run. Versions that can be compared and differ may come
+//     in any order.
+//   - UID: all pods of the name are one.
+//   - spec.containers: the containers are those that the statuses name.
+//   - spec.restartPolicy: it is Always, as the API server makes it. Such a container
+//     ends, but not for good as long as the pod lives: Wait for Ended returns, while a
+//     Wait for what cannot come, Entries, NextRun and the log's readers go on.
+//   - status.phase, times, reasons, restartCount: nothing is missed but what they say.
+//     Without times a run that ended in a pod that is being deleted counts as ended by
+//     that.
+//   - containerStatuses before the end: the start is synthesised. Swap waits for one
+//     that shows its placeholder running.
+//   - state.terminated.containerID: status.containerID serves, unless the reason is
+//     the kubelet's own for a run that it lost. In a swapped slot it does not say whose
+//     end it is, and the run is lost (ClassLost).
+//   - any containerID: the container starts and ends, told apart by restartCount;
+//     Swap refuses it, and it has no log to be captured.
 package eventsplit

@@ -136,7 +136,7 @@ func (s *Splitter) settleUnknown() {
 		st := *sl.cur
 		st.Stale = s.stale
 		sl.publish(st, time.Time{}, false)
-		if s.pod != nil || s.over() {
+		if s.specced || s.over() {
 			sl.release()
 		}
 	}

@@ -7,9 +7,12 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 )
 
@@ -214,5 +217,106 @@ func bufferedEntries(s *Splitter, name string) func(yield func(Entry) bool) {
 				return
 			}
 		}
+	}
+}
+
+// finals remembers every State that was final, and holds the Splitter to it.
+type finals struct {
+	t     *testing.T
+	s     *Splitter
+	names []string
+	known map[string]State
+}
+
+func (f *finals) check(what string) {
+	f.t.Helper()
+	for _, name := range f.names {
+		st := f.s.State(name)
+		if old, ok := f.known[name]; ok && (st.Outcome != old.Outcome || st.Failure != old.Failure || st.Phase != old.Phase || st.ContainerID != old.ContainerID || !st.Final) {
+			f.t.Fatalf("after %s: %s was final, and now it is %s", what, stateText(old), stateText(st))
+		}
+		if settled(st) {
+			f.known[name] = st
+		}
+	}
+}
+
+// Once a State is final, of a container or of the pod, nothing that comes later
+// changes what it says of the end: no earlier version delivered again, no tombstone
+// with any version, no Event, whether versions can be told apart or not.
+func TestNothingThatComesLaterChangesAFinalState(t *testing.T) {
+	for seed := range uint64(400) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { playToTheEnd(t, rand.New(rand.NewPCG(seed, 11))) })
+		})
+	}
+}
+
+func playToTheEnd(t *testing.T, rnd *rand.Rand) {
+	s := New(testNS, testPod, Options{Placeholder: func(slot string) bool { return slot == "p" }})
+	defer s.Close()
+	f := &finals{t: t, s: s, names: []string{"", "a", "b", "p"}, known: map[string]State{}}
+	lives := []*truth{{name: "a"}, {name: "b"}, {name: "p"}}
+	pod := onePod("", "a", "b", "p")
+	pod.Spec.RestartPolicy = []corev1.RestartPolicy{"Never", "OnFailure", "Always"}[rnd.IntN(3)]
+	constant := rnd.IntN(2) == 0
+	var versions []*corev1.Pod
+	change := func() {
+		p := pod.DeepCopy()
+		if p.ResourceVersion = "1"; !constant {
+			p.ResourceVersion = fmt.Sprint(len(versions) + 1)
+		}
+		p.Status.ContainerStatuses = nil
+		for _, c := range lives {
+			p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, c.status())
+		}
+		versions = append(versions, p)
+		if rnd.IntN(3) > 0 {
+			s.Handle(modified(p))
+			f.check("a version")
+		}
+		time.Sleep(time.Duration(rnd.IntN(1500)) * time.Millisecond)
+	}
+	for range 8 {
+		c := lives[rnd.IntN(len(lives))]
+		switch {
+		case c.active:
+			c.active = false
+		case len(c.runs) == 0 || wouldRestart(pod, &pod.Spec.Containers[0], KindRegular, c.runs[len(c.runs)-1].code):
+			c.runs = append(c.runs, truthRun{id: fmt.Sprintf("%s%d", c.name, len(c.runs)), code: int32(rnd.IntN(3))})
+			c.active = true
+		}
+		change()
+	}
+	for _, end := range rnd.Perm(3)[:rnd.IntN(3)+1] {
+		switch now := metav1.Now(); end {
+		case 0:
+			pod.DeletionTimestamp = &now
+		case 1:
+			pod.Status.Phase = []corev1.PodPhase{corev1.PodSucceeded, corev1.PodFailed}[rnd.IntN(2)]
+		case 2:
+			pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "EvictionByEvictionAPI"}}
+		}
+		change()
+	}
+	for range 12 {
+		switch p := versions[rnd.IntN(len(versions))]; rnd.IntN(6) {
+		case 0:
+			s.Handle(watch.Event{Type: watch.Deleted, Object: p})
+			f.check("a tombstone")
+		case 1:
+			s.Handle(watch.Event{Type: watch.Added, Object: &corev1.Event{
+				ObjectMeta:     metav1.ObjectMeta{UID: types.UID(fmt.Sprint(rnd.IntN(5)))},
+				InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: testNS, Name: testPod},
+				Type:           "Warning", Reason: []string{"NodeNotReady", "Evicted", "FailedMount"}[rnd.IntN(3)],
+			}})
+			f.check("an Event")
+		default:
+			s.Handle(modified(p))
+			f.check("an earlier version")
+		}
+		time.Sleep(time.Duration(rnd.IntN(6000)) * time.Millisecond)
+		synctest.Wait()
+		f.check("a while")
 	}
 }

@@ -67,12 +67,11 @@ func (s *Splitter) takePod(pod *corev1.Pod, deleted bool) bool {
 	if s.pod != nil {
 		older = compareVersions(pod.ResourceVersion, s.pod.ResourceVersion)
 	}
-	if older < 0 || older == 0 && !deleted {
-		if !deleted {
-			return false
-		}
-	} else {
+	switch {
+	case older >= 0: // the same version may have another content: fakes give them all one
 		s.takeVersion(pod)
+	case !deleted:
+		return false
 	}
 	if deleted {
 		s.lose(&Failure{Class: ClassDeleted, Message: msgDeleted})
@@ -97,20 +96,23 @@ func compareVersions(a, b string) int {
 
 func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	w := &s.whole
+	if w.ended && !podEnded(pod) {
+		return // it has ended, and this is what was before
+	}
 	given := s.pod == nil && w.cause != nil // up, before the pod came; that stays said
 	s.pod = pod
-	w.ended = w.ended || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-	if w.cause == nil {
-		if w.cause = podCause(pod); w.cause == nil && pod.DeletionTimestamp != nil {
-			w.cause = w.deletion(&Failure{Class: ClassDeleted, Message: msgDeleted, Since: pod.DeletionTimestamp.Time})
-		}
-	}
 	if d := pod.DeletionTimestamp; d != nil {
 		w.requested = d.Time
 		if g := pod.DeletionGracePeriodSeconds; g != nil {
 			w.requested = d.Add(-time.Duration(*g) * time.Second)
 		}
 	}
+	if w.cause == nil && !w.ended { // what befalls a pod that has ended is no cause of its end
+		if w.cause = podCause(pod); w.cause == nil && pod.DeletionTimestamp != nil && !endedBefore(pod, w.requested) {
+			w.cause = w.deletion(&Failure{Class: ClassDeleted, Message: msgDeleted, Since: pod.DeletionTimestamp.Time})
+		}
+	}
+	w.ended = w.ended || podEnded(pod)
 	s.takeSpec(pod)
 	if given {
 		for _, sl := range s.order {
@@ -122,33 +124,75 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	s.takeStatuses(pod.Status.EphemeralContainerStatuses)
 }
 
+// takeSpec learns the pod's containers. Those of a spec that was seen stay, should a
+// later version lack it.
 func (s *Splitter) takeSpec(pod *corev1.Pod) {
-	grown := len(s.order) != len(pod.Spec.InitContainers)+len(pod.Spec.Containers)+len(pod.Spec.EphemeralContainers)
+	specced := hasSpec(pod)
+	if s.specced && !specced {
+		return
+	}
+	n := 0
+	containers(pod, func(string, *corev1.Container, Kind) { n++ })
+	grown := len(s.order) != n || s.specced != specced
 	if grown {
 		s.order = s.order[:0]
 	}
-	take := func(c *corev1.Container, kind Kind) {
-		sl := s.slots[c.Name]
+	if s.specced = specced; specced && grown {
+		for _, sl := range s.slots {
+			sl.spec = nil // the statuses may have named more than there are
+		}
+	}
+	containers(pod, func(name string, c *corev1.Container, kind Kind) {
+		sl := s.slots[name]
 		if sl == nil {
 			return // two pods handled at once: the next version has it
 		}
 		sl.kind = kind
 		// A new image restarts neither, so what runs there is never a placeholder.
 		sl.declared = sl.declared && kind != KindInit && kind != KindEphemeral
-		sl.respec(c)
+		switch {
+		case c != nil:
+			sl.respec(c)
+		case sl.spec == nil:
+			sl.spec = &corev1.Container{Name: name}
+		}
 		if grown {
 			s.order = append(s.order, sl)
 		}
+	})
+}
+
+// hasSpec tells whether a pod has a spec. No pod is without containers, but fakes
+// are, and the objects of an informer whose transform strips the spec.
+func hasSpec(pod *corev1.Pod) bool { return len(pod.Spec.Containers) > 0 }
+
+// containers calls f for each container of a pod, in the order of the spec: init
+// containers, containers, ephemeral ones. Where there is no spec it goes by the
+// statuses, and c is nil.
+func containers(pod *corev1.Pod, f func(name string, c *corev1.Container, kind Kind)) {
+	if !hasSpec(pod) {
+		for i := range pod.Status.InitContainerStatuses {
+			f(pod.Status.InitContainerStatuses[i].Name, nil, KindInit)
+		}
+		for i := range pod.Status.ContainerStatuses {
+			f(pod.Status.ContainerStatuses[i].Name, nil, KindRegular)
+		}
+		for i := range pod.Status.EphemeralContainerStatuses {
+			f(pod.Status.EphemeralContainerStatuses[i].Name, nil, KindEphemeral)
+		}
+		return
 	}
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
-		take(c, initKind(c))
+		f(c.Name, c, initKind(c))
 	}
 	for i := range pod.Spec.Containers {
-		take(&pod.Spec.Containers[i], KindRegular)
+		c := &pod.Spec.Containers[i]
+		f(c.Name, c, KindRegular)
 	}
 	for i := range pod.Spec.EphemeralContainers {
-		take((*corev1.Container)(&pod.Spec.EphemeralContainers[i].EphemeralContainerCommon), KindEphemeral)
+		c := (*corev1.Container)(&pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
+		f(c.Name, c, KindEphemeral)
 	}
 }
 
@@ -157,6 +201,25 @@ func initKind(c *corev1.Container) Kind {
 		return KindSidecar
 	}
 	return KindInit
+}
+
+func podEnded(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// endedBefore tells whether all that ran in a pod that has ended did so before its
+// deletion was asked for: then it was cleaned up, and not ended by that.
+func endedBefore(pod *corev1.Pod, requested time.Time) bool {
+	if !podEnded(pod) || len(pod.Status.ContainerStatuses) == 0 {
+		return false
+	}
+	for i := range pod.Status.ContainerStatuses {
+		t := pod.Status.ContainerStatuses[i].State.Terminated
+		if t == nil || t.FinishedAt.IsZero() || !t.FinishedAt.Time.Before(requested) {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *Splitter) takeStatuses(statuses []corev1.ContainerStatus) {
@@ -245,7 +308,7 @@ func condition(pod *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition 
 
 // podWaiting reads from a pod why nothing in it starts; nil when nothing says so.
 func podWaiting(pod *corev1.Pod) *Failure {
-	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+	if podEnded(pod) {
 		return nil
 	}
 	if d := disruptionOf(pod); d != nil {

@@ -23,7 +23,7 @@ import (
 // what the Splitter says to each stands below it, indented. See testdata.
 //
 //	new [placeholder=a,b|*] [restart=Never] [buffer=N]
-//	spec [init:|sidecar:|eph:]NAME=IMAGE ...          the pod's containers
+//	spec [init:|sidecar:|eph:|rule42:|all88:]NAME=IMAGE ...          the pod's containers
 //	pod [phase=P] [reason=R] [message=M] [deleting] [cond=TYPE:STATUS:REASON[:MESSAGE]] [NAME=STATUS ...]
 //	unseen ...                                        a version that the watch never shows
 //	deleted                                           the pod as it is, DELETED
@@ -207,19 +207,26 @@ func (sc *script) spec(args []string) {
 			sc.pod.Spec.EphemeralContainers = append(sc.pod.Spec.EphemeralContainers,
 				corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon(c)})
 		case "rule42": // restarted only on exit code 42
-			never := corev1.ContainerRestartPolicyNever
-			c.RestartPolicy = &never
-			c.RestartPolicyRules = []corev1.ContainerRestartRule{{
-				Action: corev1.ContainerRestartRuleActionRestart,
-				ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{
-					Operator: corev1.ContainerRestartRuleOnExitCodesOpIn, Values: []int32{42},
-				},
-			}}
+			onlyOn(&c, 42, corev1.ContainerRestartRuleActionRestart)
+			fallthrough
+		case "all88": // all containers are restarted on exit code 88
+			if kind == "all88" {
+				onlyOn(&c, 88, corev1.ContainerRestartRuleActionRestartAllContainers)
+			}
 			fallthrough
 		default:
 			sc.pod.Spec.Containers = append(sc.pod.Spec.Containers, c)
 		}
 	}
+}
+
+// onlyOn makes a container that is restarted, or all of its pod, on one exit code.
+func onlyOn(c *corev1.Container, code int32, action corev1.ContainerRestartRuleAction) {
+	never := corev1.ContainerRestartPolicyNever
+	c.RestartPolicy = &never
+	c.RestartPolicyRules = []corev1.ContainerRestartRule{{Action: action, ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{
+		Operator: corev1.ContainerRestartRuleOnExitCodesOpIn, Values: []int32{code},
+	}}}
 }
 
 func (sc *script) deliver(t watch.EventType) {

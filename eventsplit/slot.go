@@ -141,7 +141,7 @@ func (s *slot) respec(c *corev1.Container) {
 	s.spec = c
 	// A run that a swap replaces is history as soon as the patch shows: from
 	// the patch's answer or, when that was lost, from the watch.
-	if s.swap != nil && c.Image != s.swap.from.specImage {
+	if s.swap != nil && s.swap.from.specImage != "" && c.Image != s.swap.from.specImage {
 		if i := s.find(s.swap.from.id); i >= s.from {
 			s.from = i + 1
 		}
@@ -150,6 +150,9 @@ func (s *slot) respec(c *corev1.Container) {
 
 // observe takes the slot's status from a newer pod.
 func (s *slot) observe(st *corev1.ContainerStatus) {
+	if s.cur != nil && settled(*s.cur) {
+		return // no run follows, and what was said of the last one stays said
+	}
 	id, status := s.currentRun(st)
 	if i := s.find(id); i >= 0 && i < len(s.runs)-1 {
 		return // an older run: the status lags behind what was seen
@@ -240,7 +243,7 @@ func (s *slot) identify(containerID string, restarts int32) string {
 		return r.id
 	case containerID == "":
 		return anonymousID(restarts)
-	case same && r.anonymous && !r.ended && s.replaced() == nil:
+	case same && r.anonymous && !r.ended && s.replaced() == nil && s.find(containerID) < 0:
 		r.id, r.anonymous = containerID, false // it has got one
 	}
 	return containerID

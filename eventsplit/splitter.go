@@ -40,12 +40,13 @@ type Splitter struct {
 	due    time.Time      // when the timer fires
 	asking sync.WaitGroup // calls of Options.Policy; none begins once closed is set
 
-	pod    *corev1.Pod // the newest taken in; read-only
-	uid    types.UID
-	slots  map[string]*slot
-	order  []*slot // those of the spec: init containers, containers, ephemeral ones
-	events eventLog
-	whole  whole // the pod itself, slot ""
+	pod     *corev1.Pod // the newest taken in; read-only
+	specced bool        // a version with a spec was taken in
+	uid     types.UID
+	slots   map[string]*slot
+	order   []*slot // those of the spec: init containers, containers, ephemeral ones
+	events  eventLog
+	whole   whole // the pod itself, slot ""
 }
 
 // New returns a Splitter of one pod, by name; the first UID seen pins it, and
@@ -156,35 +157,19 @@ func (s *Splitter) Close() {
 // learnSlots makes the slots of a pod that are new. Options.Placeholder is asked
 // with the lock released.
 func (s *Splitter) learnSlots(pod *corev1.Pod) {
+	var missing []string
 	s.mu.Lock()
-	known := s.closed || s.pod != nil && len(s.order) == len(pod.Spec.InitContainers)+len(pod.Spec.Containers)+len(pod.Spec.EphemeralContainers)
+	if !s.closed {
+		containers(pod, func(name string, _ *corev1.Container, _ Kind) {
+			if s.slots[name] == nil {
+				missing = append(missing, name)
+			}
+		})
+	}
 	s.mu.Unlock()
-	if known {
-		return
+	for _, name := range missing {
+		s.slot(name)
 	}
-	for _, names := range [][]string{
-		containerNames(pod.Spec.InitContainers), containerNames(pod.Spec.Containers), ephemeralNames(pod.Spec.EphemeralContainers),
-	} {
-		for _, name := range names {
-			s.slot(name)
-		}
-	}
-}
-
-func containerNames(cs []corev1.Container) []string {
-	names := make([]string, len(cs))
-	for i := range cs {
-		names[i] = cs[i].Name
-	}
-	return names
-}
-
-func ephemeralNames(cs []corev1.EphemeralContainer) []string {
-	names := make([]string, len(cs))
-	for i := range cs {
-		names[i] = cs[i].Name
-	}
-	return names
 }
 
 // slot returns the slot of that name, making it if need be. The lock must not be

@@ -37,8 +37,10 @@ func (s *Splitter) impossible(sl *slot) *Failure {
 		return sl.failure
 	case sl.spec != nil:
 		return nil
-	case s.pod != nil:
+	case s.specced:
 		return unknownSlot(sl.name)
+	case s.pod != nil && s.over():
+		return s.podFailure(sl)
 	case s.whole.cause != nil:
 		f := *s.whole.cause
 		f.Slot = sl.name
