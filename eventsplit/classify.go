@@ -147,10 +147,7 @@ func classifyWaiting(reason, message string) *Failure {
 	}
 	f := &Failure{Class: v.class, Cause: v.cause, Reason: reason, Message: message, MayRecover: v.mayRecover}
 	if f.Class == ClassImagePull {
-		f.Message = pullWords(message)
-		if f.Cause == "" && f.Message != "" {
-			f.Cause, f.MayRecover = classifyPull(f.Message)
-		}
+		f.readPull(message)
 	} else {
 		f.Message = cleanRuntime(message)
 	}
@@ -169,10 +166,8 @@ func classifyEvent(e *corev1.Event) (*Failure, int) {
 	case "BackOff":
 		f.Class, rank = ClassCrashLoop, rankEcho
 		if strings.HasPrefix(message, "Back-off pulling image") {
-			f.Class, f.Reason, f.Message = ClassImagePull, reasonImagePullBackOff, pullWords(message)
-			if f.Message != "" {
-				f.Cause, f.MayRecover = classifyPull(f.Message)
-			}
+			f.Class, f.Reason = ClassImagePull, reasonImagePullBackOff
+			f.readPull(message)
 		}
 	case "FailedCreate":
 		*f = *ownerFailure(e.FirstTimestamp, message)
@@ -183,9 +178,8 @@ func classifyEvent(e *corev1.Event) (*Failure, int) {
 			return nil, rankNone
 		}
 		f.Class, f.Cause, f.MayRecover = v.class, v.cause, v.mayRecover
-		if f.Class == ClassImagePull && f.Cause == "" {
-			f.Message = pullWords(message)
-			f.Cause, f.MayRecover = classifyPull(f.Message)
+		if f.Class == ClassImagePull {
+			f.readPull(message)
 		}
 	}
 	return f, rank
@@ -196,8 +190,8 @@ func classifyEvent(e *corev1.Event) (*Failure, int) {
 // pkg/kubelet/kuberuntime/kuberuntime_container.go, v1.36).
 func failedEvent(f *Failure, message string) int {
 	if strings.HasPrefix(message, "Failed to pull image") {
-		f.Class, f.Reason, f.Message = ClassImagePull, reasonErrImagePull, pullWords(message)
-		f.Cause, f.MayRecover = classifyPull(f.Message)
+		f.Class, f.Reason = ClassImagePull, reasonErrImagePull
+		f.readPull(message)
 		return rankWords
 	}
 	text, ok := strings.CutPrefix(message, "Error: ")

@@ -226,31 +226,6 @@ func TestEventsAreRoutedByTheirReason(t *testing.T) {
 	}
 }
 
-func TestPullMessagesSayWhy(t *testing.T) {
-	for message, want := range map[string]Cause{
-		`pull QPS exceeded`: CauseThrottled,
-		`toomanyrequests: You have reached your unauthenticated pull rate limit.`:                                                                                                                   CauseRateLimited,
-		`failed to copy: httpReadSeeker: failed open: unexpected status code 429 Too Many Requests`:                                                                                                 CauseRateLimited,
-		`Failed to apply default image tag "Foo": couldn't parse image name "Foo": invalid reference format`:                                                                                        CauseInvalidName,
-		`failed to do request: Head "https://nosuch.example/v2/x/manifests/1": dial tcp: lookup nosuch.example on 10.0.0.10:53: no such host`:                                                       CauseNoSuchHost,
-		`failed to do request: Head "https://r/v2/": tls: failed to verify certificate: x509: certificate signed by unknown authority`:                                                              CauseCertificate,
-		`failed to resolve reference "docker.io/library/x:1": pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed`: CauseUnauthorized,
-		`failed to authorize: failed to fetch anonymous token: unexpected status from GET request to https://ghcr.io/token: 401 Unauthorized`:                                                       CauseUnauthorized,
-		`failed to resolve reference "r.example/x:1": r.example/x:1: not found`:                                                                                                                     CauseNotFound,
-		`manifest for x:1 not found: manifest unknown: manifest unknown`:                                                                                                                            CauseNotFound,
-		`no match for platform in manifest: not found`:                                                                                                                                              CauseNotFound,
-		`failed to do request: Head "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused`:                                                                                    CauseNetwork,
-		`failed to pull and unpack image "unauthorized/not-found:1": i/o timeout`:                                                                                                                   CauseNetwork,
-		`net/http: TLS handshake timeout`:                                    CauseNetwork,
-		`failed to extract layer: write /var/lib/x: no space left on device`: CauseDiskFull,
-		`something else`: "",
-	} {
-		if got, _ := classifyPull(message); got != want {
-			t.Errorf("%s: got %q, want %q", message, got, want)
-		}
-	}
-}
-
 func TestEventsOfEventsK8sIOAreBroughtIntoCoreShape(t *testing.T) {
 	when := metav1.NewMicroTime(metav1.Now().Rfc3339Copy().Time)
 	e := &corev1.Event{
