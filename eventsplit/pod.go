@@ -136,6 +136,7 @@ func (s *Splitter) takeSpec(pod *corev1.Pod) {
 		// A new image restarts neither, so what runs there is never a placeholder.
 		sl.declared = sl.declared && kind != KindInit && kind != KindEphemeral
 		sl.respec(c)
+		sl.volumes = imageVolumes(pod, c)
 		if grown {
 			s.order = append(s.order, sl)
 		}

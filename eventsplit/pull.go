@@ -1,6 +1,7 @@
 package eventsplit
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strconv"
@@ -128,17 +129,59 @@ var serverFault = regexp.MustCompile(`\b5\d\d [A-Z][a-z]`)
 // nothing leaves the class' own verdict.
 func (f *Failure) readPull(message string) {
 	words := pullWords(message)
+	f.Message, f.Image = words, namedImage(message)
 	if words == "" {
-		f.Message = ""
 		return
 	}
-	f.Message = words
 	if strings.HasPrefix(strings.TrimSpace(message), inspecting) {
 		words = message // says that the registry was not asked
 	}
 	if f.Cause == "" { // else the reason says it already
 		f.Cause, f.MayRecover = classifyPull(words)
 	}
+}
+
+// namedImage returns the image that the kubelet's text names, as the spec names it.
+func namedImage(message string) string {
+	for _, prefix := range []string{`Back-off pulling image "`, `Failed to pull image "`, `Failed to apply default image tag "`, `Container image "`} {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(message), prefix); ok {
+			image, _, _ := strings.Cut(rest, `"`)
+			return image
+		}
+	}
+	return ""
+}
+
+// pulledImage is the image that a failure to pull speaks of: the container's own or
+// that of a volume that it mounts. An ErrImagePull has the runtime's words alone, which
+// name the image in full ("docker.io/library/x:latest").
+func (s *slot) pulledImage(f *Failure) string {
+	own := s.specImage()
+	if f.Class != ClassImagePull || slices.Contains(s.volumes, f.Image) {
+		return cmp.Or(f.Image, own)
+	}
+	best := ""
+	for _, image := range append([]string{own}, s.volumes...) {
+		if f.Image == "" && len(image) > len(best) && namesImage(f.Message, image) {
+			best = image
+		}
+	}
+	return cmp.Or(best, own)
+}
+
+// namesImage tells whether words hold an image's name, and not a longer one.
+func namesImage(words, image string) bool {
+	for rest := words; image != ""; {
+		before, after, ok := strings.Cut(rest, image)
+		if !ok {
+			return false
+		}
+		if (before == "" || strings.ContainsAny(before[len(before)-1:], `"/ [(`)) && (after == "" || strings.ContainsAny(after[:1], `":@, ])`)) {
+			return true
+		}
+		rest = after
+	}
+	return false
 }
 
 // classifyPull tells from the words of a failed pull why it failed and whether a

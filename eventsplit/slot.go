@@ -48,6 +48,7 @@ type slot struct {
 	kind     Kind
 	declared bool              // Options.Placeholder says that its first run is a placeholder
 	spec     *corev1.Container // nil: the pod's spec does not have it, or is unknown
+	volumes  []string          // the images of the volumes that it mounts
 
 	presumed string // the placeholder, as long as Handle has not seen a run
 	runs     []*run

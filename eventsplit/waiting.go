@@ -136,7 +136,7 @@ func (s *slot) troubled(k waitingKey) *Failure {
 			f.Message = e.failure.Message
 		}
 	}
-	f.Slot, f.Image = s.name, s.specImage()
+	f.Slot, f.Image = s.name, s.pulledImage(f)
 	return f
 }
 
