@@ -11,7 +11,7 @@ const (
 	manifest = `initializing source docker://registry.example/team/app:1.2: reading manifest 1.2 in registry.example/team/app: `
 	ping     = `initializing source docker://registry.example/team/app:1.2: pinging container registry registry.example: `
 	daemon   = `Error response from daemon: `
-	url      = `"https://registry.example/v2/team/app/manifests/1.2"`
+	address  = `"https://registry.example/v2/team/app/manifests/1.2"`
 )
 
 // Who says "not found" or "denied" decides, not the words: the registry's refusal is
@@ -55,7 +55,7 @@ func TestOnlyTheRegistrysRefusalIsFinal(t *testing.T) {
 		{daemon + `no matching manifest for linux/arm64/v8 in the manifest list entries`, CauseNotFound, true},
 		{daemon + `image with reference team/app:1.2 was found but its platform (linux/amd64) does not match the specified platform (linux/arm64)`, CauseNotFound, true},
 		{daemon + `pull access denied for team/app, repository does not exist or may require 'docker login': denied: requested access to the resource is denied`, CauseUnauthorized, true},
-		{daemon + `Head ` + url + `: unauthorized: incorrect username or password`, CauseUnauthorized, true},
+		{daemon + `Head ` + address + `: unauthorized: incorrect username or password`, CauseUnauthorized, true},
 		{daemon + `Get "https://ghcr.io/v2/team/app/manifests/1.2": denied: denied`, CauseUnauthorized, true},
 		{daemon + `cannot download image: image operating system "windows" cannot be used on this platform`, "", true},
 		// An answer quoted whole.
@@ -108,13 +108,13 @@ func TestOnlyTheRegistrysRefusalIsFinal(t *testing.T) {
 		{resolve + `failed to authorize: failed to fetch anonymous token: unexpected status from GET request to https://auth.example/token: 404 Not Found`, "", false},
 
 		// No answer, or not the registry's.
-		{resolve + `failed to do request: Head ` + url + `: EOF`, CauseNetwork, false},
-		{resolve + `failed to do request: Head ` + url + `: Forbidden`, CauseNetwork, false},
-		{resolve + `failed to do request: Head ` + url + `: Unauthorized`, CauseNetwork, false},
-		{resolve + `failed to do request: Head ` + url + `: Proxy Authentication Required`, CauseNetwork, false},
-		{resolve + `failed to do request: Head ` + url + `: proxyconnect tcp: dial tcp: lookup proxy.corp.example: no such host`, CauseNetwork, false},
-		{resolve + `failed to do request: Head ` + url + `: context deadline exceeded`, CauseNetwork, false},
-		{resolve + `failed to do request: Head ` + url + `: http2: server sent GOAWAY and closed the connection`, CauseNetwork, false},
+		{resolve + `failed to do request: Head ` + address + `: EOF`, CauseNetwork, false},
+		{resolve + `failed to do request: Head ` + address + `: Forbidden`, CauseNetwork, false},
+		{resolve + `failed to do request: Head ` + address + `: Unauthorized`, CauseNetwork, false},
+		{resolve + `failed to do request: Head ` + address + `: Proxy Authentication Required`, CauseNetwork, false},
+		{resolve + `failed to do request: Head ` + address + `: proxyconnect tcp: dial tcp: lookup proxy.corp.example: no such host`, CauseNetwork, false},
+		{resolve + `failed to do request: Head ` + address + `: context deadline exceeded`, CauseNetwork, false},
+		{resolve + `failed to do request: Head ` + address + `: http2: server sent GOAWAY and closed the connection`, CauseNetwork, false},
 		{resolve + `unexpected status from HEAD request to https://registry.example/v2/team/app/manifests/1.2: 503 Service Temporarily Unavailable`, CauseNetwork, false},
 		{resolve + `unexpected status from HEAD request to https://registry.example/v2/team/app/manifests/1.2: 520 `, CauseNetwork, false},
 		{`504 Gateway Timeout`, CauseNetwork, false},
@@ -136,8 +136,8 @@ func TestOnlyTheRegistrysRefusalIsFinal(t *testing.T) {
 		{`failed to do request: Head "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused`, CauseNetwork, false},
 		{`(Mirrors also failed: [mirror.example/x:1: reading manifest 1 in mirror.example/x: manifest unknown]): r.example/x:1: pinging container registry r.example: Get "https://r.example/v2/": dial tcp 10.0.0.1:443: i/o timeout`, CauseNetwork, false},
 		{resolve + `failed to do request: Head "https://nosuch.example/v2/x/manifests/1": dial tcp: lookup nosuch.example on 10.0.0.10:53: no such host`, CauseNoSuchHost, false},
-		{resolve + `failed to do request: Head ` + url + `: tls: failed to verify certificate: x509: certificate signed by unknown authority`, CauseCertificate, true},
-		{resolve + `failed to do request: Head ` + url + `: http: server gave HTTP response to HTTPS client`, CauseCertificate, true},
+		{resolve + `failed to do request: Head ` + address + `: tls: failed to verify certificate: x509: certificate signed by unknown authority`, CauseCertificate, true},
+		{resolve + `failed to do request: Head ` + address + `: http: server gave HTTP response to HTTPS client`, CauseCertificate, true},
 
 		// Limits, in whatever they are wrapped.
 		{`pull QPS exceeded`, CauseThrottled, false},
@@ -164,7 +164,7 @@ func TestOneRefusalDoesNotHideAnothersTimeout(t *testing.T) {
 	const (
 		denied  = `rpc error: code = Unknown desc = ` + resolve + `pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed`
 		missing = `rpc error: code = NotFound desc = ` + resolve + `registry.example/team/app:1.2: not found`
-		timeout = `rpc error: code = DeadlineExceeded desc = ` + resolve + `failed to do request: Head ` + url + `: dial tcp 10.0.0.1:443: i/o timeout`
+		timeout = `rpc error: code = DeadlineExceeded desc = ` + resolve + `failed to do request: Head ` + address + `: dial tcp 10.0.0.1:443: i/o timeout`
 		odd     = unpack + `failed to extract layer sha256:aa: content digest sha256:bb: not found`
 		limited = resolve + `unexpected status from HEAD request to https://registry.example/v2/: 429 Too Many Requests`
 		arch    = `choosing image instance: no image found in manifest list for architecture "arm64", variant "v8", OS "linux"`
