@@ -38,6 +38,7 @@ type answer struct {
 	prepare    func(t *testing.T, ns string)                            // nil: nothing
 	labels     map[string]string                                        // of the namespace
 	want       string                                                   // class and cause
+	says       string                                                   // of those of that class, the one that says so
 	mayRecover bool
 	refused    bool // certainly not carried out
 }
@@ -117,8 +118,23 @@ func apiAnswers() []answer {
 			}),
 			prepare: haveLimits(corev1.LimitRangeItem{Max: corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse("1Gi")}}),
 		},
-		{name: "quota", want: "Quota", mayRecover: true, refused: true, ask: askPod(), prepare: haveQuota(corev1.ResourcePods, "0")},
-		{name: "quota wants requests", want: "Quota", refused: true, ask: askPod(), prepare: haveQuota(corev1.ResourceRequestsCPU, "10")},
+		{name: "quota", want: "Quota", says: "exceeded quota", mayRecover: true, refused: true, ask: askPod(), prepare: haveQuota(corev1.ResourcePods, "0")},
+		{name: "quota wants requests", want: "Quota", says: "failed quota", refused: true, ask: askPod(), prepare: haveQuota(corev1.ResourceRequestsCPU, "10")},
+		{
+			name: "quota just created", want: "Quota", says: "status unknown for quota", mayRecover: true, refused: true, ask: askPod(),
+			prepare: func(t *testing.T, ns string) { t.Helper(); newQuota(t, ns, corev1.ResourcePods, "1") },
+		},
+		{
+			name: "no such priority class", want: "Forbidden", refused: true,
+			ask: askPod(func(p *corev1.Pod) { p.Spec.PriorityClassName = "no-such" }),
+		},
+		{
+			name: "no such runtime class", want: "Forbidden", refused: true,
+			ask: askPod(func(p *corev1.Pod) { name := "no-such"; p.Spec.RuntimeClassName = &name }),
+		},
+		// Too large to be stored, which no dry run finds out; and to be read.
+		{name: "too large for etcd", want: "Invalid", refused: true, ask: askLargePod(1700 << 10)},
+		{name: "too large for the API server", want: "Invalid", refused: true, ask: askLargePod(3200 << 10)},
 		{
 			name: "vap", want: "Denied/Policy", refused: true, prepare: denyImages,
 			ask: askPod(func(p *corev1.Pod) { p.Spec.Containers[0].Image = forbiddenImage }),
@@ -132,9 +148,9 @@ func apiAnswers() []answer {
 			prepare: haveWebhook(webhook{answer: &metav1.Status{Message: "slow down", Reason: metav1.StatusReasonTooManyRequests, Code: http.StatusTooManyRequests}}),
 		},
 		{name: "webhook denies without a word", want: "Denied/Webhook", refused: true, ask: askPod(), prepare: haveWebhook(webhook{})},
-		{name: "webhook down", want: "Transient/Webhook", mayRecover: true, ask: askPod(), prepare: haveWebhook(webhook{down: true})},
-		{name: "webhook does not answer", want: "Transient/Webhook", mayRecover: true, ask: askPod(), prepare: haveWebhook(webhook{silent: true})},
-		{name: "webhook not trusted", want: "Transient/Webhook", mayRecover: true, ask: askPod(), prepare: haveWebhook(webhook{untrusted: true})},
+		{name: "webhook down", want: "Transient/Webhook", mayRecover: true, refused: true, ask: askPod(), prepare: haveWebhook(webhook{down: true})},
+		{name: "webhook does not answer", want: "Transient/Webhook", mayRecover: true, refused: true, ask: askPod(), prepare: haveWebhook(webhook{silent: true})},
+		{name: "webhook not trusted", want: "Transient/Webhook", mayRecover: true, refused: true, ask: askPod(), prepare: haveWebhook(webhook{untrusted: true})},
 		{
 			name: "bad token", want: "Unauthorized", refused: true,
 			ask: func(ctx context.Context, t *testing.T, ns string) error {
@@ -159,7 +175,7 @@ func apiAnswers() []answer {
 			},
 		},
 		{
-			name: "timeout", want: "Transient/Timeout", mayRecover: true, prepare: haveWebhook(webhook{silent: true}),
+			name: "timeout", want: "Uncertain/Timeout", mayRecover: true, prepare: haveWebhook(webhook{silent: true}),
 			// Less than the webhook has.
 			ask: func(ctx context.Context, _ *testing.T, ns string) error {
 				return world.client.CoreV1().RESTClient().Post().Namespace(ns).Resource("pods").Param("timeout", "300ms").
@@ -217,7 +233,7 @@ func (a answer) get(t *testing.T) recordedAnswer {
 	// Quotas, webhooks, policies: the API server hears of its own by a watch.
 	_ = wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
 		err = a.ask(ctx, t, ns)
-		return err != nil && kindOf(eventsplit.ClassifyAPIError(err)) == a.want, nil
+		return err != nil && kindOf(eventsplit.ClassifyAPIError(err)) == a.want && strings.Contains(err.Error(), a.says), nil
 	})
 	if err == nil {
 		t.Fatal("the API server does it")

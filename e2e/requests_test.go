@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -76,17 +77,35 @@ func haveLimits(item corev1.LimitRangeItem) func(*testing.T, string) {
 func haveQuota(name corev1.ResourceName, hard string) func(*testing.T, string) {
 	return func(t *testing.T, ns string) {
 		t.Helper()
-		quotas := world.client.CoreV1().ResourceQuotas(ns)
-		all := corev1.ResourceList{name: resource.MustParse(hard)}
-		q := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "compute"}, Spec: corev1.ResourceQuotaSpec{Hard: all}}
-		q, err := quotas.Create(t.Context(), q, metav1.CreateOptions{})
-		if err != nil {
+		q := newQuota(t, ns, name, hard)
+		q.Status = corev1.ResourceQuotaStatus{Hard: q.Spec.Hard, Used: corev1.ResourceList{name: resource.MustParse("0")}}
+		if _, err := world.client.CoreV1().ResourceQuotas(ns).UpdateStatus(t.Context(), q, metav1.UpdateOptions{}); err != nil && !apierrors.IsConflict(err) {
 			t.Fatal(err)
 		}
-		q.Status = corev1.ResourceQuotaStatus{Hard: all, Used: corev1.ResourceList{name: resource.MustParse("0")}}
-		if _, err := quotas.UpdateStatus(t.Context(), q, metav1.UpdateOptions{}); err != nil && !apierrors.IsConflict(err) {
-			t.Fatal(err)
-		}
+	}
+}
+
+// newQuota creates a ResourceQuota whose use was not counted yet.
+func newQuota(t *testing.T, ns string, name corev1.ResourceName, hard string) *corev1.ResourceQuota {
+	t.Helper()
+	q := &corev1.ResourceQuota{
+		ObjectMeta: metav1.ObjectMeta{Name: "compute"},
+		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{name: resource.MustParse(hard)}},
+	}
+	q, err := world.client.CoreV1().ResourceQuotas(ns).Create(t.Context(), q, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// askLargePod asks in earnest for a pod of that many bytes.
+func askLargePod(size int) func(context.Context, *testing.T, string) error {
+	return func(ctx context.Context, _ *testing.T, ns string) error {
+		pod := unboundPod(ns)
+		pod.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "LARGE", Value: strings.Repeat("x", size)}}
+		_, err := world.client.CoreV1().Pods(ns).Create(ctx, pod, metav1.CreateOptions{})
+		return err
 	}
 }
 

@@ -3,6 +3,7 @@ package eventsplit
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"strings"
 
@@ -11,11 +12,25 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 )
 
-// ClassifyAPIError tells what a create or a patch of a pod was answered: denied by
-// a webhook, over quota, forbidden, invalid, and so on. The error stays reachable
-// through errors.As and errors.Is. It is nil for nil; an error that is a *Failure
-// already is returned as it is. Anything that is no answer of an API server is of
-// ClassTransient: whether the request was carried out is not known.
+// ClassifyAPIError tells what became of a request to create, patch or delete a pod:
+// denied by a webhook, over quota, forbidden, invalid, and so on. Class and MayRecover
+// tell what to do next:
+//
+//   - ClassNotSent: the request never reached the API server (no connection, no
+//     credentials, no trust in its certificate). Nothing was done: the same request may
+//     be sent again.
+//   - ClassUncertain: it was sent, and no answer says whether it was carried out. Look
+//     before sending it again: for a create, GET the pod by its name and compare what the
+//     creator has put on it.
+//   - ClassTransient, and any other class with MayRecover: refused for now, nothing was
+//     done (a full quota, a webhook that does not answer, a service account that is still
+//     to come). Send it again later; what RetryAfter the answer holds is reached through Err.
+//     A conflict wants the object read anew first.
+//   - any other class: refused for good, nothing was done.
+//
+// The error stays reachable through errors.As and errors.Is. It is nil for nil; an error
+// that is a *Failure already is returned as it is. Anything else that is no answer of an
+// API server and does not say that nothing was sent is of ClassUncertain.
 func ClassifyAPIError(err error) *Failure {
 	if err == nil {
 		return nil
@@ -25,7 +40,11 @@ func ClassifyAPIError(err error) *Failure {
 	}
 	status := apierrors.APIStatus(nil)
 	if !errors.As(err, &status) {
-		return &Failure{Class: ClassTransient, Cause: noAnswer(err), Err: err, MayRecover: true}
+		f := &Failure{Class: ClassUncertain, Cause: noAnswer(err), Err: err, MayRecover: true}
+		if cause := notSent(err); cause != "" {
+			f.Class, f.Cause, f.MayRecover = ClassNotSent, cause, cause != CauseCertificate
+		}
+		return f
 	}
 	st := status.Status()
 	message, _, _ := strings.Cut(st.Message, "\n@@") // a diff of Go structs follows
@@ -34,15 +53,50 @@ func ClassifyAPIError(err error) *Failure {
 	return f
 }
 
+// The texts of errors that came before anything was sent, where no type tells.
+var (
+	// client-go v0.35: plugin/pkg/client/auth/exec/exec.go:368, transport/
+	// token_source.go:137-141, plugin/pkg/client/auth/oidc/oidc.go:239-257.
+	noCredentials = []string{"getting credentials: ", "failed to read token file", "read empty token from file", "failed to refresh token", "No valid id-token"}
+	// crypto/x509; crypto/tls alert.go: what a server says of a client's certificate;
+	// net/http.
+	noTrust = []string{
+		"x509: ", "tls: bad certificate", "tls: unknown certificate", "tls: certificate required", "tls: expired certificate",
+		"tls: revoked certificate", "tls: first record does not look like a TLS handshake", "server gave HTTP response to HTTPS client",
+	}
+	// net, net/http transport.go; golang.org/x/net/http2, whose REFUSED_STREAM says
+	// that the request was not processed (RFC 9113, 8.7).
+	noConnection = []string{"dial tcp", "proxyconnect tcp", "TLS handshake timeout", "while waiting for connection", "REFUSED_STREAM"}
+)
+
+// notSent tells why a request never reached the API server, "" when it may have.
+func notSent(err error) Cause {
+	text := err.Error()
+	var dns *net.DNSError
+	var op *net.OpError
+	switch {
+	case containsAny(text, noCredentials...): // whatever came in their way
+		return CauseCredentials
+	case strings.Contains(text, "client rate limiter Wait returned an error"): // client-go rest/request.go:675
+		return CauseThrottled
+	case errors.As(err, &dns), strings.Contains(text, ": no such host"):
+		return CauseNoSuchHost
+	case containsAny(text, noTrust...):
+		return CauseCertificate
+	case errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect"), utilnet.IsConnectionRefused(err), containsAny(text, noConnection...):
+		return CauseUnreachable
+	}
+	return ""
+}
+
 // noAnswer tells why there is no answer.
 func noAnswer(err error) Cause {
+	var timeout net.Error
 	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return CauseTimeout
 	case errors.Is(err, context.Canceled):
 		return ""
-	case utilnet.IsConnectionRefused(err):
-		return CauseUnreachable
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return CauseTimeout
 	}
 	return CauseNetwork
 }
@@ -56,7 +110,7 @@ func classifyStatus(st *metav1.Status) (Class, Cause, bool) {
 		if hasCause(st, "NamespaceTerminating") || strings.Contains(st.Message, "because it is being terminated") {
 			return ClassForbidden, CauseNamespaceTerminating, false
 		}
-		return ClassForbidden, "", false
+		return ClassForbidden, "", containsAny(st.Message, notYet...)
 	case metav1.StatusReasonUnauthorized:
 		return ClassUnauthorized, "", false
 	case metav1.StatusReasonNotFound, metav1.StatusReasonGone:
@@ -68,21 +122,33 @@ func classifyStatus(st *metav1.Status) (Class, Cause, bool) {
 	case metav1.StatusReasonTooManyRequests:
 		return ClassTransient, CauseTooManyRequests, true
 	case metav1.StatusReasonTimeout, metav1.StatusReasonServerTimeout:
-		return ClassTransient, CauseTimeout, true
+		return ClassUncertain, CauseTimeout, true
 	}
 	switch {
 	case st.Code == http.StatusTooManyRequests:
 		return ClassTransient, CauseTooManyRequests, true
 	case st.Code == http.StatusRequestTimeout || st.Code == http.StatusGatewayTimeout:
-		return ClassTransient, CauseTimeout, true
+		return ClassUncertain, CauseTimeout, true
+	case st.Code == 499: // nginx: the client went away
+		return ClassUncertain, "", true
 	case st.Code >= 400 && st.Code < 500:
 		return ClassInvalid, "", false
 	}
-	return ClassTransient, "", true
+	return ClassUncertain, "", true
 }
 
-// denial reads who denied a request; only the message says. Webhooks and policies
-// come first, for they may use anyone's words.
+// notYet are the words of a Forbidden that time cures (kubernetes v1.36.3): the service
+// account that a controller makes for a new namespace (plugin/pkg/admission/
+// serviceaccount/admission.go:226,387), an admission plugin that still reads what it
+// needs (apiserver pkg/admission/plugin/webhook/generic/webhook.go:364 and others).
+var notYet = []string{
+	"error looking up service account", "no service account specified", "not yet ready to handle request",
+	"at this time because there was an error enforcing limit ranges", // plugin/pkg/admission/limitranger/admission.go:163
+}
+
+// denial reads who denied a request, and why; only the message says. Webhooks and
+// policies come first, for they may use anyone's words. Admission comes before anything
+// is stored, so that even an internal error of it says that nothing was done.
 func denial(message string) (Class, Cause, bool) {
 	switch {
 	case strings.Contains(message, "admission webhook ") && strings.Contains(message, "denied the request"),
@@ -90,16 +156,25 @@ func denial(message string) (Class, Cause, bool) {
 		return ClassDenied, CauseWebhook, false
 	case strings.Contains(message, "failed calling webhook"):
 		return ClassTransient, CauseWebhook, true
-	case strings.Contains(message, "ValidatingAdmissionPolicy "):
+	case strings.Contains(message, "ValidatingAdmissionPolicy "), // apiserver pkg/admission/plugin/policy/validating/dispatcher.go:294
+		strings.Contains(message, "policy '") && strings.Contains(message, "' denied request: "): // policy/generic/policy_dispatcher.go:413, a mutating one
 		return ClassDenied, CausePolicy, false
-	case strings.Contains(message, "exceeded quota"), strings.Contains(message, "resourcequotas"):
+	// apiserver pkg/admission/plugin/resourcequota/controller.go:471-682. Before a new
+	// quota's use was counted, its status is unknown.
+	case containsAny(message, "exceeded quota", "status unknown for quota", "resource quota evaluation timed out", "resourcequotas"):
 		return ClassQuota, "", true
-	case strings.Contains(message, "failed quota"):
-		return ClassQuota, "", false // it names no requests or limits, and must
+	case strings.Contains(message, "failed quota"), // it names no requests or limits, and must
+		strings.Contains(message, "insufficient quota to "): // no quota allows what only a quota can allow
+		return ClassQuota, "", false
 	case strings.Contains(message, "violates PodSecurity"):
 		return ClassPodSecurity, "", false
 	case strings.Contains(message, "limit to request ratio"), namesLimit(message, "maximum "), namesLimit(message, "minimum "):
 		return ClassForbidden, CauseLimitRange, false
+	case containsAny(message, "etcdserver: request is too large", "trying to send message larger than max"): // apiserver pkg/endpoints/handlers/rest.go:458
+		return ClassInvalid, "", false
+	case containsAny(message, "etcdserver: too many requests", "database space exceeded", // etcd refuses to write
+		"apiserver is shutting down"): // apiserver pkg/server/filters/waitgroup.go:94, before it reads the request
+		return ClassTransient, "", true
 	}
 	return "", "", false
 }
@@ -128,24 +203,15 @@ func hasCause(st *metav1.Status, cause metav1.CauseType) bool {
 	return false
 }
 
-// answerOf tells what an error of a patch means for the pod. Only an answer that
-// names a client's fault says that nothing was changed; 408 and 499 are a
-// timeout's and a gateway's.
+// answerOf tells what an error of a patch means for the pod.
 func answerOf(err error) swapAnswer {
-	if err == nil {
+	switch f := ClassifyAPIError(err); {
+	case f == nil:
 		return swapApplied
-	}
-	status := apierrors.APIStatus(nil)
-	if !errors.As(err, &status) {
+	case f.Class == ClassUncertain:
 		return swapUnknown
 	}
-	switch code := status.Status().Code; {
-	case code == http.StatusRequestTimeout || code == 499:
-		return swapUnknown
-	case code >= 400 && code < 500:
-		return swapRefused
-	}
-	return swapUnknown
+	return swapRefused
 }
 
 // ownerFailure reads an owner's FailedCreate Event, which holds what the API

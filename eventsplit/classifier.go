@@ -1,31 +1,39 @@
 package eventsplit
 
 import (
+	"slices"
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 )
 
 // classifier is Classify at work. It has slots without a history.
 type classifier struct {
-	pod    *Failure // what befell it, or why it waits
-	event  explanation
-	slots  []*slot
-	byslot map[string]*slot
-	found  map[*slot]*Failure
+	pod     *corev1.Pod
+	cause   *Failure // what the pod says befell it, or why it waits
+	told    *Failure // what an Event says of the pod, newest best
+	rank    int
+	hint    *Failure // an Event that announces the pod's end
+	hintAt  time.Time
+	started bool // something in the pod got as far as its image
+	slots   []*slot
+	byslot  map[string]*slot
+	found   map[*slot]*Failure
 }
 
 func (c *classifier) readPod(p *corev1.Pod) {
-	c.found = map[*slot]*Failure{}
-	if c.pod = podCause(p); c.pod == nil && p.DeletionTimestamp != nil {
-		c.pod = &Failure{Class: ClassDeleted, Message: msgDeleted, Since: p.DeletionTimestamp.Time}
+	c.pod, c.found = p, map[*slot]*Failure{}
+	if c.cause = podCause(p); c.cause == nil && p.DeletionTimestamp != nil {
+		c.cause = &Failure{Class: ClassDeleted, Message: msgDeleted, Since: p.DeletionTimestamp.Time}
 	}
-	if c.pod == nil {
-		c.pod = podWaiting(p)
+	if c.cause == nil {
+		c.cause = podWaiting(p)
 	}
 	containers(p, func(name string, spec *corev1.Container, kind Kind) {
 		if spec == nil {
 			spec = &corev1.Container{Name: name}
 		}
-		sl := &slot{name: name, kind: kind, spec: spec}
+		sl := &slot{name: name, kind: kind, spec: spec, volumes: imageVolumes(p, spec)}
 		sl.init(1, State{})
 		c.slots = append(c.slots, sl)
 		c.byslot[name] = sl
@@ -44,33 +52,60 @@ func (c *classifier) readPod(p *corev1.Pod) {
 // readStatus finds what one status says without knowing any before it.
 func (c *classifier) readStatus(p *corev1.Pod, sl *slot, st *corev1.ContainerStatus) {
 	sl.observe(st)
+	if st.State.Running != nil || st.State.Terminated != nil || st.LastTerminationState.Terminated != nil {
+		c.started = true
+	}
 	t := st.State.Terminated
 	switch {
 	case t != nil && wouldRestart(p, sl.spec, sl.kind, t.ExitCode):
-	case t != nil && isLost(t):
-		c.found[sl] = &Failure{Class: ClassLost, Slot: sl.name, Image: sl.spec.Image, Reason: t.Reason}
+	case t != nil && endUnknown(t):
+		c.found[sl] = &Failure{Class: ClassLost, Slot: sl.name, Image: sl.specImage(), Reason: t.Reason, Message: t.Message}
 	case t != nil && neverStarted(t):
 		c.found[sl] = startFailure(sl, &run{outcome: outcomeOf(t)})
+	}
+}
+
+// readEvents reads Events in the order in which they were recorded, where they all
+// tell it: a later one may take back what an earlier one says.
+func (c *classifier) readEvents(events []*corev1.Event) {
+	if !slices.ContainsFunc(events, func(e *corev1.Event) bool { return eventTime(e).IsZero() }) {
+		slices.SortStableFunc(events, func(a, b *corev1.Event) int { return eventTime(a).Compare(eventTime(b)) })
+	}
+	for _, e := range events {
+		c.readEvent(normalise(e))
 	}
 }
 
 func (c *classifier) readEvent(e *corev1.Event) {
 	if sl := c.byslot[slotOf(e.InvolvedObject.FieldPath)]; sl != nil {
 		sl.explained(e)
+		if isStep(e) {
+			sl.explain, c.started = explanation{}, true
+		}
 		return
 	}
-	if f, rank := classifyEvent(e); f != nil && e.InvolvedObject.FieldPath == "" && e.Type == corev1.EventTypeWarning && rank >= c.event.rank {
-		c.event.take(e, f, rank)
+	if e.InvolvedObject.FieldPath != "" {
+		return // a container's, and which is not known
+	}
+	if calledOff(e) {
+		c.hint = nil
+	}
+	if c.told != nil && curedBy(c.told, e) {
+		c.told, c.rank = nil, rankNone
+	}
+	switch f, rank := classifyEvent(e); {
+	case f == nil:
+	case isDisruption(f.Class):
+		c.hint, c.hintAt = f, eventTime(e)
+	case rank >= c.rank:
+		c.told, c.rank = f, rank
 	}
 }
 
 func (c *classifier) failures() []*Failure {
 	var all []*Failure
-	switch {
-	case c.pod != nil:
-		all = append(all, c.pod)
-	case c.event.failure != nil && !c.running():
-		all = append(all, c.event.failure)
+	if f := c.ofPod(); f != nil {
+		all = append(all, f)
 	}
 	for _, sl := range c.slots {
 		if f := c.failure(sl); f != nil {
@@ -80,26 +115,59 @@ func (c *classifier) failures() []*Failure {
 	return all
 }
 
+// ofPod is what is wrong with the pod as a whole.
+func (c *classifier) ofPod() *Failure {
+	hint := c.hint
+	if hint != nil && c.pod != nil && nodeIsWell(c.pod, hint, c.hintAt) {
+		hint = nil
+	}
+	switch {
+	case c.cause != nil && c.cause.Class == ClassDeleted && hint != nil && c.announced():
+		f := *hint
+		f.MayRecover = false
+		return &f
+	case c.cause != nil:
+		return c.cause
+	case hint != nil && !(c.pod != nil && isTerminal(c.pod)):
+		return hint
+	case c.told == nil || c.pod != nil && cured(c.told, c.pod, c.started):
+		return nil
+	case c.told.Class == ClassImagePull && len(c.slots) > 0:
+		return nil // an image volume's: it is the matter of those that mount it
+	}
+	return c.told
+}
+
+// announced tells whether the hint may be why the pod was deleted.
+func (c *classifier) announced() bool {
+	asked := c.pod.DeletionTimestamp.Time
+	if g := c.pod.DeletionGracePeriodSeconds; g != nil {
+		asked = asked.Add(-time.Duration(*g) * time.Second)
+	}
+	return c.hintAt.IsZero() || asked.Sub(c.hintAt) <= hintLapse
+}
+
 func (c *classifier) failure(sl *slot) *Failure {
 	if f := c.found[sl]; f != nil {
 		return f
 	}
+	waits := sl.status == statusNone || sl.status == statusWaiting
 	switch {
+	case !waits:
+		return nil
 	case sl.status == statusWaiting && !isProgress(sl.waitReason):
 		return sl.troubled(waitingKey{reason: sl.waitReason, message: sl.waitMessage})
-	case sl.status == statusRunning || sl.status == statusTerminated || sl.explain.failure == nil:
+	case isTerminal(c.pod):
 		return nil
 	}
-	f := *sl.explain.failure
-	f.Slot, f.Image = sl.name, sl.specImage()
-	return &f
-}
-
-func (c *classifier) running() bool {
-	for _, sl := range c.slots {
-		if sl.current() != nil {
-			return true
-		}
+	f := sl.explain.failure
+	if v := c.told; f == nil && v != nil && v.Class == ClassImagePull && slices.Contains(sl.volumes, v.Image) {
+		f = v
 	}
-	return false
+	if f == nil {
+		return nil
+	}
+	of := *f
+	of.Slot, of.Image = sl.name, sl.pulledImage(f)
+	return &of
 }

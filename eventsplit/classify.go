@@ -1,6 +1,7 @@
 package eventsplit
 
 import (
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,11 +11,51 @@ import (
 const (
 	reasonErrImagePull     = "ErrImagePull"
 	reasonImagePullBackOff = "ImagePullBackOff"
+	reasonImageInspect     = "ImageInspectError"
 	reasonStatusUnknown    = "ContainerStatusUnknown"
 	reasonRestartingAll    = "RestartingAllContainers"
 	reasonStartError       = "StartError"
 	reasonCannotRun        = "ContainerCannotRun"
+	reasonBackOff          = "BackOff"
+	reasonTaintEviction    = "TaintManagerEviction"
+	reasonPreempted        = "Preempted"
+	reasonNoScaleUp        = "NotTriggerScaleUp"
 )
+
+// saidAsNormal tells whether a Normal Event says that something is wrong. All others
+// that do are Warnings (v1.36: pkg/controller/tainteviction/taint_eviction.go:600,
+// pkg/scheduler/framework/preemption/executor.go:157, pkg/kubelet/images/
+// image_manager.go; the cluster autoscaler's processors/status/eventing_scale_up_processor.go).
+func saidAsNormal(reason string) bool {
+	switch reason {
+	case reasonTaintEviction, reasonPreempted, reasonNoScaleUp, reasonBackOff:
+		return true
+	}
+	return false
+}
+
+// calledOff tells whether an Event takes back what one of the same reason announced
+// (pkg/controller/tainteviction/taint_eviction.go:613, v1.36).
+func calledOff(e *corev1.Event) bool {
+	return e.Reason == reasonTaintEviction && strings.HasPrefix(e.Message, "Cancelling deletion")
+}
+
+// endUnknown tells whether a Terminated state says that nobody knows how the run
+// ended. The exit code that comes with it is nobody's: 137 of the kubelet
+// (pkg/kubelet/kubelet_pods.go, v1.36), 255 of containerd, whose program's own 255 has
+// reason Error (internal/cri/server/helpers.go:250-263, v2.4.2), -137 of a virtual
+// kubelet (virtual-kubelet node/sync.go).
+func endUnknown(t *corev1.ContainerStateTerminated) bool {
+	switch t.Reason {
+	case reasonStatusUnknown, reasonRestartingAll: // the latter of a container that the kubelet removed
+		return true
+	case "Unknown":
+		return t.ExitCode == 255
+	case "NotFound":
+		return t.ExitCode == -137
+	}
+	return false
+}
 
 type verdict struct {
 	class      Class
@@ -31,7 +72,7 @@ var waitingReasons = map[string]verdict{
 	reasonImagePullBackOff:      {ClassImagePull, "", true},
 	"InvalidImageName":          {ClassImagePull, CauseInvalidName, false},
 	"ErrImageNeverPull":         {ClassImagePull, CauseNeverPull, true},
-	"ImageInspectError":         {ClassImagePull, "", true},
+	reasonImageInspect:          {ClassImagePull, "", true},
 	"RegistryUnavailable":       {ClassImagePull, CauseNetwork, true},
 	"SignatureValidationFailed": {ClassImagePull, CauseSignature, false},
 
@@ -62,10 +103,10 @@ var podReasons = map[string]Class{
 	"DeadlineExceeded": ClassDeadline,
 	"Preempting":       ClassPreempted,
 	"NodeLost":         ClassNodeLost,
-	"NotFound":         ClassLost,     // by a virtual kubelet
 	"Terminated":       ClassNodeLost, // graceful node shutdown
 	"NodeShutdown":     ClassNodeLost,
 	"Shutdown":         ClassNodeLost,
+	"NotFound":         ClassLost, // a virtual kubelet whose provider lost the pod (virtual-kubelet node/sync.go)
 
 	"OutOfcpu":                             ClassRejected,
 	"OutOfmemory":                          ClassRejected,
@@ -95,7 +136,7 @@ var disruptionClasses = map[string]Class{
 	"TerminationByKubelet":   ClassEvicted,
 }
 
-// eventReasons are the reasons of Warning Events that need no look at the message.
+// eventReasons are the reasons of Events that need no look at the message.
 var eventReasons = map[string]verdict{
 	"InspectFailed":     {ClassImagePull, "", true},
 	"ErrImageNeverPull": {ClassImagePull, CauseNeverPull, true},
@@ -117,14 +158,14 @@ var eventReasons = map[string]verdict{
 	"FailedMountOnFilesystemMismatch": {ClassVolume, "", true},
 	"VolumeResizeFailed":              {ClassVolume, "", true},
 	"FailedScheduling":                {ClassUnschedulable, "", true},
-	"NotTriggerScaleUp":               {ClassUnschedulable, "", true},
+	reasonNoScaleUp:                   {ClassUnschedulable, "", true},
 	"FailedKillPod":                   {ClassRuntime, "", true},
 	"ExceededGracePeriod":             {ClassRuntime, "", true},
 	"BackoffLimitExceeded":            {ClassPodEnded, "", false},
 	"DeadlineExceeded":                {ClassDeadline, "", false},
 	"Evicted":                         {ClassEvicted, "", false},
-	"TaintManagerEviction":            {ClassNodeLost, "", false},
-	"Preempted":                       {ClassPreempted, "", false},
+	reasonTaintEviction:               {ClassNodeLost, "", true},
+	reasonPreempted:                   {ClassPreempted, "", false},
 	"Preempting":                      {ClassPreempted, "", false},
 	"NodeNotReady":                    {ClassNodeLost, "", true},
 	"NodeShutdown":                    {ClassNodeLost, "", false},
@@ -149,12 +190,12 @@ func classifyWaiting(reason, message string) *Failure {
 	}
 	f := &Failure{Class: v.class, Cause: v.cause, Reason: reason, Message: message, MayRecover: v.mayRecover}
 	if f.Class == ClassImagePull {
-		f.Message = pullWords(message)
-		if f.Cause == "" && f.Message != "" {
-			f.Cause, f.MayRecover = classifyPull(f.Message)
-		}
+		f.readPull(message)
 	} else {
 		f.Message = cleanRuntime(message)
+	}
+	if f.Class == ClassCreate && reason == "CreateContainerError" && containsAny(f.Message, startErrors...) {
+		f.Class = ClassStart
 	}
 	return f
 }
@@ -162,19 +203,20 @@ func classifyWaiting(reason, message string) *Failure {
 // classifyEvent makes a Failure of an Event that says why something does not run,
 // and tells how much it says; nil when it is not such an Event.
 func classifyEvent(e *corev1.Event) (*Failure, int) {
+	if e.Type == corev1.EventTypeNormal && !saidAsNormal(e.Reason) || calledOff(e) {
+		return nil, rankNone
+	}
 	message := strings.TrimPrefix(e.Message, aggregatedPrefix)
 	f := &Failure{Reason: e.Reason, Message: message, MayRecover: true, Event: e, Since: e.FirstTimestamp.Time}
 	rank := rankWords
 	switch e.Reason {
 	case "Failed":
 		rank = failedEvent(f, message)
-	case "BackOff":
+	case reasonBackOff:
 		f.Class, rank = ClassCrashLoop, rankEcho
 		if strings.HasPrefix(message, "Back-off pulling image") {
-			f.Class, f.Reason, f.Message = ClassImagePull, reasonImagePullBackOff, pullWords(message)
-			if f.Message != "" {
-				f.Cause, f.MayRecover = classifyPull(f.Message)
-			}
+			f.Class, f.Reason = ClassImagePull, reasonImagePullBackOff
+			f.readPull(message)
 		}
 	case "FailedCreate":
 		*f = *ownerFailure(e.FirstTimestamp, message)
@@ -185,9 +227,8 @@ func classifyEvent(e *corev1.Event) (*Failure, int) {
 			return nil, rankNone
 		}
 		f.Class, f.Cause, f.MayRecover = v.class, v.cause, v.mayRecover
-		if f.Class == ClassImagePull && f.Cause == "" {
-			f.Message = pullWords(message)
-			f.Cause, f.MayRecover = classifyPull(f.Message)
+		if f.Class == ClassImagePull {
+			f.readPull(message)
 		}
 	}
 	return f, rank
@@ -198,8 +239,8 @@ func classifyEvent(e *corev1.Event) (*Failure, int) {
 // pkg/kubelet/kuberuntime/kuberuntime_container.go, v1.36).
 func failedEvent(f *Failure, message string) int {
 	if strings.HasPrefix(message, "Failed to pull image") {
-		f.Class, f.Reason, f.Message = ClassImagePull, reasonErrImagePull, pullWords(message)
-		f.Cause, f.MayRecover = classifyPull(f.Message)
+		f.Class, f.Reason = ClassImagePull, reasonErrImagePull
+		f.readPull(message)
 		return rankWords
 	}
 	text, ok := strings.CutPrefix(message, "Error: ")
@@ -218,13 +259,37 @@ func failedEvent(f *Failure, message string) int {
 	return rankWords
 }
 
+// configErrors are what the kubelet says when it cannot make up a container's
+// configuration, before any runtime is asked (pkg/kubelet/kubelet_pods.go
+// makeEnvironmentVariables and makeMounts, pkg/kubelet/kuberuntime/
+// security_context_others.go, pkg/kubelet/util/manager/watch_based_manager.go, v1.36).
+var configErrors = []string{
+	"construct envvars", `secret "`, `configmap "`, `object "`, "couldn't get secret", "couldn't get configMap", "couldn't find key",
+	"couldn't find env", "couldn't parse env file", "environment variable key", "FileKeyRef", "failed to sync secret cache",
+	"failed to sync configmap cache", "unsupported fieldPath", "invalid key subscript", "unsupported container resource",
+	"runAsNonRoot", "non-root policy", "non-numeric user", "supplementalGroupsPolicy", "subPath", "SubPath", "cannot find volume",
+	"recursive read-only mount", "unable to find target container",
+}
+
+// startErrors are what runtimes say when the container is there and its process is
+// not: containerd's "failed to start container" and "failed to create containerd task"
+// (internal/cri/server/container_start.go, v2.4.2), runc's "unable to start container
+// process: exec", crun's "executable file `x` not found in $PATH" and "exec container
+// process `x`". CRI-O runs the OCI runtime's create when the kubelet asks it to create
+// the container, so these come with "container create failed" and CreateContainerError
+// (internal/oci/runtime_oci.go:344, v1.37).
+var startErrors = []string{
+	"failed to start container", "failed to create containerd task", "OCI runtime", "start failed", "exec: ", "exec /",
+	"executable file", "open executable", "container process", "exec format error",
+}
+
 // runtimeClass tells at which step of starting a container an error came.
 func runtimeClass(text string) Class {
 	switch {
-	case containsAny(text, `secret "`, `configmap "`, "couldn't find key", "couldn't find env", "runAsNonRoot", "subPath", "non-numeric user"):
-		return ClassConfig
-	case containsAny(text, "failed to start container", "failed to create containerd task", "OCI runtime", "exec: ", "start failed"):
+	case containsAny(text, startErrors...):
 		return ClassStart
+	case containsAny(text, configErrors...):
+		return ClassConfig
 	}
 	return ClassCreate
 }
@@ -249,22 +314,20 @@ func containsAny(s string, subs ...string) bool {
 	return false
 }
 
-// Classify tells everything that a pod and Events say is wrong: of the pod first
+// Classify tells everything that a pod and Events say is wrong now: of the pod first
 // (Slot ""), then of each container in the order of the spec; nothing when nothing
-// is. It is pure: it has no clock, remembers nothing, and knows of no swap, so it
-// cannot tell a failed one from a container that ended with exit code 0; a Splitter
-// can. Events of other pods are ignored. The pod may be nil, and nothing is kept or
-// changed.
+// is. What the pod, or a later Event, shows to be over is not told. It is pure: it has
+// no clock, remembers nothing, and knows of no swap, so it cannot tell a failed one
+// from a container that ended with exit code 0; a Splitter can. Events of other pods
+// are ignored, in whatever order they are given. The pod may be nil, and nothing is
+// kept or changed.
 func Classify(p *corev1.Pod, events []*corev1.Event) []*Failure {
-	var c classifier
-	c.byslot = map[string]*slot{}
+	c := classifier{byslot: map[string]*slot{}}
 	if p != nil {
 		c.readPod(p)
 	}
-	for _, e := range events {
-		if e != nil && (p == nil || e.InvolvedObject.UID == "" || p.UID == "" || e.InvolvedObject.UID == p.UID) {
-			c.readEvent(normalise(e))
-		}
-	}
+	c.readEvents(slices.DeleteFunc(slices.Clone(events), func(e *corev1.Event) bool {
+		return e == nil || p != nil && e.InvolvedObject.UID != "" && p.UID != "" && e.InvolvedObject.UID != p.UID
+	}))
 	return c.failures()
 }

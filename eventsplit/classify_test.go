@@ -29,6 +29,10 @@ func TestEveryWaitingReasonHasItsClass(t *testing.T) {
 		{"ImageVolumeMountFailed", "", ClassVolume, "", true, "5m0s"},
 		{"RROUnsupported", "", ClassConfig, "", false, "0s"},
 		{"CreateContainerConfigError", "", ClassConfig, "", true, "30s"},
+		{"CreateContainerError", "container create failed: executable file `mak` not found in $PATH: No such file or directory", ClassStart, "", true, "1m0s"},
+		{"CreateContainerError", `container create failed: time="x" level=error msg="runc create failed: unable to start container process: exec: \"mak\": executable file not found in $PATH"`, ClassStart, "", true, "1m0s"},
+		{"CreateContainerConfigError", "services have not yet been read at least once, cannot construct envvars", ClassConfig, "", true, "30s"},
+		{"ImageInspectError", `Failed to inspect image "": rpc error: code = NotFound desc = blob: not found`, ClassImagePull, "", true, "3m0s"},
 		{"CreateContainerError", "", ClassCreate, "", true, "1m0s"},
 		{"PreCreateHookError", "", ClassCreate, "", true, "1m0s"},
 		{"PreStartHookError", "", ClassCreate, "", true, "1m0s"},
@@ -138,6 +142,7 @@ func TestTerminatedReasonsThatAreNoExit(t *testing.T) {
 		{"StartError", 128, ClassStart},
 		{"ContainerCannotRun", 127, ClassStart},
 		{"ContainerStatusUnknown", 137, ClassLost},
+		{"Error", 255, ""},
 	} {
 		p := withTerminated(onePod("1", "a"), "a", "A", c.code)
 		p.Status.ContainerStatuses[0].State.Terminated.Reason = c.reason
@@ -161,6 +166,38 @@ func TestTerminatedReasonsThatAreNoExit(t *testing.T) {
 	}
 }
 
+// A code that comes with the news that nobody knows the end is no exit code.
+func TestAnEndNobodyKnowsIsLost(t *testing.T) {
+	for _, c := range []struct {
+		code   int32
+		reason string
+		want   []string
+	}{
+		{137, "ContainerStatusUnknown", []string{"a Lost final"}}, // the kubelet
+		{255, "Unknown", []string{"a Lost final"}},                // containerd, after a reboot
+		{-137, "NotFound", []string{"a Lost final"}},              // a virtual kubelet
+		{255, "Error", nil},
+		{137, "Error", nil},
+		{0, "Completed", nil},
+	} {
+		for _, kind := range []string{"regular", "init"} {
+			p := podOf(hasEnded("a", c.code, c.reason))
+			if kind == "init" {
+				p.Spec.InitContainers, p.Spec.Containers = p.Spec.Containers[:1], p.Spec.Containers[1:]
+				p.Status.InitContainerStatuses, p.Status.ContainerStatuses = p.Status.ContainerStatuses, nil
+			}
+			if d := cmp.Diff(c.want, said(p)); d != "" {
+				t.Errorf("%s %d %s (-want +got)\n%s", kind, c.code, c.reason, d)
+			}
+		}
+	}
+	lost := podOf(hasPhase(corev1.PodFailed), hasEnded("a", -137, "NotFound"))
+	lost.Status.Reason, lost.Status.Message = "NotFound", "The pod status was not found and may have been deleted from the provider"
+	if d := cmp.Diff([]string{" Lost final", "a Lost final"}, said(lost)); d != "" {
+		t.Errorf("a virtual kubelet's pod (-want +got)\n%s", d)
+	}
+}
+
 func TestEventsAreRoutedByTheirReason(t *testing.T) {
 	for _, c := range []struct {
 		reason, message, path string
@@ -173,6 +210,14 @@ func TestEventsAreRoutedByTheirReason(t *testing.T) {
 		{"Failed", `Error: couldn't find key k in ConfigMap ns/x`, "spec.containers{a}", ClassConfig},
 		{"Failed", `Error: container has runAsNonRoot and image will run as root`, "spec.containers{a}", ClassConfig},
 		{"Failed", `Error: failed to create containerd task: exec: "x": not found`, "spec.containers{a}", ClassStart},
+		{"Failed", "Error: services have not yet been read at least once, cannot construct envvars", "spec.containers{a}", ClassConfig},
+		{"Failed", `Error: object "ci"/"token" not registered`, "spec.containers{a}", ClassConfig},
+		{"Failed", `Error: failed to sync configmap cache: timed out waiting for the condition`, "spec.containers{a}", ClassConfig},
+		{"Failed", `Error: environment variable key "K" not found in file "/env"`, "spec.containers{a}", ClassConfig},
+		{"Failed", "Error: container create failed: executable file `mak` not found in $PATH: No such file or directory", "spec.containers{a}", ClassStart},
+		{"Failed", `Error: container create failed: runc create failed: unable to start container process: exec: "mak": executable file not found in $PATH`, "spec.containers{a}", ClassStart},
+		{"Failed", `Error: container create failed: writing syncT: broken pipe`, "spec.containers{a}", ClassCreate},
+		{"Failed", `Error: failed to reserve container name "x": name "x" is reserved`, "spec.containers{a}", ClassCreate},
 		{"Failed", "Error: context deadline exceeded", "spec.containers{a}", ClassCreate},
 		{"Failed", "Internal PreStartContainer hook failed: x", "spec.containers{a}", ClassCreate},
 		{"Failed", "error making pod data directories: x", "", ClassSandbox},
@@ -209,6 +254,10 @@ func TestEventsAreRoutedByTheirReason(t *testing.T) {
 	} {
 		t.Run(c.reason+" "+c.message, func(t *testing.T) {
 			e := &corev1.Event{Type: corev1.EventTypeWarning, Reason: c.reason, Message: c.message}
+			switch c.reason { // as Kubernetes and the autoscaler record them
+			case "TaintManagerEviction", "Preempted", "NotTriggerScaleUp", "TriggeredScaleUp", "Scheduled", "SandboxChanged":
+				e.Type = corev1.EventTypeNormal
+			}
 			e.InvolvedObject.FieldPath = c.path
 			p := onePod("1", "a")
 			p.Status.Phase = corev1.PodPending
@@ -223,31 +272,6 @@ func TestEventsAreRoutedByTheirReason(t *testing.T) {
 				t.Errorf("got class %q, want %q", got, c.class)
 			}
 		})
-	}
-}
-
-func TestPullMessagesSayWhy(t *testing.T) {
-	for message, want := range map[string]Cause{
-		`pull QPS exceeded`: CauseThrottled,
-		`toomanyrequests: You have reached your unauthenticated pull rate limit.`:                                                                                                                   CauseRateLimited,
-		`failed to copy: httpReadSeeker: failed open: unexpected status code 429 Too Many Requests`:                                                                                                 CauseRateLimited,
-		`Failed to apply default image tag "Foo": couldn't parse image name "Foo": invalid reference format`:                                                                                        CauseInvalidName,
-		`failed to do request: Head "https://nosuch.example/v2/x/manifests/1": dial tcp: lookup nosuch.example on 10.0.0.10:53: no such host`:                                                       CauseNoSuchHost,
-		`failed to do request: Head "https://r/v2/": tls: failed to verify certificate: x509: certificate signed by unknown authority`:                                                              CauseCertificate,
-		`failed to resolve reference "docker.io/library/x:1": pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed`: CauseUnauthorized,
-		`failed to authorize: failed to fetch anonymous token: unexpected status from GET request to https://ghcr.io/token: 401 Unauthorized`:                                                       CauseUnauthorized,
-		`failed to resolve reference "r.example/x:1": r.example/x:1: not found`:                                                                                                                     CauseNotFound,
-		`manifest for x:1 not found: manifest unknown: manifest unknown`:                                                                                                                            CauseNotFound,
-		`no match for platform in manifest: not found`:                                                                                                                                              CauseNotFound,
-		`failed to do request: Head "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused`:                                                                                    CauseNetwork,
-		`failed to pull and unpack image "unauthorized/not-found:1": i/o timeout`:                                                                                                                   CauseNetwork,
-		`net/http: TLS handshake timeout`:                                    CauseNetwork,
-		`failed to extract layer: write /var/lib/x: no space left on device`: CauseDiskFull,
-		`something else`: "",
-	} {
-		if got, _ := classifyPull(message); got != want {
-			t.Errorf("%s: got %q, want %q", message, got, want)
-		}
 	}
 }
 

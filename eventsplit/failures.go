@@ -41,10 +41,7 @@ func (s *Splitter) lostFailure(sl *slot) *Failure {
 	f := &Failure{Class: ClassLost, Slot: sl.name, Image: sl.specImage(), Reason: reasonStatusUnknown}
 	r := sl.current()
 	if r.lostReason != "" {
-		f.Reason = r.lostReason
-	}
-	if r.unattributed {
-		f.Message = "the status does not say which of its runs ended"
+		f.Reason, f.Message = r.lostReason, r.lostMessage
 	}
 	return f
 }

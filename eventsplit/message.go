@@ -47,8 +47,8 @@ func (f *Failure) what() string {
 		return "the swap left " + image + " as it was, so nothing restarts"
 	case ClassProgress:
 		return "waiting for " + image
-	case ClassTransient:
-		if text := transientTexts[f.Cause]; text != "" {
+	case ClassTransient, ClassNotSent, ClassUncertain:
+		if text := answerTexts[f.Class][f.Cause]; text != "" {
 			return text
 		}
 	case ClassConfig, ClassCreate, ClassStart:
@@ -111,15 +111,28 @@ var classTexts = map[Class]string{
 	ClassNotFound:      "it does not exist",
 	ClassExists:        "it exists already",
 	ClassConflict:      "it was changed by someone else at the same time",
-	ClassTransient:     "the API server failed, so whether it was done is not known",
+	ClassTransient:     "the API server refuses it for now",
+	ClassNotSent:       "nothing was sent to the API server",
+	ClassUncertain:     "the API server failed, so whether it was done is not known",
 }
 
-var transientTexts = map[Cause]string{
-	CauseTooManyRequests: "the API server asks to come back later",
-	CauseWebhook:         "an admission webhook does not answer",
-	CauseTimeout:         "the API server did not answer in time, so whether it was done is not known",
-	CauseUnreachable:     "the API server cannot be reached",
-	CauseNetwork:         "the API server's answer was lost, so whether it was done is not known",
+// answerTexts say what became of a request, and why.
+var answerTexts = map[Class]map[Cause]string{
+	ClassTransient: {
+		CauseTooManyRequests: "the API server asks to come back later",
+		CauseWebhook:         "an admission webhook does not answer, so the API server refused it",
+	},
+	ClassNotSent: {
+		CauseUnreachable: "the API server cannot be reached, so nothing was sent to it",
+		CauseNoSuchHost:  "the API server's name does not resolve, so nothing was sent to it",
+		CauseCertificate: "the API server's certificate, or ours, is not trusted, so nothing was sent to it",
+		CauseCredentials: "the credentials for the API server could not be had, so nothing was sent to it",
+		CauseThrottled:   "our own limit of requests was reached, so nothing was sent to the API server",
+	},
+	ClassUncertain: {
+		CauseTimeout: "the API server did not answer in time, so whether it was done is not known",
+		CauseNetwork: "the API server's answer was lost, so whether it was done is not known",
+	},
 }
 
 // hints say what to do, where that is known.

@@ -61,7 +61,7 @@ func TestEveryClassHasWords(t *testing.T) {
 		ClassUnschedulable, ClassRejected, ClassEvicted, ClassPreempted, ClassNodeLost, ClassDeadline, ClassDeleted, ClassOutOfScope,
 		ClassPodEnded, ClassLost, ClassNotStarted, ClassPlaceholder, ClassEnded, ClassUnknownSlot, ClassUnchanged,
 		ClassDenied, ClassPodSecurity, ClassQuota, ClassForbidden, ClassUnauthorized, ClassInvalid, ClassNotFound, ClassExists,
-		ClassConflict, ClassTransient,
+		ClassConflict, ClassTransient, ClassNotSent, ClassUncertain,
 	} {
 		f := Failure{Class: c}
 		if got := f.what(); got == "it does not run" {

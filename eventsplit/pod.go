@@ -96,7 +96,7 @@ func compareVersions(a, b string) int {
 
 func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	w := &s.whole
-	if w.ended && !podEnded(pod) {
+	if w.ended && !isTerminal(pod) {
 		return // it has ended, and this is what was before
 	}
 	given := s.pod == nil && w.cause != nil // up, before the pod came; that stays said
@@ -112,7 +112,7 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 			w.cause = w.deletion(&Failure{Class: ClassDeleted, Message: msgDeleted, Since: pod.DeletionTimestamp.Time})
 		}
 	}
-	w.ended = w.ended || podEnded(pod)
+	w.ended = w.ended || isTerminal(pod)
 	s.takeSpec(pod)
 	if given {
 		for _, sl := range s.order {
@@ -153,6 +153,7 @@ func (s *Splitter) takeSpec(pod *corev1.Pod) {
 		switch {
 		case c != nil:
 			sl.respec(c)
+			sl.volumes = imageVolumes(pod, c)
 		case sl.spec == nil:
 			sl.spec = &corev1.Container{Name: name}
 		}
@@ -203,14 +204,10 @@ func initKind(c *corev1.Container) Kind {
 	return KindInit
 }
 
-func podEnded(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-}
-
 // endedBefore tells whether all that ran in a pod that has ended did so before its
 // deletion was asked for: then it was cleaned up, and not ended by that.
 func endedBefore(pod *corev1.Pod, requested time.Time) bool {
-	if !podEnded(pod) || len(pod.Status.ContainerStatuses) == 0 {
+	if !isTerminal(pod) || len(pod.Status.ContainerStatuses) == 0 {
 		return false
 	}
 	for i := range pod.Status.ContainerStatuses {
@@ -308,7 +305,7 @@ func condition(pod *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition 
 
 // podWaiting reads from a pod why nothing in it starts; nil when nothing says so.
 func podWaiting(pod *corev1.Pod) *Failure {
-	if podEnded(pod) {
+	if isTerminal(pod) {
 		return nil
 	}
 	if d := disruptionOf(pod); d != nil {

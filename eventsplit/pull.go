@@ -1,56 +1,394 @@
 package eventsplit
 
-import "strings"
+import (
+	"cmp"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+)
 
-// pullCauses are what pull messages say, the first match counts: rate limits come
-// wrapped in "unauthorized" or "not found" texts, and a host that is not found is
-// not an image that is not found.
-var pullCauses = []struct {
+// A failed pull is told by its text alone: the runtime's error crosses gRPC, and a
+// gRPC code of NotFound is the node's as often as the registry's. Each rule below
+// names the source of both sides: the texts that it means, and those that look alike
+// and are not meant. The sources: containerd v2.4.2 (v1.7.35 where it differs);
+// containers/image v5.36.2, which CRI-O v1.37 pulls with; moby v28.5.2, which
+// cri-dockerd v0.4 pulls with; kubernetes v1.36.3.
+
+// pullCause is a cause, whether Kubernetes may get over it, and the texts that tell
+// it, in lower case.
+type pullCause struct {
 	cause      Cause
 	mayRecover bool
 	texts      []string
-}{
-	{CauseThrottled, true, []string{"pull qps exceeded"}},
+}
+
+// limits come first: a registry wraps them in "unauthorized" and "not found" texts.
+var limits = []pullCause{
+	{CauseThrottled, true, []string{"pull qps exceeded"}}, // kubelet images/helpers.go
 	{CauseRateLimited, true, []string{"toomanyrequests", "too many requests", "rate limit"}},
-	{CauseInvalidName, false, []string{"invalid reference format", "couldn't parse image", "invalidimagename", "repository name must be lowercase"}},
-	{CauseNoSuchHost, true, []string{"no such host", "server misbehaving", "temporary failure in name resolution"}},
+}
+
+// atNode are the texts in front of an error that the node itself ran into, when the
+// registry's part was over or had not begun: its content store, its snapshotter, its
+// disk, its runtime's socket. Whatever such an error ends in ("not found", "permission
+// denied", "unexpected EOF", even a 403 of a snapshotter that pulls lazily), it says
+// nothing of the image: the next try does better, or the node has to be mended.
+var atNode = []string{
+	"failed to extract layer", "prepare extraction snapshot", "failed to commit snapshot", "failed to stat snapshot", // containerd core/unpack/unpacker.go:513-648
+	"failed to unpack image", "unable to initialize unpacker", "snapshotter", // containerd client/pull.go:97-189
+	"content digest sha256:", "failed to get reader from content store", // containerd core/metadata/content.go, core/diff/apply
+	"unexpected media type",                                                                           // containerd core/images/image.go:242: a blob in the store that is no manifest
+	"get image config descriptor", "failed to create image reference", "failed to update image store", // containerd internal/cri/server/images/image_pull.go
+	"failed to inspect image",                                 // kubelet images/image_manager.go: the registry is not asked
+	"adding layer with blob", "committing the finished image", // containers/image storage/storage_dest.go, copy/copy.go:366
+	"initializing destination",                                       // containers/image copy/copy.go:230
+	"failed to register layer",                                       // moby distribution/xfer/download.go:362
+	"error reading from server", "transport is closing", "dial unix", // grpc: the runtime itself does not answer
+	"cannot connect to the docker daemon", "connection error: desc", // moby client; grpc
+}
+
+// ofLayers are the texts in front of an error about a part of an image, which the
+// registry has named as part of that image before: a 404 is not the image's, and a
+// 403 often that of an address signed for a few minutes only.
+var ofLayers = []string{
+	"httpreadseeker", "failed to copy", "could not fetch content", // containerd core/remotes/docker/httpreadseeker.go:183, fetcher.go:366, core/content/helpers.go:229
+	"reading blob", "fetching blob", "reading config blob", "external blob", // containers/image copy/single.go:640,855, docker/docker_client.go:999,1059
+	"error pulling image configuration", "download failed after", // moby distribution/pull_v2.go, xfer/download.go
+}
+
+// fixed are causes that a phrase tells wherever it stands.
+var fixed = []pullCause{
+	{CauseInvalidName, false, []string{
+		"invalid reference format", "couldn't parse image", "failed to parse image reference", "invalidimagename", "must be lowercase",
+		"name invalid", "name_invalid", // the registry's own code, distribution registry/api/v2/errors.go
+		"did not resolve to an alias", "short name mode is enforcing", // containers/image pkg/shortnames: no registry is named
+	}},
+	{CauseSignature, false, []string{
+		"signature validation", "signature verification", "signaturevalidationfailed", "source image rejected",
+		"blocked pull of", // containerd core/transfer/local/pull.go:90, an image verifier of the node
+	}},
+	{"", false, []string{
+		"is no longer supported since containerd", "schema 1 image manifests are no longer supported", // containerd client/pull.go:224
+		"cannot be used on this platform", "-based image is incompatible with", // moby distribution/config.go:155, pull_v2_windows.go:144
+	}},
+	{CauseDiskFull, true, []string{"no space left on device", "disk quota exceeded"}},
+	// A proxy's name or certificate is not the registry's.
+	{CauseNetwork, true, []string{"proxyconnect", "proxy authentication required"}},
+	{CauseNoSuchHost, true, []string{"no such host", "server misbehaving", "name resolution", "name or service not known"}},
 	{CauseCertificate, false, []string{"x509:", "certificate signed by unknown authority", "server gave http response to https client"}},
-	{CauseSignature, false, []string{"signature validation", "signature verification", "source image rejected"}},
+}
+
+// refused are phrases that only a registry, or the client that quotes it, has.
+var refused = []pullCause{
 	{CauseUnauthorized, false, []string{
-		"pull access denied", "access to the resource is denied", "no basic auth credentials",
-		"repository does not exist or may require", "unauthorized", "authentication required",
-		"insufficient_scope", "403 forbidden", "denied:",
+		"pull access denied", "repository does not exist or may require", "no basic auth credentials", "insufficient_scope", // containerd resolver.go:336, authorizer.go:202; moby distribution/errors.go:55
+		"access to the resource is denied", // distribution registry/api/errcode/register.go, the text of DENIED
+		"invalid username/password",        // containers/image docker/errors.go:27
+		"incorrect username or password",   // Docker Hub
 	}},
 	{CauseNotFound, false, []string{
-		"manifest unknown", "name unknown", "name_unknown", "manifest_unknown", "no matching manifest",
-		"no match for platform", "not found",
-	}},
-	{CauseDiskFull, true, []string{"no space left on device"}},
-	{CauseNetwork, true, []string{
-		"dial tcp", "connection refused", "i/o timeout", "tls handshake", "client.timeout exceeded",
-		"request canceled", "connection reset", "deadline exceeded", "unexpected eof", "network is unreachable",
-		"no route to host", "503 service unavailable", "502 bad gateway", "500 internal server error", "registry is unavailable",
+		"manifest unknown", "manifest_unknown", "name unknown", "name_unknown", // distribution registry/api/v2/errors.go
+		"repository name not known to registry",                                                    // the same's text of NAME_UNKNOWN, which containers/image gives alone
+		"no matching manifest for", "was found but its platform", "was found but does not provide", // moby distribution/pull_v2.go:809, daemon/images/image.go:198
+		"no match for platform in manifest",                                    // containerd core/images/handlers.go:426, image.go:250
+		"no image found in manifest list for", "no image found in image index", // containers/image internal/manifest/docker_schema2_list.go:164, oci_index.go:257
 	}},
 }
 
-// classifyPull tells from the words of a failed pull why it failed and whether a
-// later try may do better.
-func classifyPull(words string) (Cause, bool) {
-	lower := strings.ToLower(unquoted(words))
-	for i := range pullCauses {
-		if containsAny(lower, pullCauses[i].texts...) {
-			return pullCauses[i].cause, pullCauses[i].mayRecover
+// codes are the registry's own words for refusing, which stand by themselves between
+// colons (distribution registry/api/errcode/errors.go, Error.Error): "denied: ...",
+// "DENIED: ...". The node's "permission denied" and a proxy's "Unauthorized" do not.
+var codes = map[string]Cause{
+	"unauthorized": CauseUnauthorized, "UNAUTHORIZED": CauseUnauthorized, "authentication required": CauseUnauthorized,
+	"denied": CauseUnauthorized, "DENIED": CauseUnauthorized,
+}
+
+// jsonCode finds the registry's own word in an answer quoted whole.
+var jsonCode = regexp.MustCompile(`"code\\?"\s*:\s*\\?"([A-Z_]+)`)
+
+var jsonCodes = map[string]Cause{
+	"UNAUTHORIZED": CauseUnauthorized, "DENIED": CauseUnauthorized,
+	"MANIFEST_UNKNOWN": CauseNotFound, "NAME_UNKNOWN": CauseNotFound,
+}
+
+// network are the texts of an answer that did not come, or not from the registry.
+var network = []string{
+	"dial tcp", "connection refused", "connection reset", "connection timed out", "i/o timeout", "tls handshake", "tls: ",
+	"client.timeout exceeded", "request canceled", "deadline exceeded", "unexpected eof", "network is unreachable",
+	"no route to host", "host is down", "broken pipe", "use of closed network connection", "server closed idle connection",
+	"client connection lost", "timeout awaiting response headers", "http2: ", "stream error:", "goaway",
+	"registry is unavailable", "registryunavailable", "failed to do request",
+}
+
+// serverFault is a status 5xx in its words; proxies word them as they like.
+var serverFault = regexp.MustCompile(`\b5\d\d [A-Z][a-z]`)
+
+// readPull fills in what the kubelet's text of a failed pull says; one that says
+// nothing leaves the class' own verdict.
+func (f *Failure) readPull(message string) {
+	words := pullWords(message)
+	f.Message, f.Image = words, namedImage(message)
+	if words == "" {
+		return
+	}
+	if strings.HasPrefix(strings.TrimSpace(message), inspecting) {
+		words = message // says that the registry was not asked
+	}
+	if f.Cause == "" { // else the reason says it already
+		f.Cause, f.MayRecover = classifyPull(words)
+	}
+}
+
+// namedImage returns the image that the kubelet's text names, as the spec names it.
+func namedImage(message string) string {
+	for _, prefix := range []string{`Back-off pulling image "`, `Failed to pull image "`, `Failed to apply default image tag "`, `Container image "`} {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(message), prefix); ok {
+			image, _, _ := strings.Cut(rest, `"`)
+			return image
 		}
+	}
+	return ""
+}
+
+// pulledImage is the image that a failure to pull speaks of: the container's own or
+// that of a volume that it mounts. An ErrImagePull has the runtime's words alone, which
+// name the image in full ("docker.io/library/x:latest").
+func (s *slot) pulledImage(f *Failure) string {
+	own := s.specImage()
+	if f.Class != ClassImagePull || slices.Contains(s.volumes, f.Image) {
+		return cmp.Or(f.Image, own)
+	}
+	best := ""
+	for _, image := range append([]string{own}, s.volumes...) {
+		if f.Image == "" && len(image) > len(best) && namesImage(f.Message, image) {
+			best = image
+		}
+	}
+	return cmp.Or(best, own)
+}
+
+// namesImage tells whether words hold an image's name, and not a longer one.
+func namesImage(words, image string) bool {
+	for rest := words; image != ""; {
+		before, after, ok := strings.Cut(rest, image)
+		if !ok {
+			return false
+		}
+		if (before == "" || strings.ContainsAny(before[len(before)-1:], `"/ [(`)) && (after == "" || strings.ContainsAny(after[:1], `":@, ])`)) {
+			return true
+		}
+		rest = after
+	}
+	return false
+}
+
+// classifyPull tells from the words of a failed pull why it failed and whether a
+// later try may do better. Where the kubelet tried several credentials, the image may
+// be had as long as any of them may have it.
+func classifyPull(words string) (cause Cause, mayRecover bool) {
+	for i, one := range pullErrors(words) {
+		c, may := classifyPullError(one)
+		switch {
+		case may && (!mayRecover || cause == ""):
+			cause, mayRecover = c, true
+		case i == 0:
+			cause = c
+		case !mayRecover && c == CauseUnauthorized:
+			cause = c // not everyone who may not see an image is told so: "not found" is said instead
+		}
+	}
+	return cause, mayRecover
+}
+
+func classifyPullError(words string) (Cause, bool) {
+	text := unquoted(primary(words))
+	lower := strings.ToLower(text)
+	if c := find(lower, limits); c != nil {
+		return c.cause, c.mayRecover
+	}
+	if containsAny(lower, atNode...) {
+		if strings.Contains(lower, "no space left on device") {
+			return CauseDiskFull, true
+		}
+		return "", true
+	}
+	if c := find(lower, fixed); c != nil {
+		return c.cause, c.mayRecover
+	}
+	if c := find(lower, refused); c != nil {
+		return c.cause, c.mayRecover
+	}
+	parts := pullParts(text)
+	if c := refusal(words, lower, parts); c != "" {
+		return c, false
+	}
+	if containsAny(lower, network...) || serverFault.MatchString(text) || answered(parts)/100 == 5 || unanswered(parts) {
+		return CauseNetwork, true
 	}
 	return "", true
 }
 
-// unquoted leaves out what stands in quotes: names of images and addresses, which
-// may hold any word.
-func unquoted(s string) string {
-	if strings.Count(s, `"`)%2 != 0 {
-		return s
+// refusal reads whether the registry refused the image. What tells is not that an
+// error ends in "not found" or "denied", but who says it.
+func refusal(words, lower string, parts []string) Cause {
+	for _, p := range parts {
+		if c, ok := codes[p]; ok {
+			return c
+		}
 	}
+	if m := jsonCode.FindStringSubmatch(words); m != nil && jsonCodes[m[1]] != "" {
+		return jsonCodes[m[1]]
+	}
+	if containsAny(lower, ofLayers...) {
+		return ""
+	}
+	switch answered(parts) {
+	case 401, 403:
+		return CauseUnauthorized
+	case 404:
+		if containsAny(lower, "reading manifest ") { // else it may be the token's server's
+			return CauseNotFound
+		}
+	}
+	return unresolved(parts)
+}
+
+// unresolved tells whether a reference was looked for and is not there. containerd
+// says "failed to resolve reference "REF": REF: not found" (client/pull.go:202, or
+// "failed to resolve image" in core/transfer/local/pull.go:62; resolver.go:354) where a
+// registry answered 404. Other things it does not find on the way have other words
+// between the two: "no resolve hosts" (:281), "rejecting 9 byte manifest for" (:463).
+// Where nothing else is said at all, it is the image that was not found.
+func unresolved(parts []string) Cause {
+	at := slices.IndexFunc(parts, func(p string) bool {
+		return strings.HasPrefix(p, "failed to resolve reference") || strings.HasPrefix(p, "failed to resolve image")
+	})
+	if parts[len(parts)-1] != "not found" {
+		return ""
+	}
+	between := parts[at+1 : len(parts)-1]
+	if len(between) == 0 || len(between) == 1 && isReference(between[0]) {
+		return CauseNotFound
+	}
+	return ""
+}
+
+// isReference tells an image's name from a sentence and from a digest alone.
+func isReference(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, unicode.IsSpace) && !strings.HasPrefix(s, "sha256:")
+}
+
+// statusText finds a status in "status code from registry 403 (Forbidden)",
+// "StatusCode: 404," or "parsing HTTP 503 response body" (containers/image
+// docker/errors.go:92, docker_client.go; distribution registry/client/errors.go:38).
+var statusText = regexp.MustCompile(`(?i)(?:status code|status code from registry|parsing http) (\d{3})\b`)
+
+// answered is the HTTP status that a registry answered with, 0 when none is told.
+func answered(parts []string) int {
+	for i, p := range parts {
+		digits := ""
+		if m := statusText.FindStringSubmatch(p); m != nil {
+			digits = m[1]
+		} else if i > 0 && len(p) >= 3 && strings.Contains(strings.ToLower(parts[i-1]), "status") {
+			digits = p[:3] // "unexpected status from HEAD request to URL: 403 Forbidden"
+		}
+		if n, err := strconv.Atoi(digits); err == nil {
+			return n
+		}
+	}
+	return 0
+}
+
+// unanswered tells whether a request had no answer of a registry, whatever the
+// reason: Go's net/http names the method and the address, and then what went wrong
+// (net/url Error.Error), a proxy's refusal among it (net/http transport.go:1937:
+// `Head "https://r/v2/": Forbidden`).
+func unanswered(parts []string) bool {
+	return slices.ContainsFunc(parts, func(p string) bool {
+		switch p {
+		case "Get", "Head", "Post", "EOF":
+			return true
+		}
+		return strings.HasSuffix(p, " EOF")
+	})
+}
+
+// pullParts takes an error apart at its colons. containerd puts the registry's own
+// errors on lines of their own (core/remotes/docker/errcode.go:298).
+func pullParts(text string) []string {
+	parts := strings.Split(strings.ReplaceAll(strings.TrimSpace(text), "\n", ": "), ": ")
+	for i := range parts {
+		parts[i] = strings.Trim(parts[i], " \t\r:")
+	}
+	return parts
+}
+
+// primary leaves out what mirrors answered, where the registry itself was asked
+// after them (containers/image docker/docker_image_src.go:124).
+func primary(words string) string {
+	before, rest, ok := strings.Cut(words, "(Mirrors also failed: ")
+	if !ok {
+		return words
+	}
+	if end := strings.LastIndex(rest, "]): "); end >= 0 {
+		return before + rest[end+len("]): "):]
+	}
+	return words
+}
+
+// continued are how the words behind a comma begin that belong to the error before
+// it: "pull access denied, repository does not exist ...", `for architecture "arm64",
+// variant "v8", OS "linux"`, `StatusCode: 404, "<html>"`.
+var continued = []string{"repository does not exist", "variant ", "OS ", "got ", `"`}
+
+const inspecting = "Failed to inspect image "
+
+// pullErrors takes apart what the kubelet made of one error for each credential that
+// it tried: "[e1, e2]" (pkg/kubelet/kuberuntime/kuberuntime_image.go:50-70,
+// apimachinery pkg/util/errors/errors.go, v1.36), and cuts off gRPC's wrapping.
+func pullErrors(words string) []string {
+	list, ok := strings.CutPrefix(strings.TrimSpace(words), "[")
+	if !ok {
+		return []string{cleanRuntime(words)}
+	}
+	list = strings.TrimSuffix(list, "]")
+	var all []string
+	from, depth, quoted := 0, 0, false
+	for i := range len(list) {
+		switch c := list[i]; {
+		case c == '"' && (i == 0 || list[i-1] != '\\'):
+			quoted = !quoted
+		case quoted:
+		case strings.IndexByte("([{", c) >= 0:
+			depth++
+		case strings.IndexByte(")]}", c) >= 0:
+			depth--
+		case c == ',' && depth <= 0 && strings.HasPrefix(list[i:], ", ") && !hasAnyPrefix(list[i+2:], continued...):
+			all, from = append(all, cleanRuntime(list[from:i])), i+2
+		}
+	}
+	return append(all, cleanRuntime(list[from:]))
+}
+
+// find returns the first of causes that text tells, nil when none is.
+func find(text string, causes []pullCause) *pullCause {
+	for i := range causes {
+		if containsAny(text, causes[i].texts...) {
+			return &causes[i]
+		}
+	}
+	return nil
+}
+
+func hasAnyPrefix(s string, prefixes ...string) bool {
+	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
+}
+
+// unquoted leaves out what stands in quotes: names of images and addresses, which
+// may hold any word. Behind a last quote that was cut off stands such a name, too.
+func unquoted(s string) string {
 	var b strings.Builder
 	for i, part := range strings.Split(s, `"`) {
 		if i%2 == 0 {
@@ -58,4 +396,42 @@ func unquoted(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// pullWords strips from a pull message what Kubernetes wrapped around the words
+// of the registry; it is "" when nothing else is there.
+func pullWords(message string) string {
+	m := strings.TrimSpace(message)
+	if rest, ok := strings.CutPrefix(m, "Error: "); ok {
+		m = rest
+	}
+	switch m {
+	case reasonErrImagePull, reasonImagePullBackOff:
+		return ""
+	}
+	for _, prefix := range []string{"Back-off pulling image ", "Failed to pull image ", inspecting, "Failed to apply default image tag "} {
+		if rest, ok := strings.CutPrefix(m, prefix); ok {
+			if m = afterQuoted(rest); m == "" {
+				return ""
+			}
+			break
+		}
+	}
+	m = strings.TrimPrefix(m, "ErrImagePull: ")
+	if rest, ok := strings.CutPrefix(m, "rpc error: code = "); ok {
+		if _, desc, ok := strings.Cut(rest, " desc = "); ok {
+			m = desc
+		}
+	}
+	return strings.TrimSpace(m)
+}
+
+// afterQuoted returns what follows a quoted image name and a colon.
+func afterQuoted(s string) string {
+	if strings.HasPrefix(s, `"`) {
+		if end := strings.IndexByte(s[1:], '"'); end >= 0 {
+			return strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(s[end+2:]), ":"))
+		}
+	}
+	return ""
 }

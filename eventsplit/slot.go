@@ -26,9 +26,9 @@ type run struct {
 	ended          bool
 	lost           bool   // it ended, nobody knows how
 	code           int32  // the exit code that the kubelet goes by; of a run that was lost, its invention
-	lostReason     string // the reason that the status gives
-	unattributed   bool   // it is lost because the status does not say which run ended
-	neverStarted   bool   // created, and its process could not be started
+	lostReason     string // what the status says of that
+	lostMessage    string
+	neverStarted   bool // created, and its process could not be started
 	outcome        *Outcome
 	saidStarted    bool
 	saidEnded      bool
@@ -61,6 +61,7 @@ type slot struct {
 	kind     Kind
 	declared bool              // Options.Placeholder says that its first run is a placeholder
 	spec     *corev1.Container // nil: the pod's spec does not have it, or is unknown
+	volumes  []string          // the images of the volumes that it mounts
 
 	presumed string // the placeholder, as long as Handle has not seen a run
 	runs     []*run
@@ -220,7 +221,7 @@ func (s *slot) currentRun(st *corev1.ContainerStatus) (id string, status slotSta
 		return s.identify(st.ContainerID, st.RestartCount), statusRunning
 	case t != nil && t.ContainerID != "":
 		return t.ContainerID, statusTerminated
-	case t != nil && st.ContainerID == "" && isLost(t) && len(s.runs) > 0:
+	case t != nil && st.ContainerID == "" && endUnknown(t) && len(s.runs) > 0:
 		// The kubelet lost sight of the run known last, and counts a restart that did
 		// not happen (pkg/kubelet/kubelet_pods.go, convertContainerStatus, v1.36).
 		return s.current().id, statusTerminated
@@ -306,8 +307,11 @@ func (s *slot) end(r *run, t *corev1.ContainerStateTerminated) {
 	}
 	r.ended, r.code = true, t.ExitCode
 	// Where an image was swapped, only the ID in the state itself says whose end it is.
-	if isLost(t) || t.ContainerID == "" && (s.swapped() || s.from > 0 && s.work() != nil) {
-		r.lost, r.lostReason, r.unattributed = true, t.Reason, !isLost(t)
+	unattributed := t.ContainerID == "" && (s.swapped() || s.from > 0 && s.work() != nil)
+	if endUnknown(t) || unattributed {
+		if r.lost, r.lostReason = true, t.Reason; unattributed && !endUnknown(t) {
+			r.lostMessage = "the status does not say which of its runs ended"
+		}
 		return
 	}
 	r.outcome = outcomeOf(t)
@@ -319,19 +323,6 @@ func outcomeOf(t *corev1.ContainerStateTerminated) *Outcome {
 		ExitCode: t.ExitCode, Signal: t.Signal, Reason: t.Reason, Message: t.Message,
 		OOM: t.Reason == "OOMKilled", Finished: known(t.FinishedAt.Time), Started: known(t.StartedAt.Time),
 	}
-}
-
-// isLost tells whether a status says, in place of how a container ended, that
-// nobody knows.
-func isLost(t *corev1.ContainerStateTerminated) bool {
-	switch t.Reason {
-	case reasonStatusUnknown, // the kubelet, with exit code 137 (pkg/kubelet/container/runtime.go, v1.36)
-		reasonRestartingAll, // the same, of a container that it removed for RestartAllContainers
-		"Unknown",           // containerd after a restart, with 255 (internal/cri/server/helpers.go, v2.1)
-		"NotFound":          // a virtual kubelet, with -137 (virtual-kubelet node/podcontroller.go, v1.11)
-		return true
-	}
-	return false
 }
 
 // known turns the epoch, which a runtime gives for "never", into zero.

@@ -24,9 +24,9 @@ type swapRecord struct {
 // Without holding back, a swap that failed could not be told from one that went
 // well: the kubelet shows the same statuses for both.
 //
-// An answer that refuses the patch (4xx) undoes the record, and the slot is as it
-// was. Any other error leaves the result unknown: the record stays and is right in
-// either case. Both are returned as a *Failure that unwraps to the error. A pod
+// An error that says that the patch was not carried out (ClassifyAPIError tells)
+// undoes the record, and the slot is as it was. ClassUncertain leaves the result
+// unknown: the record stays and is right in either case. Both are returned as a *Failure that unwraps to the error. A pod
 // returned with an image unchanged is a *Failure of ClassUnchanged, for no restart
 // will come. A slot that cannot be swapped (it has failed, ended, is a plain init
 // container, or the pod goes away) is a *Failure too, and patch is not called.

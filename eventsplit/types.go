@@ -139,7 +139,9 @@ const (
 	ClassNotFound     Class = "NotFound"     // the pod or its namespace does not exist
 	ClassExists       Class = "Exists"       // a pod of that name exists
 	ClassConflict     Class = "Conflict"     // someone else changed it at the same time
-	ClassTransient    Class = "Transient"    // the result is not known, or trying again may help
+	ClassTransient    Class = "Transient"    // refused for now; nothing was done
+	ClassNotSent      Class = "NotSent"      // the request never reached the API server; nothing was done
+	ClassUncertain    Class = "Uncertain"    // the request was sent, and whether it was carried out is not known
 )
 
 // Cause is a sub-class, mostly of ClassImagePull; "" when none is known.
@@ -150,9 +152,10 @@ const (
 	CauseNotFound             Cause = "NotFound"     // no such image, tag or platform
 	CauseUnauthorized         Cause = "Unauthorized" // or the repository is private
 	CauseRateLimited          Cause = "RateLimited"  // by the registry
-	CauseThrottled            Cause = "Throttled"    // by the kubelet's own pull limit
+	CauseThrottled            Cause = "Throttled"    // by the kubelet's own limit of pulls, or the client's own of requests
 	CauseNetwork              Cause = "Network"
-	CauseUnreachable          Cause = "Unreachable" // nobody listens at the API server's address
+	CauseUnreachable          Cause = "Unreachable" // no connection to the API server
+	CauseCredentials          Cause = "Credentials" // for the API server; they could not be had
 	CauseNoSuchHost           Cause = "NoSuchHost"
 	CauseCertificate          Cause = "Certificate" // TLS trust
 	CauseInvalidName          Cause = "InvalidName"

@@ -1,7 +1,6 @@
 package eventsplit
 
 import (
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -125,17 +124,10 @@ func (s *slot) makeWaiting(k waitingKey) *Failure {
 // ErrImagePull before it, or of the Event, does.
 func (s *slot) troubled(k waitingKey) *Failure {
 	f := classifyWaiting(k.reason, k.message)
-	if f.Class == ClassImagePull && (k.reason == reasonImagePullBackOff || f.Message == "") {
-		words := pullWords(k.message)
-		if words == "" && s.pulling != "" {
-			words = pullWords(s.pulling)
-		}
-		if words == "" && s.explain.rank >= rankWords && s.explain.failure.Class == ClassImagePull {
-			words = s.explain.failure.Message
-		}
-		if words != "" {
-			f.Message = words
-			f.Cause, f.MayRecover = classifyPull(words)
+	if f.Class == ClassImagePull && f.Message == "" {
+		f.readPull(s.pulling)
+		if e := s.explain.failure; f.Message == "" && s.explain.rank >= rankWords && e.Class == ClassImagePull {
+			f.Message, f.Cause, f.MayRecover = e.Message, e.Cause, e.MayRecover
 		}
 	}
 	if e := s.explain; e.failure != nil && e.failure.Class == f.Class {
@@ -144,7 +136,7 @@ func (s *slot) troubled(k waitingKey) *Failure {
 			f.Message = e.failure.Message
 		}
 	}
-	f.Slot, f.Image = s.name, s.specImage()
+	f.Slot, f.Image = s.name, s.pulledImage(f)
 	return f
 }
 
@@ -155,42 +147,4 @@ func isProgress(reason string) bool {
 		return true
 	}
 	return false
-}
-
-// pullWords strips from a pull message what Kubernetes wrapped around the words
-// of the registry; it is "" when nothing else is there.
-func pullWords(message string) string {
-	m := strings.TrimSpace(message)
-	if rest, ok := strings.CutPrefix(m, "Error: "); ok {
-		m = rest
-	}
-	switch m {
-	case reasonErrImagePull, reasonImagePullBackOff:
-		return ""
-	}
-	for _, prefix := range []string{"Back-off pulling image ", "Failed to pull image ", "Failed to inspect image ", "Failed to apply default image tag "} {
-		if rest, ok := strings.CutPrefix(m, prefix); ok {
-			if m = afterQuoted(rest); m == "" {
-				return ""
-			}
-			break
-		}
-	}
-	m = strings.TrimPrefix(m, "ErrImagePull: ")
-	if rest, ok := strings.CutPrefix(m, "rpc error: code = "); ok {
-		if _, desc, ok := strings.Cut(rest, " desc = "); ok {
-			m = desc
-		}
-	}
-	return strings.TrimSpace(m)
-}
-
-// afterQuoted returns what follows a quoted image name and a colon.
-func afterQuoted(s string) string {
-	if strings.HasPrefix(s, `"`) {
-		if end := strings.IndexByte(s[1:], '"'); end >= 0 {
-			return strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(s[end+2:]), ":"))
-		}
-	}
-	return ""
 }

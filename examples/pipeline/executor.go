@@ -132,7 +132,7 @@ func (b *build) create(ctx context.Context) error {
 	if err != nil {
 		f := eventsplit.ClassifyAPIError(err)
 		// An answer that is not a plain no may be wrong: the pod is there, perhaps.
-		b.maybe = f.Class == eventsplit.ClassTransient && f.Cause != eventsplit.CauseUnreachable
+		b.maybe = f.Class == eventsplit.ClassUncertain
 		return f
 	}
 	b.maybe = true

@@ -1,0 +1,100 @@
+package eventsplit
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// cured tells whether a pod shows that what an Event said of it is over, in whatever
+// order the two came. started: something in the pod got as far as its image, which the
+// kubelet pulls when the pod's volumes and sandbox are there (pkg/kubelet/kuberuntime/
+// kuberuntime_manager.go SyncPod, v1.36).
+func cured(f *Failure, p *corev1.Pod, started bool) bool {
+	if isTerminal(p) {
+		return true
+	}
+	switch f.Class {
+	case ClassUnschedulable:
+		return isScheduled(p)
+	case ClassVolume, ClassSandbox:
+		return started || isTrue(p, corev1.PodReadyToStartContainers)
+	case ClassImagePull, ClassConfig, ClassCreate, ClassStart, ClassCrashLoop:
+		return started
+	}
+	return false
+}
+
+// curedBy tells whether a later Event of the pod says that what an earlier one said
+// is over.
+func curedBy(f *Failure, e *corev1.Event) bool {
+	switch e.Reason {
+	case "Scheduled":
+		return f.Class == ClassUnschedulable
+	case "SuccessfulAttachVolume":
+		return f.Reason == "FailedAttachVolume"
+	case "SuccessfulMountVolume":
+		return f.Class == ClassVolume
+	}
+	switch f.Class {
+	case ClassVolume, ClassSandbox, ClassRuntime:
+		return isStep(e)
+	case ClassImagePull: // an image volume's; there may be several
+		return isStep(e) && strings.Contains(e.Message, strconv.Quote(f.Image))
+	}
+	return false
+}
+
+// isStep tells whether an Event says that a container, or the image of a volume, has
+// come one step further.
+func isStep(e *corev1.Event) bool {
+	switch e.Reason {
+	case "Pulled", "Created", "Started":
+		return e.Type == corev1.EventTypeNormal
+	}
+	return false
+}
+
+// nodeIsWell tells whether a pod shows that its node has recovered since an Event
+// said that the node is not ready: the node controller sets a pod's Ready condition
+// to False (pkg/controller/util/node/controller_utils.go MarkPodsNotReady, v1.36), and
+// only a kubelet that is there sets it to True again. A node that marked a pod for
+// deletion calls that off itself.
+func nodeIsWell(p *corev1.Pod, hint *Failure, at time.Time) bool {
+	if hint.Reason != "NodeNotReady" && hint.Reason != "Rebooted" {
+		return false
+	}
+	c := condition(p, corev1.PodReady)
+	return c != nil && c.Status == corev1.ConditionTrue && !c.LastTransitionTime.Time.Before(at)
+}
+
+func isTerminal(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+}
+
+// isScheduled tells whether a node has taken the pod.
+func isScheduled(p *corev1.Pod) bool {
+	return p.Spec.NodeName != "" || isTrue(p, corev1.PodScheduled)
+}
+
+func isTrue(p *corev1.Pod, t corev1.PodConditionType) bool {
+	c := condition(p, t)
+	return c != nil && c.Status == corev1.ConditionTrue
+}
+
+// imageVolumes returns the images of the volumes that a container mounts. When one
+// cannot be pulled, those containers do not start and all others do
+// (pkg/kubelet/kuberuntime/kuberuntime_manager.go:1831-1903, v1.36).
+func imageVolumes(p *corev1.Pod, c *corev1.Container) []string {
+	var images []string
+	for i := range p.Spec.Volumes {
+		v := &p.Spec.Volumes[i]
+		if v.Image != nil && slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == v.Name }) {
+			images = append(images, v.Image.Reference)
+		}
+	}
+	return images
+}
