@@ -79,8 +79,8 @@ func (c *classifier) readEvents(events []*corev1.Event) {
 func (c *classifier) readEvent(e *corev1.Event) {
 	if sl := c.byslot[slotOf(e.InvolvedObject.FieldPath)]; sl != nil {
 		sl.explained(e)
-		if isStep(e) {
-			sl.explain, c.started = explanation{}, true
+		if c.started = c.started || isStep(e); sl.explain.failure != nil && stepCures(sl.explain.failure, e) {
+			sl.explain = explanation{}
 		}
 		return
 	}
@@ -118,7 +118,7 @@ func (c *classifier) failures() []*Failure {
 // ofPod is what is wrong with the pod as a whole.
 func (c *classifier) ofPod() *Failure {
 	hint := c.hint
-	if hint != nil && c.pod != nil && nodeIsWell(c.pod, hint, c.hintAt) {
+	if hint != nil && c.pod != nil && hintCured(c.pod, hint, c.hintAt) {
 		hint = nil
 	}
 	switch {

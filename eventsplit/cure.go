@@ -48,6 +48,22 @@ func curedBy(f *Failure, e *corev1.Event) bool {
 	return false
 }
 
+// stepCures tells whether the step that a container has come further says that what
+// was said of it is over: it is pulled, created and started in this order, and each
+// attempt begins with the first (pkg/kubelet/kuberuntime/kuberuntime_container.go
+// startContainer, v1.36).
+func stepCures(f *Failure, e *corev1.Event) bool {
+	switch {
+	case !isStep(e):
+		return false
+	case f.Class == ClassImagePull, e.Reason == "Started":
+		return true
+	case f.Class == ClassStart, f.Class == ClassCrashLoop:
+		return false
+	}
+	return e.Reason == "Created"
+}
+
 // isStep tells whether an Event says that a container, or the image of a volume, has
 // come one step further.
 func isStep(e *corev1.Event) bool {
@@ -56,6 +72,14 @@ func isStep(e *corev1.Event) bool {
 		return e.Type == corev1.EventTypeNormal
 	}
 	return false
+}
+
+// hintCured tells whether a pod shows that the end which an Event announced is not to
+// be: its node is well again, or the condition that announced it, too, was taken back
+// (pkg/controller/disruption/disruption.go syncStalePodDisruption, v1.36).
+func hintCured(p *corev1.Pod, hint *Failure, at time.Time) bool {
+	c := condition(p, corev1.DisruptionTarget)
+	return nodeIsWell(p, hint, at) || c != nil && c.Status == corev1.ConditionFalse && !c.LastTransitionTime.Time.Before(at)
 }
 
 // nodeIsWell tells whether a pod shows that its node has recovered since an Event

@@ -111,7 +111,7 @@ func TestWhatIsOverIsNotTold(t *testing.T) {
 	marked := eventAt(10, "", normal, "TaintManagerEviction", "Marking for deletion Pod ci/build")
 	cancelled := eventAt(20, "", normal, "TaintManagerEviction", "Cancelling deletion of Pod ci/build")
 	preempted := eventAt(10, "", normal, "Preempted", "Preempted by pod x on node y")
-	denied := eventAt(10, "a", warning, "Failed", `Failed to pull image "a:1": pull access denied`)
+	denied := eventAt(10, "a", warning, "Failed", `Failed to pull image "img": pull access denied`)
 	for name, c := range map[string]struct {
 		pod    *corev1.Pod
 		events []*corev1.Event

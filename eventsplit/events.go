@@ -1,6 +1,7 @@
 package eventsplit
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -89,6 +90,7 @@ func (s *Splitter) takeEvent(e *corev1.Event) {
 		return
 	}
 	e = normalise(e)
+	s.takeCure(e)
 	sl := s.routeEvent(e)
 	if sl == nil {
 		s.whole.append(Entry{Time: eventTime(e), Event: e})
@@ -136,14 +138,58 @@ func (s *Splitter) takeOwnerEvent(e *corev1.Event) {
 // explainPod keeps what a pod's Event says of why nothing starts, or of what
 // befalls it.
 func (s *Splitter) explainPod(e *corev1.Event) {
+	w := &s.whole
 	f, rank := classifyEvent(e)
 	switch {
 	case f == nil:
 	case isDisruption(f.Class):
-		s.whole.hint, s.whole.hintAt = f, time.Now()
-	case rank >= s.whole.event.rank || !s.whole.event.current(time.Now()):
-		s.whole.event.take(e, f, rank)
+		w.hint, w.hintAt = f, knownOrNow(eventTime(e))
+	case f.Class == ClassImagePull && s.pod != nil:
+		// That of a volume, which the kubelet pulls for the pod: it is the matter of
+		// the containers that mount it.
+		for _, sl := range s.order {
+			if f.Image != "" && slices.Contains(sl.volumes, f.Image) {
+				sl.explain.take(e, f, rank)
+			}
+		}
+	case rank >= w.event.rank || !w.event.current(time.Now()):
+		w.event.take(e, f, rank)
 	}
+}
+
+// takeCure drops what earlier Events said, where a later one says that it is over.
+func (s *Splitter) takeCure(e *corev1.Event) {
+	w := &s.whole
+	if calledOff(e) {
+		w.hint = nil
+	}
+	w.event.cure(e, curedBy)
+	for _, sl := range s.order {
+		switch {
+		case sl.waitingKey.source == waitsForItself: // the status still says it
+		case sl.name == slotOf(e.InvolvedObject.FieldPath):
+			sl.explain.cure(e, stepCures)
+		default:
+			sl.explain.cure(e, curedBy)
+		}
+	}
+}
+
+// cure forgets an explanation that an Event of a later time says to be over.
+func (x *explanation) cure(e *corev1.Event, cures func(*Failure, *corev1.Event) bool) {
+	if x.failure == nil || !cures(x.failure, e) {
+		return
+	}
+	if then, now := eventTime(x.event), eventTime(e); then.IsZero() || now.IsZero() || now.After(then) {
+		*x = explanation{}
+	}
+}
+
+func knownOrNow(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Now()
+	}
+	return t
 }
 
 // take replaces the explanation; a repetition is the same one, newly confirmed.
@@ -156,15 +202,9 @@ func (x *explanation) take(e *corev1.Event, f *Failure, rank int) {
 
 // explained keeps what an Event says of why the slot does not run.
 func (s *slot) explained(e *corev1.Event) {
-	if e.Type != corev1.EventTypeWarning {
-		switch e.Reason {
-		case "Pulling", "Pulled", "Created", "Started":
-			s.progress = e.Reason
-			return
-		case "BackOff": // that of a pull is Normal (pkg/kubelet/images/image_manager.go, v1.36)
-		default:
-			return
-		}
+	if e.Type != corev1.EventTypeWarning && (isStep(e) || e.Reason == "Pulling") {
+		s.progress = e.Reason
+		return
 	}
 	f, rank := classifyEvent(e)
 	if f == nil || isDisruption(f.Class) || rank < s.explain.rank {

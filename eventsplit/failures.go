@@ -8,7 +8,7 @@ func swapFailure(sl *slot) *Failure {
 	if sl.explain.failure != nil {
 		f = *sl.explain.failure
 	}
-	f.Slot, f.Image, f.MayRecover = sl.name, sl.specImage(), false
+	f.Slot, f.Image, f.MayRecover = sl.name, sl.pulledImage(&f), false
 	return &f
 }
 

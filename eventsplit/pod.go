@@ -30,8 +30,13 @@ type whole struct {
 const hintLapse = 10 * time.Minute
 
 // deletion is why a pod was deleted, as far as anything told.
-func (w *whole) deletion(plain *Failure) *Failure {
-	if w.hint == nil || time.Since(w.hintAt) > hintLapse {
+func (s *Splitter) deletion(plain *Failure) *Failure {
+	w := &s.whole
+	asked := w.requested
+	if asked.IsZero() {
+		asked = time.Now()
+	}
+	if w.hint == nil || asked.Sub(w.hintAt) > hintLapse || s.pod != nil && hintCured(s.pod, w.hint, w.hintAt) {
 		return plain
 	}
 	f := *w.hint
@@ -53,6 +58,7 @@ func (s *Splitter) takePod(pod *corev1.Pod, deleted bool) bool {
 		return false
 	case s.uid == "" && s.pod == nil:
 		s.uid = pod.UID
+		s.whole.event = explanation{} // an owner's, of a pod that could not be created
 		defer s.flushEvents()
 	case pod.UID != s.uid && deleted:
 		return false
@@ -109,7 +115,7 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	}
 	if w.cause == nil && !w.ended { // what befalls a pod that has ended is no cause of its end
 		if w.cause = podCause(pod); w.cause == nil && pod.DeletionTimestamp != nil && !endedBefore(pod, w.requested) {
-			w.cause = w.deletion(&Failure{Class: ClassDeleted, Message: msgDeleted, Since: pod.DeletionTimestamp.Time})
+			w.cause = s.deletion(&Failure{Class: ClassDeleted, Message: msgDeleted, Since: pod.DeletionTimestamp.Time})
 		}
 	}
 	w.ended = w.ended || isTerminal(pod)
@@ -236,7 +242,7 @@ func (s *Splitter) lose(why *Failure) {
 	w.gone = true
 	if w.cause == nil && !w.ended {
 		if w.cause = why; why.Class == ClassDeleted {
-			w.cause = w.deletion(why)
+			w.cause = s.deletion(why)
 		}
 	}
 }
@@ -332,8 +338,10 @@ func (s *Splitter) rewaitPod(now time.Time) {
 	if w.cause == nil && !w.gone {
 		switch {
 		case s.pod != nil:
-			next = podWaiting(s.pod)
-			if next == nil && w.event.current(now) && !s.pastSandbox() {
+			if f := w.event.failure; f != nil && (s.started() || cured(f, s.pod, false)) {
+				w.event = explanation{}
+			}
+			if next = podWaiting(s.pod); next == nil && w.event.current(now) {
 				next = w.event.failure
 			}
 		case w.event.failure != nil:
@@ -346,10 +354,10 @@ func (s *Splitter) rewaitPod(now time.Time) {
 	w.patience.wait(w.waiting, now)
 }
 
-// pastSandbox tells whether volumes and sandbox are there, so that older
-// Warnings about them say nothing any more.
-func (s *Splitter) pastSandbox() bool {
-	if c := condition(s.pod, corev1.PodReadyToStartContainers); c != nil && c.Status == corev1.ConditionTrue {
+// started tells whether something in the pod got as far as its image: volumes and
+// sandbox are there then.
+func (s *Splitter) started() bool {
+	if isTrue(s.pod, corev1.PodReadyToStartContainers) {
 		return true
 	}
 	for _, sl := range s.order {

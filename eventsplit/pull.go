@@ -157,12 +157,12 @@ func namedImage(message string) string {
 // name the image in full ("docker.io/library/x:latest").
 func (s *slot) pulledImage(f *Failure) string {
 	own := s.specImage()
-	if f.Class != ClassImagePull || slices.Contains(s.volumes, f.Image) {
+	if f.Class != ClassImagePull || f.Image != "" { // the kubelet names it; perhaps the one before a swap
 		return cmp.Or(f.Image, own)
 	}
 	best := ""
 	for _, image := range append([]string{own}, s.volumes...) {
-		if f.Image == "" && len(image) > len(best) && namesImage(f.Message, image) {
+		if len(image) > len(best) && namesImage(f.Message, image) {
 			best = image
 		}
 	}

@@ -24,7 +24,8 @@ import (
 //
 //	new [placeholder=a,b|*] [restart=Never] [buffer=N]
 //	spec [init:|sidecar:|eph:|rule42:|all88:]NAME=IMAGE ...          the pod's containers
-//	pod [phase=P] [reason=R] [message=M] [deleting] [cond=TYPE:STATUS:REASON[:MESSAGE]] [NAME=STATUS ...]
+//	mount NAME=IMAGE                                  a container mounts the image as a volume
+//	pod [phase=P] [reason=R] [message=M] [deleting] [node=N] [cond=TYPE:STATUS:REASON[:MESSAGE]] [NAME=STATUS ...]
 //	unseen ...                                        a version that the watch never shows
 //	deleted                                           the pod as it is, DELETED
 //	   STATUS: waiting:REASON[:MESSAGE] | running:ID | terminated:ID:CODE[:REASON[:MESSAGE]], then @RESTARTS, then <LASTID:CODE[:REASON]
@@ -113,6 +114,9 @@ func (sc *script) do(f []string) {
 		sc.start(args)
 	case "spec":
 		sc.spec(args)
+	case "mount":
+		name, image, _ := strings.Cut(args[0], "=")
+		mounts(name, image)(sc.pod)
 	case "pod":
 		sc.change(args)
 		sc.deliver(watch.Modified)
@@ -275,6 +279,8 @@ func (sc *script) change(args []string) {
 		case "deleting":
 			now := metav1.Now()
 			p.DeletionTimestamp = &now
+		case "node":
+			p.Spec.NodeName = v
 		case "uid":
 			p.UID = types.UID(v)
 		case "cond":
@@ -282,6 +288,7 @@ func (sc *script) change(args []string) {
 			p.Status.Conditions = slices.DeleteFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return string(c.Type) == part[0] })
 			p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{
 				Type: corev1.PodConditionType(part[0]), Status: corev1.ConditionStatus(part[1]), Reason: part[2], Message: part[3],
+				LastTransitionTime: metav1.Now(),
 			})
 		default:
 			sc.status(key, v)

@@ -201,6 +201,9 @@ func (s *Splitter) arm(now time.Time) {
 		}
 	}
 	earliest(s.whole.patience.due)
+	if e := &s.whole.event; e.failure != nil && s.whole.waiting == e.failure && s.pod != nil {
+		earliest(e.at.Add(causeLapse))
+	}
 	for _, sl := range s.order {
 		if sl.failure == nil {
 			earliest(sl.patience.due)

@@ -31,6 +31,11 @@ func (s *Splitter) rewait(sl *slot, now time.Time) {
 		sl.pulling = sl.waitMessage
 	}
 	key := s.waitingKey(sl)
+	if sl.waitingKey.source == waitsForItself && key.source > waitsForItself {
+		// The status says no more what it said, so that is over.
+		sl.explain, sl.pulling = explanation{}, ""
+		key = s.waitingKey(sl)
+	}
 	if key != sl.waitingKey {
 		sl.waitingKey = key
 		sl.waiting = sl.makeWaiting(key)
@@ -100,7 +105,7 @@ func (s *slot) makeWaiting(k waitingKey) *Failure {
 	case waitsForSwap:
 		if s.explain.failure != nil {
 			f := *s.explain.failure
-			f.Slot, f.Image = s.name, s.specImage()
+			f.Slot, f.Image = s.name, s.pulledImage(&f)
 			return &f
 		}
 		if k.reason == "" {
