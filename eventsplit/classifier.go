@@ -118,6 +118,11 @@ func (c *classifier) failures() []*Failure {
 			all = append(all, f)
 		}
 	}
+	if c.pod != nil {
+		for _, f := range all {
+			f.Node = c.pod.Spec.NodeName
+		}
+	}
 	return all
 }
 

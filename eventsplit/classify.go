@@ -196,6 +196,7 @@ func classifyWaiting(reason, message string) *Failure {
 	if f.Class == ClassCreate && reason == "CreateContainerError" && containsAny(f.Message, startErrors...) {
 		f.Class = ClassStart
 	}
+	f.MayRecover = f.MayRecover && !(f.Class == ClassStart && lacksCommand(f.Message))
 	return f
 }
 
@@ -255,6 +256,7 @@ func failedEvent(f *Failure, message string) int {
 		return rankEcho
 	}
 	f.Class, f.Message = runtimeClass(text), cleanRuntime(text)
+	f.MayRecover = !(f.Class == ClassStart && lacksCommand(text))
 	return rankWords
 }
 
@@ -279,7 +281,7 @@ var configErrors = []string{
 // (internal/oci/runtime_oci.go:344, v1.37).
 var startErrors = []string{
 	"failed to start container", "failed to create containerd task", "OCI runtime", "start failed", "exec: ", "exec /",
-	"executable file", "open executable", "container process", "exec format error",
+	"executable file", "open executable", "container process", "xec format error",
 }
 
 // runtimeClass tells at which step of starting a container an error came.
@@ -291,6 +293,14 @@ func runtimeClass(text string) Class {
 		return ClassConfig
 	}
 	return ClassCreate
+}
+
+// lacksCommand tells whether the image has no such command, or none that can be
+// executed: neither changes until the image or the command does (runc v1.3
+// libcontainer/standard_init_linux.go and os/exec; crun's exec errors).
+func lacksCommand(text string) bool {
+	return strings.Contains(text, "not found in $PATH") || strings.Contains(text, "xec format error") ||
+		strings.Contains(text, "exec: ") && containsAny(text, "no such file or directory", "permission denied", "is a directory")
 }
 
 // cleanRuntime strips the wrapping of a gRPC error.

@@ -53,6 +53,9 @@ func (s *Splitter) podFailure(sl *slot) *Failure {
 	}
 	f := *s.whole.cause
 	f.Slot, f.Image = sl.name, sl.specImage()
+	if s.pod != nil {
+		f.Node = s.pod.Spec.NodeName
+	}
 	return &f
 }
 

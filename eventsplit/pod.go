@@ -281,6 +281,11 @@ func (s *Splitter) rewaitPod(now time.Time) {
 			next = w.event.failure
 		}
 	}
+	if next != nil && s.pod != nil {
+		on := *next
+		on.Node = s.pod.Spec.NodeName
+		next = &on
+	}
 	if next == nil || w.waiting == nil || *next != *w.waiting {
 		w.waiting = next
 	}

@@ -79,7 +79,8 @@ type Failure struct {
 	Message string // the words of the registry, the webhook or the runtime; may be ""
 
 	MayRecover bool          // Kubernetes may still get over it by itself
-	Since      time.Time     // zero: Kubernetes does not say
+	Node       string        // the node that had the pod by then; "": none, or not known
+	Since      time.Time     // when it began, as Kubernetes says, else when it was first seen; zero: not known
 	Event      *corev1.Event // the Event behind it; nil when there is none
 	Err        error         // the API error behind it; Unwrap returns it
 }
