@@ -149,7 +149,7 @@ func (c *classifier) ofPod() *Failure {
 	return c.told
 }
 
-// announced tells whether the hint may be why the pod was deleted.
+// announced reports whether the hint may be why the pod was deleted.
 func (c *classifier) announced() bool {
 	asked := c.pod.DeletionTimestamp.Time
 	if g := c.pod.DeletionGracePeriodSeconds; g != nil {

@@ -19,9 +19,14 @@ const (
 	reasonTaintEviction    = "TaintManagerEviction"
 	reasonPreempted        = "Preempted"
 	reasonNoScaleUp        = "NotTriggerScaleUp"
+	reasonNodeNotReady     = "NodeNotReady"
+	reasonRebooted         = "Rebooted"
+	reasonPodUnknown       = "Unknown" // of a pod whose node does not answer
+	reasonPodFailed        = "Failed"  // of a pod that does not say why
+	reasonInspectFailed    = "InspectFailed"
 )
 
-// saidAsNormal tells whether a Normal Event says that something is wrong. All others
+// saidAsNormal reports whether a Normal Event says that something is wrong. All others
 // that do are Warnings (v1.36: pkg/controller/tainteviction/taint_eviction.go:600,
 // pkg/scheduler/framework/preemption/executor.go:157, pkg/kubelet/images/
 // image_manager.go; the cluster autoscaler's processors/status/eventing_scale_up_processor.go).
@@ -33,13 +38,13 @@ func saidAsNormal(reason string) bool {
 	return false
 }
 
-// calledOff tells whether an Event takes back what one of the same reason announced
+// calledOff reports whether an Event takes back what one of the same reason announced
 // (pkg/controller/tainteviction/taint_eviction.go:613, v1.36).
 func calledOff(e *corev1.Event) bool {
 	return e.Reason == reasonTaintEviction && strings.HasPrefix(e.Message, "Cancelling deletion")
 }
 
-// endUnknown tells whether a Terminated state says that nobody knows how the run
+// endUnknown reports whether a Terminated state says that nobody knows how the run
 // ended. The exit code that comes with it is nobody's: 137 of the kubelet
 // (pkg/kubelet/kubelet_pods.go, v1.36), 255 of containerd, whose program's own 255 has
 // reason Error (internal/cri/server/helpers.go:250-263, v2.4.2), -137 of a virtual
@@ -137,7 +142,7 @@ var disruptionClasses = map[string]Class{
 
 // eventReasons are the reasons of Events that need no look at the message.
 var eventReasons = map[string]verdict{
-	"InspectFailed":     {ClassImagePull, "", true},
+	reasonInspectFailed: {ClassImagePull, "", true},
 	"ErrImageNeverPull": {ClassImagePull, CauseNeverPull, true},
 
 	"FailedPostStartHook":      {ClassStart, "", true},
@@ -166,13 +171,13 @@ var eventReasons = map[string]verdict{
 	reasonTaintEviction:               {ClassNodeLost, "", true},
 	reasonPreempted:                   {ClassPreempted, "", false},
 	"Preempting":                      {ClassPreempted, "", false},
-	"NodeNotReady":                    {ClassNodeLost, "", true},
+	reasonNodeNotReady:                {ClassNodeLost, "", true},
 	"NodeShutdown":                    {ClassNodeLost, "", false},
 	"Shutdown":                        {ClassNodeLost, "", false},
-	"Rebooted":                        {ClassNodeLost, "", true},
+	reasonRebooted:                    {ClassNodeLost, "", true},
 }
 
-// isDisruption tells whether a class is something done to the pod from outside.
+// isDisruption reports whether a class is something done to the pod from outside.
 func isDisruption(c Class) bool {
 	switch c {
 	case ClassEvicted, ClassPreempted, ClassNodeLost:
@@ -295,7 +300,7 @@ func runtimeClass(text string) Class {
 	return ClassCreate
 }
 
-// lacksCommand tells whether the image has no such command, or none that can be
+// lacksCommand reports whether the image has no such command, or none that can be
 // executed: neither changes until the image or the command does (runc v1.3
 // libcontainer/standard_init_linux.go and os/exec; crun's exec errors).
 func lacksCommand(text string) bool {

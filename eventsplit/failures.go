@@ -18,7 +18,7 @@ func placeholderFailure(sl *slot) *Failure {
 	f := &Failure{Class: ClassPlaceholder, Slot: sl.name, Image: sl.specImage()}
 	if r := sl.replaced(); r != nil && r.outcome != nil {
 		f.Reason = r.outcome.Reason
-		f.Message = fmt.Sprintf("it ended with exit code %d", r.outcome.ExitCode)
+		f.Message = fmt.Sprintf("exit code %d", r.outcome.ExitCode)
 		if r.outcome.Message != "" {
 			f.Message += ": " + r.outcome.Message
 		}

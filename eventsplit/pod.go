@@ -260,7 +260,7 @@ func podWaiting(pod *corev1.Pod) *Failure {
 	}
 	if pod.Status.Phase == corev1.PodUnknown || pod.Status.Reason == "NodeLost" {
 		return &Failure{
-			Class: ClassNodeLost, Reason: "Unknown", Message: pod.Status.Message, MayRecover: true,
+			Class: ClassNodeLost, Reason: reasonPodUnknown, Message: pod.Status.Message, MayRecover: true,
 		}
 	}
 	return nil

@@ -65,7 +65,7 @@ func DefaultPolicy(f *Failure) (grace time.Duration, fatal bool) {
 	return 0, false
 }
 
-// isAttached tells whether a volume that cannot be mounted is on the node already
+// isAttached reports whether a volume that cannot be mounted is on the node already
 // (pkg/volume/util/operationexecutor/operation_generator.go:483-608, v1.36: SetUp comes
 // after WaitForAttach and MountDevice).
 func isAttached(f *Failure) bool {

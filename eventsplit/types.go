@@ -111,7 +111,7 @@ const (
 	ClassSandbox       Class = "Sandbox"       // the pod's sandbox or network cannot be set up
 	ClassVolume        Class = "Volume"        // a volume cannot be attached or mounted
 	ClassRuntime       Class = "Runtime"       // the node has other trouble with the container
-	ClassUnschedulable Class = "Unschedulable" // no node takes the pod yet
+	ClassUnschedulable Class = "Unschedulable" // no node has taken the pod yet
 	ClassRejected      Class = "Rejected"      // the node's kubelet refused the pod
 	ClassEvicted       Class = "Evicted"       // by the kubelet or the eviction API
 	ClassPreempted     Class = "Preempted"     // a pod of higher priority took its place
