@@ -35,7 +35,7 @@ func (s story) run(t *testing.T) {
 
 func (s story) runOn(t *testing.T, client kubernetes.Interface) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	p := stage(t, client, s.pod)
 	s.do(ctx, t, p)

@@ -179,7 +179,7 @@ func denial(message string) (Class, Cause, bool) {
 	return "", "", false
 }
 
-// namesLimit tells whether a LimitRange is what a request was held against:
+// namesLimit reports whether a LimitRange is what a request was held against:
 // "maximum memory usage per Container is 1Gi", of whatever resource
 // (kubernetes plugin/pkg/admission/limitranger/admission.go, v1.36).
 func namesLimit(message, bound string) bool {

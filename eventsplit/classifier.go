@@ -112,6 +112,11 @@ func (c *classifier) failures() []*Failure {
 			all = append(all, f)
 		}
 	}
+	if c.pod != nil {
+		for _, f := range all {
+			f.Node = c.pod.Spec.NodeName
+		}
+	}
 	return all
 }
 
@@ -138,7 +143,7 @@ func (c *classifier) ofPod() *Failure {
 	return c.told
 }
 
-// announced tells whether the hint may be why the pod was deleted.
+// announced reports whether the hint may be why the pod was deleted.
 func (c *classifier) announced() bool {
 	asked := c.pod.DeletionTimestamp.Time
 	if g := c.pod.DeletionGracePeriodSeconds; g != nil {

@@ -20,9 +20,14 @@ const (
 	reasonTaintEviction    = "TaintManagerEviction"
 	reasonPreempted        = "Preempted"
 	reasonNoScaleUp        = "NotTriggerScaleUp"
+	reasonNodeNotReady     = "NodeNotReady"
+	reasonRebooted         = "Rebooted"
+	reasonPodUnknown       = "Unknown" // of a pod whose node does not answer
+	reasonPodFailed        = "Failed"  // of a pod that does not say why
+	reasonInspectFailed    = "InspectFailed"
 )
 
-// saidAsNormal tells whether a Normal Event says that something is wrong. All others
+// saidAsNormal reports whether a Normal Event says that something is wrong. All others
 // that do are Warnings (v1.36: pkg/controller/tainteviction/taint_eviction.go:600,
 // pkg/scheduler/framework/preemption/executor.go:157, pkg/kubelet/images/
 // image_manager.go; the cluster autoscaler's processors/status/eventing_scale_up_processor.go).
@@ -34,13 +39,13 @@ func saidAsNormal(reason string) bool {
 	return false
 }
 
-// calledOff tells whether an Event takes back what one of the same reason announced
+// calledOff reports whether an Event takes back what one of the same reason announced
 // (pkg/controller/tainteviction/taint_eviction.go:613, v1.36).
 func calledOff(e *corev1.Event) bool {
 	return e.Reason == reasonTaintEviction && strings.HasPrefix(e.Message, "Cancelling deletion")
 }
 
-// endUnknown tells whether a Terminated state says that nobody knows how the run
+// endUnknown reports whether a Terminated state says that nobody knows how the run
 // ended. The exit code that comes with it is nobody's: 137 of the kubelet
 // (pkg/kubelet/kubelet_pods.go, v1.36), 255 of containerd, whose program's own 255 has
 // reason Error (internal/cri/server/helpers.go:250-263, v2.4.2), -137 of a virtual
@@ -138,7 +143,7 @@ var disruptionClasses = map[string]Class{
 
 // eventReasons are the reasons of Events that need no look at the message.
 var eventReasons = map[string]verdict{
-	"InspectFailed":     {ClassImagePull, "", true},
+	reasonInspectFailed: {ClassImagePull, "", true},
 	"ErrImageNeverPull": {ClassImagePull, CauseNeverPull, true},
 
 	"FailedPostStartHook":      {ClassStart, "", true},
@@ -167,13 +172,13 @@ var eventReasons = map[string]verdict{
 	reasonTaintEviction:               {ClassNodeLost, "", true},
 	reasonPreempted:                   {ClassPreempted, "", false},
 	"Preempting":                      {ClassPreempted, "", false},
-	"NodeNotReady":                    {ClassNodeLost, "", true},
+	reasonNodeNotReady:                {ClassNodeLost, "", true},
 	"NodeShutdown":                    {ClassNodeLost, "", false},
 	"Shutdown":                        {ClassNodeLost, "", false},
-	"Rebooted":                        {ClassNodeLost, "", true},
+	reasonRebooted:                    {ClassNodeLost, "", true},
 }
 
-// isDisruption tells whether a class is something done to the pod from outside.
+// isDisruption reports whether a class is something done to the pod from outside.
 func isDisruption(c Class) bool {
 	switch c {
 	case ClassEvicted, ClassPreempted, ClassNodeLost:
@@ -197,6 +202,7 @@ func classifyWaiting(reason, message string) *Failure {
 	if f.Class == ClassCreate && reason == "CreateContainerError" && containsAny(f.Message, startErrors...) {
 		f.Class = ClassStart
 	}
+	f.MayRecover = f.MayRecover && !(f.Class == ClassStart && lacksCommand(f.Message))
 	return f
 }
 
@@ -256,6 +262,7 @@ func failedEvent(f *Failure, message string) int {
 		return rankEcho
 	}
 	f.Class, f.Message = runtimeClass(text), cleanRuntime(text)
+	f.MayRecover = !(f.Class == ClassStart && lacksCommand(text))
 	return rankWords
 }
 
@@ -280,7 +287,7 @@ var configErrors = []string{
 // (internal/oci/runtime_oci.go:344, v1.37).
 var startErrors = []string{
 	"failed to start container", "failed to create containerd task", "OCI runtime", "start failed", "exec: ", "exec /",
-	"executable file", "open executable", "container process", "exec format error",
+	"executable file", "open executable", "container process", "xec format error",
 }
 
 // runtimeClass tells at which step of starting a container an error came.
@@ -292,6 +299,14 @@ func runtimeClass(text string) Class {
 		return ClassConfig
 	}
 	return ClassCreate
+}
+
+// lacksCommand reports whether the image has no such command, or none that can be
+// executed: neither changes until the image or the command does (runc v1.3
+// libcontainer/standard_init_linux.go and os/exec; crun's exec errors).
+func lacksCommand(text string) bool {
+	return strings.Contains(text, "not found in $PATH") || strings.Contains(text, "xec format error") ||
+		strings.Contains(text, "exec: ") && containsAny(text, "no such file or directory", "permission denied", "is a directory")
 }
 
 // cleanRuntime strips the wrapping of a gRPC error.

@@ -9,7 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// cured tells whether a pod shows that what an Event said of it is over, in whatever
+// cured reports whether a pod shows that what an Event said of it is over, in whatever
 // order the two came. started: something in the pod got as far as its image, which the
 // kubelet pulls when the pod's volumes and sandbox are there (pkg/kubelet/kuberuntime/
 // kuberuntime_manager.go SyncPod, v1.36).
@@ -28,7 +28,7 @@ func cured(f *Failure, p *corev1.Pod, started bool) bool {
 	return false
 }
 
-// curedBy tells whether a later Event of the pod says that what an earlier one said
+// curedBy reports whether a later Event of the pod says that what an earlier one said
 // is over.
 func curedBy(f *Failure, e *corev1.Event) bool {
 	switch e.Reason {
@@ -48,7 +48,7 @@ func curedBy(f *Failure, e *corev1.Event) bool {
 	return false
 }
 
-// stepCures tells whether the step that a container has come further says that what
+// stepCures reports whether the step that a container has come further says that what
 // was said of it is over: it is pulled, created and started in this order, and each
 // attempt begins with the first (pkg/kubelet/kuberuntime/kuberuntime_container.go
 // startContainer, v1.36).
@@ -64,7 +64,7 @@ func stepCures(f *Failure, e *corev1.Event) bool {
 	return e.Reason == "Created"
 }
 
-// isStep tells whether an Event says that a container, or the image of a volume, has
+// isStep reports whether an Event says that a container, or the image of a volume, has
 // come one step further.
 func isStep(e *corev1.Event) bool {
 	switch e.Reason {
@@ -74,7 +74,7 @@ func isStep(e *corev1.Event) bool {
 	return false
 }
 
-// hintCured tells whether a pod shows that the end which an Event announced is not to
+// hintCured reports whether a pod shows that the end which an Event announced is not to
 // be: its node is well again, or the condition that announced it, too, was taken back
 // (pkg/controller/disruption/disruption.go syncStalePodDisruption, v1.36).
 func hintCured(p *corev1.Pod, hint *Failure, at time.Time) bool {
@@ -82,13 +82,13 @@ func hintCured(p *corev1.Pod, hint *Failure, at time.Time) bool {
 	return nodeIsWell(p, hint, at) || c != nil && c.Status == corev1.ConditionFalse && !c.LastTransitionTime.Time.Before(at)
 }
 
-// nodeIsWell tells whether a pod shows that its node has recovered since an Event
+// nodeIsWell reports whether a pod shows that its node has recovered since an Event
 // said that the node is not ready: the node controller sets a pod's Ready condition
 // to False (pkg/controller/util/node/controller_utils.go MarkPodsNotReady, v1.36), and
 // only a kubelet that is there sets it to True again. A node that marked a pod for
 // deletion calls that off itself.
 func nodeIsWell(p *corev1.Pod, hint *Failure, at time.Time) bool {
-	if hint.Reason != "NodeNotReady" && hint.Reason != "Rebooted" {
+	if hint.Reason != reasonNodeNotReady && hint.Reason != reasonRebooted {
 		return false
 	}
 	c := condition(p, corev1.PodReady)
@@ -99,7 +99,7 @@ func isTerminal(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
 
-// isScheduled tells whether a node has taken the pod.
+// isScheduled reports whether a node has taken the pod.
 func isScheduled(p *corev1.Pod) bool {
 	return p.Spec.NodeName != "" || isTrue(p, corev1.PodScheduled)
 }

@@ -128,7 +128,7 @@ func ExampleClassify_whyDoesMyPodNotRun() {
 	for _, failure := range eventsplit.Classify(pod, nil) {
 		fmt.Println(failure)
 	}
-	// Output: container "clone": cannot be configured (image "git:2"): secret "deploy-key" not found
+	// Output: container "clone": it cannot be set up as the pod asks (image "git:2"): secret "deploy-key" not found (create what is missing, or correct its name in the pod)
 }
 
 // The API server refuses the pod: who did, and in which words?

@@ -18,7 +18,7 @@ func placeholderFailure(sl *slot) *Failure {
 	f := &Failure{Class: ClassPlaceholder, Slot: sl.name, Image: sl.specImage()}
 	if r := sl.replaced(); r != nil && r.outcome != nil {
 		f.Reason = r.outcome.Reason
-		f.Message = fmt.Sprintf("it ended with exit code %d", r.outcome.ExitCode)
+		f.Message = fmt.Sprintf("exit code %d", r.outcome.ExitCode)
 		if r.outcome.Message != "" {
 			f.Message += ": " + r.outcome.Message
 		}
@@ -39,8 +39,7 @@ func (s *Splitter) lostFailure(sl *slot) *Failure {
 		return s.podFailure(sl)
 	}
 	f := &Failure{Class: ClassLost, Slot: sl.name, Image: sl.specImage(), Reason: reasonStatusUnknown}
-	r := sl.current()
-	if r.lostReason != "" {
+	if r := sl.current(); r != nil && r.lostReason != "" {
 		f.Reason, f.Message = r.lostReason, r.lostMessage
 	}
 	return f
@@ -56,6 +55,9 @@ func (s *Splitter) podFailure(sl *slot) *Failure {
 	}
 	f := *s.whole.cause
 	f.Slot, f.Image = sl.name, sl.specImage()
+	if s.pod != nil {
+		f.Node = s.pod.Spec.NodeName
+	}
 	return &f
 }
 

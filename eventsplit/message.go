@@ -1,30 +1,25 @@
 package eventsplit
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 )
 
-// Error names the container, the image and what is wrong, in the words of whoever
-// said it. It is made to be shown to the user of a CI system as it is.
+// Error names the container, what is wrong in a sentence, the cause in the words of
+// whoever said it, and in brackets what to do, where that is known. It is made to be
+// shown to the user of a CI system as it is. testdata/sentences.golden has them all.
 func (f *Failure) Error() string {
 	var b strings.Builder
 	if f.Slot != "" {
 		b.WriteString("container " + strconv.Quote(f.Slot) + ": ")
 	}
 	b.WriteString(f.what())
-	words := oneLine(f.Message)
-	if words == "" && f.Err != nil {
-		words = oneLine(f.Err.Error())
-	}
-	if words == "" && f.Reason != "" && f.Class != ClassUnknownSlot && f.Class != ClassLost {
-		words = f.Reason
-	}
-	if words != "" && words != msgDeleted {
+	if words := f.words(); words != "" {
 		b.WriteString(": " + words)
 	}
-	if h := hints[f.Cause]; h != "" {
-		b.WriteString(" (" + h + ")")
+	if hint := f.hint(); hint != "" {
+		b.WriteString(" (" + hint + ")")
 	}
 	return b.String()
 }
@@ -32,119 +27,247 @@ func (f *Failure) Error() string {
 // Unwrap returns the API error behind it, or nil.
 func (f *Failure) Unwrap() error { return f.Err }
 
-// what says the class in words, with the image where that matters.
+// words are the cause in its source's own words, on one line.
+func (f *Failure) words() string {
+	words := f.Message
+	if f.Class == ClassImagePull && strings.HasPrefix(words, "[") {
+		words = strings.Join(pullErrors(words), "; ")
+	}
+	if words == "" && f.Err != nil {
+		words = f.Err.Error()
+	}
+	if f.Class == ClassImagePull { // containerd says first what it was doing, with the image's name
+		if rest, ok := strings.CutPrefix(words, "failed to pull and unpack image "); ok {
+			words = cmp.Or(afterQuoted(rest), words)
+		}
+	}
+	words = strings.Join(strings.Fields(words), " ")
+	switch {
+	case words == msgDeleted:
+		return ""
+	case words != "", f.Class == ClassUnknownSlot, f.Class == ClassLost, f.Reason == reasonPodUnknown, f.Reason == reasonPodFailed, f.Reason == string(f.Class):
+		return words
+	}
+	return f.Reason
+}
+
+// what says the class, and the cause where that makes it clearer.
 func (f *Failure) what() string {
-	image := "its image"
+	image := "the image"
 	if f.Image != "" {
 		image = "image " + strconv.Quote(f.Image)
 	}
 	switch f.Class {
 	case ClassImagePull:
-		return image + " " + pullText(f.Cause)
+		if (f.Reason == reasonImageInspect || f.Reason == reasonInspectFailed) && f.Cause == "" {
+			return image + " cannot be looked up on the node"
+		}
+		if f.Cause == CauseNotFound && lacksPlatform(f.Message) {
+			return image + " is not built for the node's platform"
+		}
+		return image + " " + causeTexts[ClassImagePull][f.Cause]
 	case ClassNotStarted:
-		return image + " was never started, and Kubernetes gave no reason (its Events may have been dropped)"
+		return image + " was not started, and Kubernetes gave no reason"
 	case ClassUnchanged:
-		return "the swap left " + image + " as it was, so nothing restarts"
+		return image + " was to be set and is set already, so the container is not restarted"
 	case ClassProgress:
-		return "waiting for " + image
-	case ClassTransient, ClassNotSent, ClassUncertain:
-		if text := answerTexts[f.Class][f.Cause]; text != "" {
+		return "it is being started with " + image
+	case ClassConfig, ClassCreate, ClassStart:
+		if f.Slot != "" {
+			return startText(f) + " (" + image + ")"
+		}
+	case ClassEvicted, ClassPreempted, ClassNodeLost:
+		if text := nodeTexts[f.Reason]; text != "" {
 			return text
 		}
-	case ClassConfig, ClassCreate, ClassStart:
-		return classTexts[f.Class] + " (" + image + ")"
+		if f.MayRecover {
+			return announced[f.Class]
+		}
+	case ClassQuota, ClassForbidden:
+		if f.MayRecover {
+			return notYetTexts[f.Class]
+		}
+	case ClassPodEnded:
+		if f.Reason == "BackoffLimitExceeded" {
+			return "the pod's Job has given up"
+		}
+	case ClassOther:
+		if f.Slot == "" && !f.MayRecover {
+			if f.Message == "" {
+				return "the pod failed, and Kubernetes gave no reason"
+			}
+			return "the pod failed"
+		}
 	}
-	if text := classTexts[f.Class]; text != "" {
+	if text := podTexts[f.Class]; f.Slot == "" && text != "" {
 		return text
 	}
-	return "it does not run"
-}
-
-func pullText(c Cause) string {
-	if text := pullTexts[c]; text != "" {
-		return text
-	}
-	return "cannot be pulled"
-}
-
-var pullTexts = map[Cause]string{
-	CauseNotFound:     "was not found",
-	CauseUnauthorized: "may not be pulled",
-	CauseRateLimited:  "cannot be pulled, the registry limits the rate",
-	CauseThrottled:    "cannot be pulled, the node limits the rate",
-	CauseNetwork:      "cannot be pulled, the registry does not answer",
-	CauseNoSuchHost:   "cannot be pulled, the registry's name does not resolve",
-	CauseCertificate:  "cannot be pulled, the registry's certificate is not trusted",
-	CauseInvalidName:  "is not a valid image name",
-	CauseNeverPull:    "is not on the node, and imagePullPolicy is Never",
-	CauseSignature:    "was refused, its signature does not verify",
-	CauseDiskFull:     "cannot be pulled, the node's disk is full",
+	return cmp.Or(causeTexts[f.Class][f.Cause], classTexts[f.Class], classTexts[ClassOther])
 }
 
 var classTexts = map[Class]string{
-	ClassConfig:        "cannot be configured",
-	ClassCreate:        "cannot be created",
-	ClassStart:         "cannot be started",
-	ClassCrashLoop:     "it ends again and again",
-	ClassSandbox:       "the pod's sandbox cannot be set up",
-	ClassVolume:        "a volume cannot be mounted",
-	ClassRuntime:       "the node has trouble with it",
-	ClassUnschedulable: "no node takes the pod",
+	ClassConfig:        "it cannot be set up as the pod asks",
+	ClassCreate:        "the node cannot create it",
+	ClassStart:         "the node cannot start it",
+	ClassCrashLoop:     "it ends again and again, and each restart waits longer",
+	ClassSandbox:       "the node cannot set up the pod's sandbox, network or devices",
+	ClassVolume:        "a volume of the pod cannot be made ready",
+	ClassRuntime:       "the node cannot stop it, remove it or change its resources",
+	ClassUnschedulable: "no node has taken the pod yet",
 	ClassRejected:      "the node refused the pod",
 	ClassEvicted:       "the pod was evicted",
-	ClassPreempted:     "the pod was preempted",
-	ClassNodeLost:      "the pod's node was lost",
-	ClassDeadline:      "the pod's deadline passed",
+	ClassPreempted:     "the pod had to make room for a pod of higher priority",
+	ClassNodeLost:      "the pod had to leave its node",
+	ClassDeadline:      "the pod's time was up (activeDeadlineSeconds)",
 	ClassDeleted:       "the pod was deleted",
-	ClassOutOfScope:    "the pod left what is watched, so its end will not be seen",
-	ClassPodEnded:      "the pod ended before it ran",
-	ClassLost:          "the node lost it, how it ended is not known",
-	ClassPlaceholder:   "its placeholder ended before the image was set, so nothing restarts",
-	ClassEnded:         "it has ended",
+	ClassOutOfScope:    "the pod's labels are no longer those that are watched, so its end will not be seen",
+	ClassPodEnded:      "the pod ended before the container ran",
+	ClassLost:          "how it ended is not known, because its node lost track of it",
+	ClassPlaceholder:   "the placeholder ended before the step's image was set, so the step cannot start",
+	ClassEnded:         "it has ended already",
 	ClassUnknownSlot:   "the pod has no such container",
-	ClassDenied:        "an admission check denied it",
-	ClassPodSecurity:   "the namespace's Pod Security level forbids it",
-	ClassQuota:         "the namespace's quota does not allow it",
-	ClassForbidden:     "the API server forbids it",
-	ClassUnauthorized:  "the API server does not accept the credentials",
-	ClassInvalid:       "the request is not valid",
-	ClassNotFound:      "it does not exist",
-	ClassExists:        "it exists already",
-	ClassConflict:      "it was changed by someone else at the same time",
-	ClassTransient:     "the API server refuses it for now",
-	ClassNotSent:       "nothing was sent to the API server",
-	ClassUncertain:     "the API server failed, so whether it was done is not known",
+	ClassOther:         "it does not run",
+
+	ClassDenied:       "an admission check denied the request",
+	ClassPodSecurity:  "the namespace's Pod Security level does not allow the pod",
+	ClassQuota:        "the namespace's quota does not allow the pod",
+	ClassForbidden:    "the API server does not allow the request",
+	ClassUnauthorized: "the API server does not accept the credentials",
+	ClassInvalid:      "the request is not valid",
+	ClassNotFound:     "the pod or its namespace does not exist",
+	ClassExists:       "a pod of that name exists already",
+	ClassConflict:     "someone else changed the pod at the same time",
+	ClassTransient:    "the API server does not take the request now",
+	ClassNotSent:      "nothing was sent to the API server",
+	ClassUncertain:    "the API server failed, and it is not known whether it carried the request out",
 }
 
-// answerTexts say what became of a request, and why.
-var answerTexts = map[Class]map[Cause]string{
+// podTexts are those of the pod itself, which has no name in front.
+var podTexts = map[Class]string{
+	ClassConfig:    "a container of the pod cannot be set up",
+	ClassCreate:    "the node cannot create the pod's containers",
+	ClassStart:     "a container of the pod cannot be started",
+	ClassCrashLoop: "the pod's containers end again and again",
+	ClassRuntime:   "the node cannot stop the pod, or change its resources",
+	ClassLost:      "how the pod ended is not known, because its node lost track of it",
+	ClassEnded:     "the pod has ended already",
+	ClassOther:     "the pod does not run",
+}
+
+// announced say what may still be called off.
+var announced = map[Class]string{
+	ClassEvicted:   "the pod is about to be evicted",
+	ClassPreempted: "the pod is about to make room for a pod of higher priority",
+	ClassNodeLost:  "the pod is about to leave its node",
+}
+
+// nodeTexts say what the node does.
+var nodeTexts = map[string]string{
+	reasonNodeNotReady: "the pod's node does not answer",
+	reasonPodUnknown:   "the pod's node does not answer",
+	"NodeLost":         "the pod's node does not answer any more",
+	reasonRebooted:     "the pod's node was restarted",
+	"NodeShutdown":     "the pod's node is shutting down",
+	"Shutdown":         "the pod's node is shutting down",
+	"Terminated":       "the pod's node is shutting down",
+}
+
+// notYetTexts are for what time may cure.
+var notYetTexts = map[Class]string{
+	ClassQuota:     "the namespace's quota does not allow the pod now",
+	ClassForbidden: "the API server does not allow the request yet",
+}
+
+// causeTexts say the class and the cause in one.
+var causeTexts = map[Class]map[Cause]string{
+	ClassImagePull: {
+		"":                "cannot be pulled",
+		CauseNotFound:     "was not found",
+		CauseUnauthorized: "may not be pulled",
+		CauseRateLimited:  "cannot be pulled now, because the registry limits how often images are pulled",
+		CauseThrottled:    "cannot be pulled now, because the node limits how many images it pulls at once",
+		CauseNetwork:      "cannot be pulled, because the node got no proper answer from the registry",
+		CauseNoSuchHost:   "cannot be pulled, because the node does not find the registry's host",
+		CauseCertificate:  "cannot be pulled, because the node and the registry do not agree on TLS",
+		CauseInvalidName:  "cannot be pulled, because that is no name that the node can pull",
+		CauseNeverPull:    "is not on the node for this pod to use, and imagePullPolicy is Never",
+		CauseSignature:    "was refused by the node's rules for images and their signatures",
+		CauseDiskFull:     "cannot be pulled, because the node's disk is full",
+	},
+	ClassDenied: {
+		CauseWebhook: "an admission webhook denied the request",
+		CausePolicy:  "an admission policy denied the request",
+	},
+	ClassForbidden: {
+		CauseLimitRange:           "the namespace's LimitRange does not allow the pod",
+		CauseNamespaceTerminating: "the namespace is being deleted",
+	},
 	ClassTransient: {
-		CauseTooManyRequests: "the API server asks to come back later",
-		CauseWebhook:         "an admission webhook does not answer, so the API server refused it",
+		CauseTooManyRequests: "the API server has too many requests and asks to come back later",
+		CauseWebhook:         "an admission webhook does not answer, so the API server refused the request",
 	},
 	ClassNotSent: {
 		CauseUnreachable: "the API server cannot be reached, so nothing was sent to it",
-		CauseNoSuchHost:  "the API server's name does not resolve, so nothing was sent to it",
-		CauseCertificate: "the API server's certificate, or ours, is not trusted, so nothing was sent to it",
-		CauseCredentials: "the credentials for the API server could not be had, so nothing was sent to it",
-		CauseThrottled:   "our own limit of requests was reached, so nothing was sent to the API server",
+		CauseNoSuchHost:  "the API server's host was not found, so nothing was sent to it",
+		CauseCertificate: "the API server and this client do not agree on TLS, so nothing was sent",
+		CauseCredentials: "this client has no credentials for the API server, so nothing was sent to it",
+		CauseThrottled:   "this client's own limit of requests was reached, so nothing was sent to the API server",
 	},
 	ClassUncertain: {
-		CauseTimeout: "the API server did not answer in time, so whether it was done is not known",
-		CauseNetwork: "the API server's answer was lost, so whether it was done is not known",
+		CauseTimeout: "the API server did not answer in time, and it is not known whether it carried the request out",
+		CauseNetwork: "the API server's answer was lost, and it is not known whether it carried the request out",
 	},
 }
 
-// hints say what to do, where that is known.
-var hints = map[Cause]string{
+// startText says what of starting a container fails.
+func startText(f *Failure) string {
+	switch {
+	case f.Class == ClassStart && (f.Reason == "PostStartHookError" || f.Reason == "FailedPostStartHook"):
+		return "its postStart hook failed"
+	case f.Class == ClassStart && lacksCommand(f.Message):
+		return "its command cannot be started"
+	}
+	return classTexts[f.Class]
+}
+
+// hint says what to do, where there is something to do.
+func (f *Failure) hint() string {
+	switch f.Class {
+	case ClassImagePull:
+		if f.Cause == CauseNotFound && lacksPlatform(f.Message) {
+			return "choose an image or a node of another platform"
+		}
+		return pullHints[f.Cause]
+	case ClassConfig:
+		if strings.Contains(f.Message, "not found") || strings.Contains(f.Message, "couldn't find") {
+			return "create what is missing, or correct its name in the pod"
+		}
+	case ClassStart:
+		if lacksCommand(f.Message) {
+			return "check the command, and that the image has it"
+		}
+	case ClassNotStarted:
+		return "the Event that says why may have been dropped; see the log of the node's kubelet"
+	case ClassQuota:
+		if strings.Contains(f.Message, "must specify") {
+			return "give the pod the requests and limits that the quota counts"
+		}
+	case ClassConflict:
+		return "read the pod again and send the request again"
+	case ClassUncertain:
+		return "look whether it did before you send the request again"
+	case ClassUnknownSlot:
+		return "check the name"
+	}
+	return ""
+}
+
+var pullHints = map[Cause]string{
 	CauseNotFound:     "check the image's name and tag",
 	CauseUnauthorized: "check that it exists and that the pod's imagePullSecrets may pull it",
 	CauseRateLimited:  "try again later, or pull with credentials",
+	CauseNoSuchHost:   "check the registry in the image's name",
 	CauseInvalidName:  "check the image's name",
-	CauseCertificate:  "the node must trust the registry's certificate authority",
-}
-
-// oneLine keeps a message on one line.
-func oneLine(s string) string {
-	return strings.Join(strings.Fields(s), " ")
+	CauseNeverPull:    "bring it to the node, or choose another imagePullPolicy",
+	CauseCertificate:  "the node must trust the registry's certificate authority, or be told that the registry speaks plain HTTP",
 }

@@ -325,7 +325,7 @@ func podWaiting(pod *corev1.Pod) *Failure {
 	}
 	if pod.Status.Phase == corev1.PodUnknown || pod.Status.Reason == "NodeLost" {
 		return &Failure{
-			Class: ClassNodeLost, Reason: "Unknown", Message: pod.Status.Message, MayRecover: true,
+			Class: ClassNodeLost, Reason: reasonPodUnknown, Message: pod.Status.Message, MayRecover: true,
 		}
 	}
 	return nil
@@ -347,6 +347,11 @@ func (s *Splitter) rewaitPod(now time.Time) {
 		case w.event.failure != nil:
 			next = w.event.failure
 		}
+	}
+	if next != nil && s.pod != nil {
+		on := *next
+		on.Node = s.pod.Spec.NodeName
+		next = &on
 	}
 	if next == nil || w.waiting == nil || *next != *w.waiting {
 		w.waiting = next

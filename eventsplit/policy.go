@@ -1,34 +1,73 @@
 package eventsplit
 
-import "time"
+import (
+	"strings"
+	"time"
+)
+
+// How long DefaultPolicy waits. Each must outlast the timer after which Kubernetes
+// would have tried again, or helped itself: docs/failures.md has the sums and the
+// sources.
+const (
+	configGrace   = 2 * time.Minute  // a sync of the pod each minute, and its back-off of 15 s
+	pullGrace     = 6 * time.Minute  // 5 min between two pulls, and the back-off
+	createGrace   = 5 * time.Minute  // two requests of 2 min to the runtime, and the back-off
+	sandboxGrace  = 9 * time.Minute  // two requests of 4 min to the runtime, and the back-off
+	mountGrace    = 5 * time.Minute  // 2 min 3 s to mount, and 2 min 2 s before it is tried again
+	attachGrace   = 12 * time.Minute // 6 min until a volume is detached by force, and both of these
+	refusalsGrace = 7 * time.Minute  // 5 min until a quota is counted anew, and a minute between two tries of a Job
+)
 
 // DefaultPolicy is how long Kubernetes gets to get over trouble, where
-// Options.Policy says nothing else:
+// Options.Policy says nothing else. It is never less patient than Kubernetes' own
+// timers:
 //
-//   - what it cannot get over (an image that does not exist, a name that is no
-//     image's, a registry that refuses), it gets no time for;
-//   - a missing Secret or ConfigMap, which may be created a moment later, 30 s;
-//   - a pull that failed for the network, the registry's or the node's limits, 3 min;
-//   - the runtime failing to create or start the container, 1 min;
-//   - volumes and the pod's sandbox, 5 min;
-//   - a pod that no node takes, or a node that does not answer, any time: the
-//     caller's context is the deadline.
+//   - what Kubernetes cannot get over (an image that does not exist, a name that is no
+//     image's, a registry that refuses, a command that the image does not have), it gets
+//     no time for;
+//   - a missing Secret or ConfigMap, 2 min;
+//   - a pull that failed for the network, the registry's or the node's limits, or the
+//     node's disk, 6 min;
+//   - the runtime failing to create or start the container, 5 min;
+//   - the pod's sandbox, 9 min;
+//   - a volume that is attached and cannot be mounted, 5 min; one that is still attached
+//     elsewhere, 12 min;
+//   - an owner that may not create the pod yet (a full quota, a webhook that does not
+//     answer, a service account that is
+//     still to come), 7 min;
+//   - a pod that no node takes, a node that does not answer, a container that its
+//     restart policy starts again and again, a reason that this package does not know: any
+//     time. The caller's context is the deadline.
+//
+// The grace is counted from when the Splitter first saw the class of trouble
+// (Failure.Since says when it began), and anew when the class changes.
 func DefaultPolicy(f *Failure) (grace time.Duration, fatal bool) {
 	if !f.MayRecover {
 		return 0, true
 	}
 	switch f.Class {
 	case ClassConfig:
-		return 30 * time.Second, true
+		return configGrace, true
 	case ClassImagePull:
-		return 3 * time.Minute, true
+		return pullGrace, true
 	case ClassCreate, ClassStart:
-		return time.Minute, true
-	case ClassVolume, ClassSandbox, ClassQuota, ClassDenied, ClassPodSecurity, ClassForbidden:
-		return 5 * time.Minute, true
-	case ClassCrashLoop:
-		// It is restarted because its restart policy says so.
-		return 0, false
+		return createGrace, true
+	case ClassSandbox:
+		return sandboxGrace, true
+	case ClassVolume:
+		if isAttached(f) {
+			return mountGrace, true
+		}
+		return attachGrace, true
+	case ClassQuota, ClassForbidden, ClassTransient:
+		return refusalsGrace, true
 	}
 	return 0, false
+}
+
+// isAttached reports whether a volume that cannot be mounted is on the node already
+// (pkg/volume/util/operationexecutor/operation_generator.go:483-608, v1.36: SetUp comes
+// after WaitForAttach and MountDevice).
+func isAttached(f *Failure) bool {
+	return strings.Contains(f.Message, "MountVolume.SetUp failed") || f.Reason == "ImageVolumeMountFailed"
 }

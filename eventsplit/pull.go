@@ -90,12 +90,19 @@ var refused = []pullCause{
 	}},
 	{CauseNotFound, false, []string{
 		"manifest unknown", "manifest_unknown", "name unknown", "name_unknown", // distribution registry/api/v2/errors.go
-		"repository name not known to registry",                                                    // the same's text of NAME_UNKNOWN, which containers/image gives alone
-		"no matching manifest for", "was found but its platform", "was found but does not provide", // moby distribution/pull_v2.go:809, daemon/images/image.go:198
-		"no match for platform in manifest",                                    // containerd core/images/handlers.go:426, image.go:250
-		"no image found in manifest list for", "no image found in image index", // containers/image internal/manifest/docker_schema2_list.go:164, oci_index.go:257
+		"repository name not known to registry", // the same's text of NAME_UNKNOWN, which containers/image gives alone
 	}},
+	{CauseNotFound, false, otherPlatform},
 }
+
+// otherPlatform are the texts of an image that is there, for other platforms.
+var otherPlatform = []string{
+	"no matching manifest for", "was found but its platform", "was found but does not provide", // moby distribution/pull_v2.go:809, daemon/images/image.go:198
+	"no match for platform in manifest",                                    // containerd core/images/handlers.go:426, image.go:250
+	"no image found in manifest list for", "no image found in image index", // containers/image internal/manifest/docker_schema2_list.go:164, oci_index.go:257
+}
+
+func lacksPlatform(words string) bool { return containsAny(strings.ToLower(words), otherPlatform...) }
 
 // codes are the registry's own words for refusing, which stand by themselves between
 // colons (distribution registry/api/errcode/errors.go, Error.Error): "denied: ...",
@@ -169,7 +176,7 @@ func (s *slot) pulledImage(f *Failure) string {
 	return cmp.Or(best, own)
 }
 
-// namesImage tells whether words hold an image's name, and not a longer one.
+// namesImage reports whether words hold an image's name, and not a longer one.
 func namesImage(words, image string) bool {
 	for rest := words; image != ""; {
 		before, after, ok := strings.Cut(rest, image)
@@ -255,7 +262,7 @@ func refusal(words, lower string, parts []string) Cause {
 	return unresolved(parts)
 }
 
-// unresolved tells whether a reference was looked for and is not there. containerd
+// unresolved reports whether a reference was looked for and is not there. containerd
 // says "failed to resolve reference "REF": REF: not found" (client/pull.go:202, or
 // "failed to resolve image" in core/transfer/local/pull.go:62; resolver.go:354) where a
 // registry answered 404. Other things it does not find on the way have other words
@@ -301,7 +308,7 @@ func answered(parts []string) int {
 	return 0
 }
 
-// unanswered tells whether a request had no answer of a registry, whatever the
+// unanswered reports whether a request had no answer of a registry, whatever the
 // reason: Go's net/http names the method and the address, and then what went wrong
 // (net/url Error.Error), a proxy's refusal among it (net/http transport.go:1937:
 // `Head "https://r/v2/": Forbidden`).
@@ -418,6 +425,13 @@ func pullWords(message string) string {
 		}
 	}
 	m = strings.TrimPrefix(m, "ErrImagePull: ")
+	if rest, ok := strings.CutPrefix(m, "image pull failed for "); ok { // pkg/kubelet/images/image_manager.go evalCRIPullErr, v1.36
+		for _, because := range []string{" because the registry is unavailable: ", " because the signature validation failed: "} {
+			if _, words, ok := strings.Cut(rest, because); ok {
+				m = words
+			}
+		}
+	}
 	if rest, ok := strings.CutPrefix(m, "rpc error: code = "); ok {
 		if _, desc, ok := strings.Cut(rest, " desc = "); ok {
 			m = desc

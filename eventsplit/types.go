@@ -79,7 +79,8 @@ type Failure struct {
 	Message string // the words of the registry, the webhook or the runtime; may be ""
 
 	MayRecover bool          // Kubernetes may still get over it by itself
-	Since      time.Time     // zero: Kubernetes does not say
+	Node       string        // the node that had the pod by then; "": none, or not known
+	Since      time.Time     // when it began, as Kubernetes says, else when it was first seen; zero: not known
 	Event      *corev1.Event // the Event behind it; nil when there is none
 	Err        error         // the API error behind it; Unwrap returns it
 }
@@ -110,7 +111,7 @@ const (
 	ClassSandbox       Class = "Sandbox"       // the pod's sandbox or network cannot be set up
 	ClassVolume        Class = "Volume"        // a volume cannot be attached or mounted
 	ClassRuntime       Class = "Runtime"       // the node has other trouble with the container
-	ClassUnschedulable Class = "Unschedulable" // no node takes the pod yet
+	ClassUnschedulable Class = "Unschedulable" // no node has taken the pod yet
 	ClassRejected      Class = "Rejected"      // the node's kubelet refused the pod
 	ClassEvicted       Class = "Evicted"       // by the kubelet or the eviction API
 	ClassPreempted     Class = "Preempted"     // a pod of higher priority took its place

@@ -124,7 +124,7 @@ func TestWhatEndsWithItsContextSaysWhatItWaitedFor(t *testing.T) {
 	}{
 		{"a pod nobody saw", nil, "", []string{"the pod was not seen yet"}},
 		{"an image that cannot be pulled", unpullable, ClassImagePull, []string{`image "img" cannot be pulled`, "i/o timeout"}},
-		{"a container that is being started", onePod("1", "a"), ClassProgress, []string{`waiting for image "img"`}},
+		{"a container that is being started", onePod("1", "a"), ClassProgress, []string{`image "img"`, "Pending"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -36,14 +36,21 @@ func (s *Splitter) rewait(sl *slot, now time.Time) {
 		sl.explain, sl.pulling = explanation{}, ""
 		key = s.waitingKey(sl)
 	}
-	if key != sl.waitingKey {
+	changed := key != sl.waitingKey
+	if changed {
 		sl.waitingKey = key
 		sl.waiting = sl.makeWaiting(key)
 	}
-	if key.source == waitsForItself {
-		sl.patience.wait(sl.waiting, now)
-	} else {
+	if key.source != waitsForItself {
 		sl.patience.wait(nil, now)
+		return
+	}
+	sl.patience.wait(sl.waiting, now)
+	if changed { // and so nobody else has it yet
+		sl.waiting.Node = s.pod.Spec.NodeName
+		if sl.waiting.Since.IsZero() {
+			sl.waiting.Since = sl.patience.since
+		}
 	}
 }
 

@@ -60,7 +60,7 @@ func TestEveryContainerGetsItsVerdictAndTheClusterOneWatchOfPods(t *testing.T) {
 	want := []string{
 		"default/build: container \"lint\": exit code 0 (Completed)\n",
 		"default/build: container \"test\": exit code 3 (Error)\n",
-		"default/typo: container \"test\": image \"demo/shh\" was not found: failed to pull and unpack image \"demo/shh\": " +
+		"default/typo: container \"test\": image \"demo/shh\" was not found: " +
 			"failed to resolve reference \"demo/shh\": demo/shh: not found (check the image's name and tag)\n",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -153,7 +153,7 @@ func TestAnImageThatCannotBePulledIsAFailureAndNotExitCode0(t *testing.T) {
 	b.failed(eventsplit.ClassImagePull, `"test"`, `"golang"`, "not found")
 }
 
-func TestARegistryThatDoesNotAnswerGetsThreeMinutes(t *testing.T) {
+func TestARegistryThatDoesNotAnswerGetsSixMinutes(t *testing.T) {
 	const reason = `failed to pull image "golang": dial tcp 10.0.0.7:443: i/o timeout`
 	b := inBubble(t, patched, func(b *bench) {
 		b.Spec.RestartPolicy = corev1.RestartPolicyAlways // then the kubelet goes on trying
@@ -163,7 +163,7 @@ func TestARegistryThatDoesNotAnswerGetsThreeMinutes(t *testing.T) {
 		b.container().LastTerminationState = ended("containerd://placeholder", 0, "Completed")
 		b.waits("ErrImagePull", reason)
 		b.waits("ImagePullBackOff", `Back-off pulling image "golang"`)
-		if d := b.returns(); d != 3*time.Minute {
+		if d := b.returns(); d != 6*time.Minute {
 			b.Errorf("it was given up after %s", d)
 		}
 	})
