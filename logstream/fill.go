@@ -193,6 +193,15 @@ func (r *Reader) nextRun() {
 	if r.ctx.Err() != nil {
 		return // what is captured by now is all there is to read
 	}
+	if err == nil && id == "" {
+		err = io.EOF
+	}
+	if errors.Is(err, io.EOF) {
+		if k := r.c.nameless(r.slot, r.others); k != nil {
+			r.enter(k)
+			return
+		}
+	}
 	if err != nil {
 		r.endWith(err)
 		return
@@ -225,15 +234,33 @@ func (r *Reader) endWith(err error) {
 
 func (r *Reader) enter(k *run) {
 	r.cur, r.last, r.pos, r.limit, r.gapsTo, r.start, r.skip, r.told = k, k, 0, -1, 0, true, false, nil
+	if k.id == "" {
+		r.others++
+	}
 	if k.missed > 0 {
 		r.tell(k.missedGap(), r.torn)
+	}
+}
+
+// skipAll begins after all that is captured.
+func (r *Reader) skipAll(list []window) {
+	var newest *run
+	for _, w := range list {
+		if r.last = w.r; w.r.id == "" {
+			r.others++
+			continue
+		}
+		newest = w.r
+	}
+	if newest != nil {
+		r.enterAtEnd(newest)
 	}
 }
 
 // enterAtEnd enters a run after what is captured of it.
 func (r *Reader) enterAtEnd(k *run) {
 	committed, _, plain, gaps := k.log.view()
-	r.cur, r.last, r.pos, r.plain = k, k, committed, plain
+	r.cur, r.pos, r.plain = k, committed, plain
 	r.start = k.log.lineStart(committed, nil, committed)
 	r.told = slices.Repeat([]bool{true}, len(gaps))
 }
@@ -247,7 +274,10 @@ func (r *Reader) leave() {
 	if r.pos > 0 {
 		r.torn = !r.start
 	}
-	r.after, r.cur = r.cur.id, nil
+	if r.cur.id != "" {
+		r.after = r.cur.id
+	}
+	r.cur = nil
 	if c.Why == whyStopped && r.bound == nil && r.c.isLast(r.slot, r.after) {
 		r.endWith(io.EOF) // no run will be captured any more
 	}

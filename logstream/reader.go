@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"slices"
 	"sync"
 )
 
@@ -33,7 +34,7 @@ type ReadOptions struct {
 //   - io.EOF after a slot's last run, when no run is Incomplete (of runs that nobody
 //     saw only a Gap tells), or with ReadOptions.Gap or Snapshot;
 //   - an *[IncompleteError] after all bytes of the slot's runs, when one of them
-//     is Incomplete (the first such);
+//     is Incomplete (the first such; those without an ID come last);
 //   - the error of [Runs].NextRun, when the slot cannot run: at once, before any
 //     output. After output it is returned too, unless Gap is set. Of a nil Runs: that
 //     the pod has finished and had no such container;
@@ -64,6 +65,7 @@ type Reader struct {
 	list   []window   // with bound: what to read after cur
 	last   *run       // the newest run that was entered
 	cur    *run       // nil: the next run is to be found
+	others int        // runs without an ID that were entered
 	after  string     // the run before it
 	pos    int64      // in cur's log, after buf
 	limit  int64      // with bound: where cur ends; else -1
@@ -110,27 +112,28 @@ func (c *Capture) Reader(ctx context.Context, slot string, o ReadOptions) *Reade
 	case o.Snapshot:
 		r.bound, r.list = io.EOF, c.captured(slot, nil)
 	case o.FromEnd:
-		if runs := c.captured(slot, nil); len(runs) > 0 {
-			r.enterAtEnd(runs[len(runs)-1].r)
-		}
+		r.skipAll(c.captured(slot, nil))
 	}
 	return r
 }
 
-// captured is what is captured of the runs of slot that were found after a run; nil: of all.
+// captured is what is captured of the runs of slot that come after a run; nil: of all. Those
+// without an ID come last, as in a reader that follows.
 func (c *Capture) captured(slot string, after *run) (list []window) {
 	c.mu.Lock()
-	var runs []*run
+	var runs, nameless []*run
 	for _, k := range c.order {
-		if k.slot == slot {
+		switch {
+		case k.slot != slot:
+		case k.id == "":
+			nameless = append(nameless, k)
+		default:
 			runs = append(runs, k)
-		}
-		if k == after {
-			runs = nil
 		}
 	}
 	c.mu.Unlock()
-	for _, k := range runs {
+	runs = append(runs, nameless...)
+	for _, k := range runs[slices.Index(runs, after)+1:] {
 		committed, end := k.log.bounds()
 		list = append(list, window{k, committed, end})
 	}

@@ -31,10 +31,11 @@ const (
 	statusWait = 3 * time.Second        // after the end of a stream, for a status that explains it
 	settle     = 200 * time.Millisecond // between the last read of a log and its verification
 
-	whyStopped = "the Streamer stopped before the log was verified"
-	whyClosed  = "the capture was closed before the log was verified"
-	whyLeft    = "the capture was closed while the container ran"
-	whyDropped = "output was dropped to stay within the buffer's budget"
+	whyStopped  = "the Streamer stopped before the log was verified"
+	whyClosed   = "the capture was closed before the log was verified"
+	whyNameless = "the node gave the container no ID, so its log could not be captured"
+	whyLeft     = "the capture was closed while the container ran"
+	whyDropped  = "output was dropped to stay within the buffer's budget"
 )
 
 // run captures one life of a container. Its loop is the only writer of its log.

@@ -199,6 +199,11 @@ func (s *Streamer) start(r *run) {
 	if r.missed > 0 {
 		s.store.gaps.Add(1)
 	}
+	if r.id == "" {
+		r.incomplete(whyNameless)
+		close(r.done)
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {

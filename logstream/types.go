@@ -27,7 +27,8 @@ const (
 // Gap is a place in a captured log where lines are missing (Certain), or where
 // it cannot be excluded that some are.
 type Gap struct {
-	// ContainerID is the run's; empty in the Gap that counts runs nobody saw.
+	// ContainerID is the run's; empty in the Gap that counts runs nobody saw, and in that of
+	// a run that has none.
 	ContainerID string
 	// Run is the run's number, see [Certificate]; in the Gap that counts runs
 	// nobody saw, that of the one after them.
@@ -58,6 +59,7 @@ func (g Gap) String() string {
 
 // Certificate is what logstream can prove of one captured run.
 type Certificate struct {
+	// ContainerID is empty where the node gave a run none: of that one nothing is captured.
 	Slot, ContainerID string
 	// Run is the run's number among those of its container, from 0: the restartCount
 	// that the pod's status had for it. In a slot that was swapped the placeholder's
