@@ -139,8 +139,8 @@ func (r *Reader) tellGap(gaps []gapMark, stop int64, atEnd bool) (told bool, nex
 	}
 	for i, g := range gaps {
 		switch {
-		case r.told[i] || g.at > max(stop, r.gapsTo):
-		case g.at > r.pos && (g.at <= stop || !atEnd):
+		case r.told[i] || g.at > stop:
+		case g.at > r.pos:
 			next = min(next, g.at)
 		case len(r.buf) > 0:
 			if g.at == r.pos {
@@ -186,7 +186,7 @@ func (r *Reader) nextRun() {
 		}
 		w := r.list[0]
 		r.enter(w.r)
-		r.limit, r.gapsTo, r.list = w.limit, w.gapsTo, r.list[1:]
+		r.limit, r.list = w.limit, r.list[1:]
 		return
 	}
 	id, err := r.c.nextRun(r.ctx, r.slot, r.after)
@@ -233,10 +233,8 @@ func (r *Reader) endWith(err error) {
 }
 
 func (r *Reader) enter(k *run) {
-	r.cur, r.last, r.pos, r.limit, r.gapsTo, r.start, r.skip, r.told = k, k, 0, -1, 0, true, false, nil
-	if k.id == "" {
-		r.others++
-	}
+	r.cur, r.pos, r.limit, r.start, r.skip, r.told = k, 0, -1, true, false, nil
+	r.noteEntered(k)
 	if k.missed > 0 {
 		r.tell(k.missedGap(), r.torn)
 	}
@@ -244,16 +242,19 @@ func (r *Reader) enter(k *run) {
 
 // skipAll begins after all that is captured.
 func (r *Reader) skipAll(list []window) {
-	var newest *run
 	for _, w := range list {
-		if r.last = w.r; w.r.id == "" {
-			r.others++
-			continue
-		}
-		newest = w.r
+		r.noteEntered(w.r)
 	}
-	if newest != nil {
-		r.enterAtEnd(newest)
+	if r.last != nil {
+		r.enterAtEnd(r.last)
+	}
+}
+
+func (r *Reader) noteEntered(k *run) {
+	if k.id == "" {
+		r.others++
+	} else {
+		r.last = k
 	}
 }
 

@@ -63,13 +63,12 @@ type Reader struct {
 	mu     sync.Mutex // held by Read and by each step of Lines
 	bound  error      // what ends the reader after cur and list, which are all there is to read; nil: it follows
 	list   []window   // with bound: what to read after cur
-	last   *run       // the newest run that was entered
+	last   *run       // the newest run that was entered and has an ID
 	cur    *run       // nil: the next run is to be found
 	others int        // runs without an ID that were entered
 	after  string     // the run before it
 	pos    int64      // in cur's log, after buf
 	limit  int64      // with bound: where cur ends; else -1
-	gapsTo int64      // gaps up to here are told at limit
 	plain  bool       // cur's lines have no timestamps
 	told   []bool     // cur's gaps that were dealt with
 	start  bool       // buf begins at the start of a line
@@ -87,8 +86,8 @@ type Reader struct {
 
 // window is what there is to read of a run.
 type window struct {
-	r             *run
-	limit, gapsTo int64
+	r     *run
+	limit int64
 }
 
 // Reader returns a reader of slot's log. It can be made at any time, before the
@@ -110,21 +109,22 @@ func (c *Capture) Reader(ctx context.Context, slot string, o ReadOptions) *Reade
 	case o.Snapshot && o.FromEnd:
 		r.bound = io.EOF
 	case o.Snapshot:
-		r.bound, r.list = io.EOF, c.captured(slot, nil)
+		r.bound, r.list = io.EOF, r.rest()
 	case o.FromEnd:
-		r.skipAll(c.captured(slot, nil))
+		r.skipAll(r.rest())
 	}
 	return r
 }
 
-// captured is what is captured of the runs of slot that come after a run; nil: of all. Those
-// without an ID come last, as in a reader that follows.
-func (c *Capture) captured(slot string, after *run) (list []window) {
+// rest is what is captured of the runs that were not entered. Those without an ID come
+// last, as in a reader that follows.
+func (r *Reader) rest() (list []window) {
+	c := r.c
 	c.mu.Lock()
 	var runs, nameless []*run
 	for _, k := range c.order {
 		switch {
-		case k.slot != slot:
+		case k.slot != r.slot:
 		case k.id == "":
 			nameless = append(nameless, k)
 		default:
@@ -132,10 +132,10 @@ func (c *Capture) captured(slot string, after *run) (list []window) {
 		}
 	}
 	c.mu.Unlock()
-	runs = append(runs, nameless...)
-	for _, k := range runs[slices.Index(runs, after)+1:] {
-		committed, end := k.log.bounds()
-		list = append(list, window{k, committed, end})
+	runs = append(runs[slices.Index(runs, r.last)+1:], nameless[r.others:]...)
+	for _, k := range runs {
+		committed, _ := k.log.bounds()
+		list = append(list, window{k, committed})
 	}
 	return list
 }
@@ -145,9 +145,9 @@ func (r *Reader) lookAtCtx() {
 	if r.bound != nil || r.ctx.Err() == nil {
 		return
 	}
-	r.bound, r.list = context.Cause(r.ctx), r.c.captured(r.slot, r.last)
+	r.bound, r.list = context.Cause(r.ctx), r.rest()
 	if r.cur != nil {
-		r.limit, r.gapsTo = r.cur.log.bounds()
+		r.limit, _ = r.cur.log.bounds()
 	}
 }
 
