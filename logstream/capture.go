@@ -3,6 +3,7 @@ package logstream
 import (
 	"context"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -60,6 +61,9 @@ type slot struct {
 	seen   bool   // newest is known
 	newest int32  // the number of its newest run that a status told of; -1: there was none
 	image  string // of the newest run that a status told of while it was the current one
+
+	nameless bool  // a status showed that a run has begun which has no ID, and no later one did
+	which    int32 // its number
 }
 
 // Handle takes what a watch of the pod delivers: Added, Modified and Deleted with
@@ -163,6 +167,7 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 		missed = max(0, s.newest()-sl.newest-1)
 	}
 	sl.seen, sl.newest, sl.final, sl.noNext = true, max(s.newest(), sl.newest), s.final, s.noNext
+	c.seeNameless(sl, s)
 	for _, id := range []string{s.last, s.cur} {
 		if id == "" || sl.find(id) != nil {
 			continue
@@ -201,6 +206,35 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 	}
 }
 
+// seeNameless takes in what a status says of a run that the node gives no ID: kwok and
+// other virtual kubelets may not, nor does the kubelet of a plain init container whose
+// status it lost (kubernetes v1.36.3 pkg/kubelet/kubelet_pods.go:2699). Requests for a log
+// name no run, so without an ID nobody can tell whose log an answer is.
+func (c *Capture) seeNameless(sl *slot, s sighting) {
+	switch {
+	case !sl.nameless || s.restarts < sl.which:
+	case s.restarts > sl.which, s.ended && s.cur == "":
+		c.endNameless(s.slot, sl)
+	case s.cur != "": // it got one
+		sl.nameless = false
+	}
+	isKnown := func(r *run) bool { return r.log.number >= int(s.restarts) }
+	if !s.begun || slices.ContainsFunc(sl.runs, isKnown) {
+		return
+	}
+	if sl.nameless, sl.which = true, s.restarts; s.ended {
+		c.endNameless(s.slot, sl)
+	}
+}
+
+// endNameless makes a run without an ID one of the runs: nothing of it is captured, which
+// its certificate says.
+func (c *Capture) endNameless(name string, sl *slot) {
+	r := newRun(c, name, "", int(sl.which))
+	r.life = lifeEnded
+	sl.nameless, sl.runs, c.order = false, append(sl.runs, r), append(c.order, r)
+}
+
 func (sl *slot) find(id string) *run {
 	for _, r := range sl.runs {
 		if r.id == id {
@@ -228,17 +262,25 @@ func (r *run) setLife(l life) {
 
 func (c *Capture) handleEnd(l life) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	found := len(c.order)
 	c.end(l)
 	if l == lifeClosed {
 		c.over = true
 	}
+	started := c.order[found:]
 	c.changedLocked()
+	c.mu.Unlock()
+	for _, r := range started {
+		c.s.start(r)
+	}
 }
 
 // end is the end of what will be heard of the pod.
 func (c *Capture) end(l life) {
-	for _, sl := range c.slots {
+	for name, sl := range c.slots {
+		if sl.nameless && l != lifeBlind {
+			c.endNameless(name, sl)
+		}
 		for _, r := range sl.runs {
 			r.toldAt = time.Time{} // the next status is news, whatever it says
 			switch {
@@ -269,7 +311,8 @@ func (c *Capture) changedLocked() {
 // (nil: none): its own handler may not have heard of it yet. Then it blocks until
 // the capture of every run that has ended is final, and returns the certificates
 // of all runs, in the order in which they were found; those of runs that go on say
-// Live. With an error, that of ctx or ErrClosed, it returns what is known by then.
+// Live. A run that the node gave no ID has a certificate, too, when it has ended: one that
+// is Incomplete, without a ContainerID. With an error, that of ctx or ErrClosed, it returns what is known by then.
 // After Drain the pod can be deleted. Nothing is captured before [Streamer.Run].
 //
 // newest may be stale: it is compared with what Handle was given, by

@@ -15,8 +15,10 @@
 // Kubernetes caveats) is read twice at its end.
 //
 // Readers ([Capture.Reader]) can be made before a step starts, while it runs and
-// after it ended; they get the same bytes. [Capture.Drain] returns when every run
-// that has ended is final: the pod can be deleted then.
+// after it ended; they get the same bytes. One whose context ends gives what is captured by
+// then, and only then the context's error: a host that is out of time still uploads all
+// there is. [Reader.Lines] yields every Gap in its place. [Capture.Drain] returns when every
+// run that has ended is final: the pod can be deleted then.
 //
 // Which runs are work is asked of a [Runs]; package eventsplit's Splitter is one.
 // Without one, all are.
@@ -64,6 +66,9 @@
 //   - When the node's clock goes back while a stream that was resumed by time is
 //     open, the kubelet hides what is printed until the clock has caught up. The
 //     final read finds that, and says so by a certain Gap; the lines are lost.
+//   - Nothing is captured of a run that the node gave no container ID, as virtual kubelets
+//     and kwok may not: requests for a log name no run, so nobody could tell whose it is. Its
+//     certificate is Incomplete, with one Gap that is not certain.
 //   - Nobody tells the end of a container whose pod left the scope of its watch: its
 //     run is Unverified, and ends when its streams end at once, or with the pod.
 //   - A last line without a newline is shown when the run is final, not before:
@@ -73,8 +78,9 @@
 //
 // All methods of Streamer and Capture may be called from any goroutine. Every
 // goroutine belongs to [Streamer.Run], which joins them. Runs is asked, and
-// [Options].Notify told, without a lock held. The package logs nothing: what a
-// Streamer tells of itself is in Notify and in [Streamer.Stats].
+// [Options].Notify told, without a lock held; Notify one notice at a time, in order, and
+// never after Run has returned. The package logs nothing: what a Streamer tells of itself
+// is in Notify, whose [Notice] has a String for a log, and in [Streamer.Stats].
 //
 // # Backpressure
 //
@@ -82,9 +88,11 @@
 // nobody takes, and misses what is rotated meanwhile. Output is kept in memory up
 // to Options.Memory, then in an unlinked file up to Options.Disk, then the oldest
 // of the run that holds most is dropped, marked by a certain Gap; so is what the
-// disk refuses to take or to give back. A line of any length takes no more. The file
-// wants a local disk: what needs memory waits for it to be written, so one that hangs
-// holds up every capture.
+// disk refuses to take or to give back, with the disk's error in the Gap. A line of any
+// length takes no more. The file goes to Options.Dir. Run tries the disk when it begins, and
+// says by a Notice if it does not work, as later when it fails or works again. It wants a
+// local disk: what needs memory waits for it to be written, so one that hangs holds up every
+// capture that does.
 //
 // On top of the budget comes what a run is writing to: 512 bytes for a quiet run,
 // 64 KiB for one that floods, 128 KiB while a line lies across two such pieces, 192
@@ -107,6 +115,13 @@
 // capture reads the last lines of the log every second or two, and looks every
 // minute or so whether a stream can be had again. Logs are readable until the pod is
 // deleted, not after: call Drain first.
+//
+// Of a container that has ended, refusals are waited out for as long as they may pass: ten
+// minutes where a kubelet or the API server is out of reach; one where the kubelet does not
+// know the container (yet) or fails to read its log; ten seconds where reading logs is
+// forbidden, for roles and tokens that are new take seconds; five seconds where whoever
+// answers serves no logs at all (405, 501 and their like, as of virtual kubelets without
+// logs). Then the run is Incomplete, and its certificate says why.
 //
 // # Testing
 //

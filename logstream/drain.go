@@ -2,8 +2,10 @@ package logstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 )
 
@@ -45,14 +47,16 @@ func (r *run) drain(ctx context.Context) (final bool) {
 // drain counts what the final reads of a run came to.
 type drain struct {
 	*run
-	started  time.Time
-	doubtAt  time.Time // since when the log may be another run's; zero: it is not known to
-	half     bool      // the first of the two reads that have to agree was made
-	failing  time.Time // since when every answer was an error
-	failures int
-	grown    int // reads that brought something new, or were the first
-	short    int // reads that ended before the capture does
-	empty    int // of these, the empty ones
+	started   time.Time
+	doubtAt   time.Time // since when the log may be another run's; zero: it is not known to
+	half      bool      // the first of the two reads that have to agree was made
+	failing   time.Time // since when every answer was an error
+	refusal   answer    // the last of them
+	refusedAt time.Time // since when they are all the same
+	failures  int
+	grown     int // reads that brought something new, or were the first
+	short     int // reads that ended before the capture does
+	empty     int // of these, the empty ones
 }
 
 // step makes one final read. It returns true when the run is final.
@@ -152,11 +156,15 @@ func (d *drain) mayBeRotated() bool {
 
 // failed waits after an answer that was no log, or gives up.
 func (d *drain) failed(ctx context.Context, l life, res result) bool {
-	if d.failing.IsZero() {
+	fresh := d.failing.IsZero()
+	if fresh {
 		d.failing = time.Now()
 	}
-	if time.Since(d.failing) >= res.patience() {
-		d.incomplete(answerText[res.answer] + ", before the log was verified")
+	if fresh || res.answer != d.refusal { // what was answered before proves nothing of this
+		d.refusal, d.refusedAt = res.answer, time.Now()
+	}
+	if time.Since(d.refusedAt) >= res.patience() || time.Since(d.failing) >= finalTime {
+		d.incomplete(res.why())
 		return true
 	}
 	d.failures++
@@ -195,9 +203,10 @@ func (r *run) pause(ctx context.Context, l life, d time.Duration) {
 func (r *run) prove(l life) {
 	s := &r.sp
 	s.seal(true)
+	lost := r.log.lost()
 	switch {
-	case len(r.log.lost()) > 0:
-		r.finish(Incomplete, whyDropped)
+	case len(lost) > 0:
+		r.finish(Incomplete, whyLost(lost))
 	case s.short:
 		r.finish(Incomplete, "lines are missing")
 	case l == lifeBlind:
@@ -229,30 +238,45 @@ func (r *run) uncertain(why string) {
 	r.sp.gap(why, r.sp.headNS, 0, end, false)
 }
 
-// cutOff ends a run because its owner ends.
+// cutOff ends a run because its owner ends. That a container goes on is no loss: of what it
+// printed until now nothing is known to be missing.
 func (r *run) cutOff() {
-	if r.isClosed() {
-		r.incomplete(whyClosed)
-		return
+	l, closed, lost := r.lifeNow(), r.isClosed(), r.log.lost()
+	why, count := whyStopped, &r.s.counts.incomplete
+	if closed {
+		why = whyClosed
 	}
-	r.incomplete(whyStopped)
+	goesOn := l == lifeAlive || l == lifeBlind
+	if goesOn && !r.sp.short && len(lost) == 0 {
+		count = &r.s.counts.closed
+	}
+	switch {
+	case !closed || !goesOn || !r.asked:
+		r.uncertain(why)
+		r.finishAs(Incomplete, why, count)
+	case len(lost) > 0:
+		r.finish(Incomplete, whyLost(lost))
+	case r.sp.short:
+		r.finish(Incomplete, "lines are missing")
+	default:
+		r.finishAs(Unverified, whyLeft, count)
+	}
 }
 
 // finish makes the run final.
 func (r *run) finish(p Proof, why string) {
+	c := &r.s.counts
+	r.finishAs(p, why, map[Proof]*atomic.Int64{Verified: &c.verified, Unverified: &c.unverified, Incomplete: &c.incomplete}[p])
+}
+
+// finishAs makes the run final, and counts it.
+func (r *run) finishAs(p Proof, why string, count *atomic.Int64) {
 	r.sp.seal(p == Verified)
 	r.log.finish(p, why)
 	r.sp.shed()
 	r.sp.hold, r.sp.suspect.recent = nil, nil
-	c := &r.s.counts
-	switch p {
-	case Verified:
-		c.verified.Add(1)
-	case Unverified:
-		c.unverified.Add(1)
-	case Incomplete:
-		c.incomplete.Add(1)
-	}
+	count.Add(1)
+	r.noteFinal()
 	r.c.changed()
 }
 
@@ -269,8 +293,8 @@ func (r *run) certificate() Certificate {
 	for _, h := range holes {
 		c.Gaps = append(c.Gaps, l.holeGap(h))
 	}
-	if len(holes) > 0 && (c.Proof == Verified || c.Proof == Unverified) {
-		c.Proof, c.Why = Incomplete, whyDropped
+	if len(holes) > 0 && (c.Proof == Verified || c.Proof == Unverified || c.Why == whyDropped) {
+		c.Proof, c.Why = Incomplete, whyLost(holes)
 	}
 	if r.missed > 0 {
 		c.Gaps = append(c.Gaps, r.missedGap())
@@ -284,9 +308,26 @@ func (r *run) certificate() Certificate {
 // holeGap is the Gap of bytes that are no longer kept.
 func (l *runLog) holeGap(h hole) Gap {
 	return Gap{
-		ContainerID: l.id, Run: l.number, Why: whyDropped,
+		ContainerID: l.id, Run: l.number, Why: h.reason(),
 		AfterLine: h.lines, From: timeOf(h.from), To: timeOf(h.to), Certain: true,
 	}
+}
+
+// reason is why the bytes of the hole are no longer kept, for people.
+func (h *hole) reason() string {
+	if h.why == nil || errors.Is(h.why, errBudget) {
+		return whyDropped
+	}
+	return "output was dropped because the disk failed: " + h.why.Error()
+}
+
+// whyLost is the gravest reason of holes.
+func whyLost(holes []hole) string {
+	var h hole
+	for _, o := range holes {
+		h.why = graver(h.why, o.why)
+	}
+	return h.reason()
 }
 
 // missedGap says that runs before this one lived and ended unseen. It is no gap in

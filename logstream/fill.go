@@ -25,9 +25,10 @@ func (r *Reader) fill(block bool) fillState {
 		}
 	}()
 	for {
-		if r.ctx.Err() != nil {
-			return filled // the caller looks at ctx
+		if r.over.Err() != nil {
+			return filled // the caller looks at it
 		}
+		r.lookAtCtx()
 		if r.cur == nil {
 			if !block {
 				return wouldBlock
@@ -121,9 +122,7 @@ func (r *Reader) skipLine(atEnd bool) bool {
 		return false
 	}
 	r.skip = false
-	if r.opt.Gap != nil {
-		r.tell(r.cur.log.holeGap(r.cur.log.lostBefore(r.pos-int64(len(r.buf)))), midLine)
-	}
+	r.tell(r.cur.log.holeGap(r.cur.log.lostBefore(r.pos-int64(len(r.buf)))), midLine)
 	return true
 }
 
@@ -160,13 +159,14 @@ func (r *Reader) tellGap(gaps []gapMark, stop int64, atEnd bool) (told bool, nex
 
 // tell makes a gap's text the next thing to deliver: on a line of its own.
 func (r *Reader) tell(g Gap, midLine bool) {
-	if r.opt.Gap == nil {
-		return
+	text := "[" + g.String() + "]"
+	if r.opt.Gap != nil {
+		text = r.opt.Gap(g)
 	}
-	text := r.opt.Gap(g)
 	if text == "" {
 		return
 	}
+	r.gap = &g
 	if midLine {
 		r.text, r.broken = append(r.text, '\n'), true
 	}
@@ -179,18 +179,28 @@ func (r *Reader) tell(g Gap, midLine bool) {
 
 // nextRun finds the run to read next, or the end.
 func (r *Reader) nextRun() {
-	if r.opt.Snapshot {
+	if r.bound != nil {
 		if len(r.list) == 0 {
-			r.err = io.EOF
+			r.err = r.bound
 			return
 		}
-		r.enter(r.list[0].r)
-		r.limit, r.list = r.list[0].limit, r.list[1:]
+		w := r.list[0]
+		r.enter(w.r)
+		r.limit, r.list = w.limit, r.list[1:]
 		return
 	}
 	id, err := r.c.nextRun(r.ctx, r.slot, r.after)
 	if r.ctx.Err() != nil {
-		return // cancellation wins
+		return // what is captured by now is all there is to read
+	}
+	if err == nil && id == "" {
+		err = io.EOF
+	}
+	if errors.Is(err, io.EOF) {
+		if k := r.c.nameless(r.slot, r.others); k != nil {
+			r.enter(k)
+			return
+		}
 	}
 	if err != nil {
 		r.endWith(err)
@@ -224,8 +234,27 @@ func (r *Reader) endWith(err error) {
 
 func (r *Reader) enter(k *run) {
 	r.cur, r.pos, r.limit, r.start, r.skip, r.told = k, 0, -1, true, false, nil
+	r.noteEntered(k)
 	if k.missed > 0 {
 		r.tell(k.missedGap(), r.torn)
+	}
+}
+
+// skipAll begins after all that is captured.
+func (r *Reader) skipAll(list []window) {
+	for _, w := range list {
+		r.noteEntered(w.r)
+	}
+	if r.last != nil {
+		r.enterAtEnd(r.last)
+	}
+}
+
+func (r *Reader) noteEntered(k *run) {
+	if k.id == "" {
+		r.others++
+	} else {
+		r.last = k
 	}
 }
 
@@ -246,8 +275,11 @@ func (r *Reader) leave() {
 	if r.pos > 0 {
 		r.torn = !r.start
 	}
-	r.after, r.cur = r.cur.id, nil
-	if c.Why == whyStopped && !r.opt.Snapshot && r.c.isLast(r.slot, r.after) {
+	if r.cur.id != "" {
+		r.after = r.cur.id
+	}
+	r.cur = nil
+	if c.Why == whyStopped && r.bound == nil && r.c.isLast(r.slot, r.after) {
 		r.endWith(io.EOF) // no run will be captured any more
 	}
 	r.drop()

@@ -38,7 +38,7 @@ func (c *Capture) nextRun(ctx context.Context, slot, after string) (string, erro
 func (c *Capture) firstAfter(name, after string) (id string, final bool) {
 	seen, final := after == "", c.over
 	for _, r := range c.order {
-		if r.slot != name {
+		if r.slot != name || r.id == "" {
 			continue
 		}
 		if seen {
@@ -50,6 +50,21 @@ func (c *Capture) firstAfter(name, after string) (id string, final bool) {
 		final = final || sl.final
 	}
 	return "", final
+}
+
+// nameless returns the i-th run of slot that has no ID; nil: there is none.
+func (c *Capture) nameless(slot string, i int) *run {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.order {
+		if r.slot != slot || r.id != "" {
+			continue
+		}
+		if i--; i < 0 {
+			return r
+		}
+	}
+	return nil
 }
 
 // isLast says whether no run of slot was found after id.

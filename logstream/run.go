@@ -31,9 +31,11 @@ const (
 	statusWait = 3 * time.Second        // after the end of a stream, for a status that explains it
 	settle     = 200 * time.Millisecond // between the last read of a log and its verification
 
-	whyStopped = "the Streamer stopped before the log was verified"
-	whyClosed  = "the capture was closed before the log was verified"
-	whyDropped = "output was dropped to stay within the buffer's budget"
+	whyStopped  = "the Streamer stopped before the log was verified"
+	whyClosed   = "the capture was closed before the log was verified"
+	whyNameless = "the node gave the container no ID, so its log could not be captured"
+	whyLeft     = "the capture was closed while the container ran"
+	whyDropped  = "output was dropped to stay within the buffer's budget"
 )
 
 // run captures one life of a container. Its loop is the only writer of its log.
@@ -90,6 +92,7 @@ type run struct {
 func newRun(c *Capture, slot, id string, number int) *run {
 	r := &run{s: c.s, c: c, slot: slot, id: id, done: make(chan struct{}), poke: make(chan struct{}, 1)}
 	r.log.st, r.log.id, r.log.number = c.s.store, id, number
+	r.log.share.tell = func(lost error) { r.notify(NoticeDropped, lost) }
 	r.log.proof = Live
 	r.sp = splicer{l: &r.log, only: r.isOnly, filterFrom: c.s.filterFrom}
 	return r
@@ -227,6 +230,7 @@ type result struct {
 	equal, joined, grew bool
 	bytes               int
 	after               time.Duration // not to ask again before
+	err                 error         // the refusal
 }
 
 // fetch makes one request and splices what it brings.
@@ -251,7 +255,7 @@ func (r *run) fetch(ctx context.Context, q query) result {
 		}
 		a := classify(err)
 		r.noteRefused(a, err)
-		return result{answer: a, after: retryAfter(err)}
+		return result{answer: a, after: retryAfter(err), err: err}
 	}
 	r.asked = true
 	r.noteOpened(q.follow)

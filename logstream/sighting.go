@@ -12,6 +12,7 @@ type sighting struct {
 	slot          string
 	cur, last     string // IDs; empty: none
 	running       bool
+	begun, ended  bool // a container that has no ID has, by this status
 	waits         bool // for the time that is between restarts
 	final, noNext bool
 	all           bool   // the pod's containers may be restarted together
@@ -36,7 +37,7 @@ func sightings(p *corev1.Pod) []sighting {
 			s.final = s.noNext || t != nil && dying
 			// A finished pod may say Running for ever: after an eviction, or when
 			// its node was lost.
-			s.running = s.running && !finished
+			s.running, s.ended = s.running && !finished, t != nil || finished
 			out = append(out, s)
 		}
 	}
@@ -48,27 +49,29 @@ func sightings(p *corev1.Pod) []sighting {
 	})
 	read(p.Status.EphemeralContainerStatuses, func(string, int32) bool { return false })
 	if finished {
-		out = append(out, neverRan(p, out)...)
+		out = append(out, untold(p, out)...)
 	}
 	return out
 }
 
-// neverRan are the slots of a finished pod that have no status.
-func neverRan(p *corev1.Pod, seen []sighting) []sighting {
+// untold are the slots of a finished pod that have no status: they never ran, unless the pod
+// succeeded, which says that all of them ended well (some virtual kubelets say no more).
+func untold(p *corev1.Pod, seen []sighting) []sighting {
 	var out []sighting
-	add := func(name string) {
+	add := func(name string, ran bool) {
 		if !slices.ContainsFunc(seen, func(s sighting) bool { return s.slot == name }) {
-			out = append(out, sighting{slot: name, final: true})
+			out = append(out, sighting{slot: name, final: true, begun: ran, ended: true})
 		}
 	}
+	succeeded := p.Status.Phase == corev1.PodSucceeded
 	for i := range p.Spec.InitContainers {
-		add(p.Spec.InitContainers[i].Name)
+		add(p.Spec.InitContainers[i].Name, succeeded)
 	}
 	for i := range p.Spec.Containers {
-		add(p.Spec.Containers[i].Name)
+		add(p.Spec.Containers[i].Name, succeeded)
 	}
 	for i := range p.Spec.EphemeralContainers {
-		add(p.Spec.EphemeralContainers[i].Name)
+		add(p.Spec.EphemeralContainers[i].Name, false)
 	}
 	return out
 }
@@ -87,12 +90,20 @@ func sight(st *corev1.ContainerStatus) sighting {
 			s.cur = st.ContainerID
 		}
 	}
+	s.begun = s.cur == "" && begun(&st.State)
 	// (kubernetes v1.36.3 pkg/kubelet/container/sync_result.go:77)
 	s.waits = st.State.Waiting != nil && st.State.Waiting.Reason == "CrashLoopBackOff"
 	if t := st.LastTerminationState.Terminated; t != nil && t.ContainerID != s.cur {
 		s.last, s.lastAt = t.ContainerID, timesOf(t)
 	}
 	return s
+}
+
+// begun reports whether a container has run, by its state. Of one that it lost sight of, or
+// that never began before its pod was ended, the kubelet says ContainerStatusUnknown
+// (kubernetes v1.36.3 pkg/kubelet/status/status_manager.go:658-669).
+func begun(st *corev1.ContainerState) bool {
+	return st.Running != nil || st.Terminated != nil && st.Terminated.Reason != "ContainerStatusUnknown"
 }
 
 func timesOf(t *corev1.ContainerStateTerminated) times {
@@ -171,7 +182,7 @@ func (s *sighting) number(id string) int {
 
 // newest is the number of the newest run; -1: there was none.
 func (s *sighting) newest() int32 {
-	if s.restarts == 0 && s.cur == "" && s.last == "" {
+	if s.restarts == 0 && s.cur == "" && s.last == "" && !s.begun {
 		return -1
 	}
 	return s.restarts

@@ -27,7 +27,8 @@ const (
 // Gap is a place in a captured log where lines are missing (Certain), or where
 // it cannot be excluded that some are.
 type Gap struct {
-	// ContainerID is the run's; empty in the Gap that counts runs nobody saw.
+	// ContainerID is the run's; empty in the Gap that counts runs nobody saw, and in that of
+	// a run that has none.
 	ContainerID string
 	// Run is the run's number, see [Certificate]; in the Gap that counts runs
 	// nobody saw, that of the one after them.
@@ -44,8 +45,21 @@ type Gap struct {
 	Certain bool
 }
 
+// String says it in one line.
+func (g Gap) String() string {
+	if g.ContainerID == "" {
+		return g.Why
+	}
+	how := "may be"
+	if g.Certain {
+		how = "are"
+	}
+	return fmt.Sprintf("lines %s missing after line %d: %s", how, g.AfterLine, g.Why)
+}
+
 // Certificate is what logstream can prove of one captured run.
 type Certificate struct {
+	// ContainerID is empty where the node gave a run none: of that one nothing is captured.
 	Slot, ContainerID string
 	// Run is the run's number among those of its container, from 0: the restartCount
 	// that the pod's status had for it. In a slot that was swapped the placeholder's
@@ -81,6 +95,9 @@ type Line struct {
 	// un-timestamped body, in the text of a Gap, and in the later pieces of a
 	// long line.
 	Time time.Time
+	// Gap is set in a Line that is no output: there is a gap in the log at this place,
+	// which Text says in words. Of a text of several lines each has the same Gap.
+	Gap *Gap
 	// Text belongs to the reader: it is valid until the next line is asked for.
 	Text []byte
 	// Partial: no newline follows Text in the log. It is a piece of a line longer
