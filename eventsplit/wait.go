@@ -70,7 +70,7 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 		s.mu.Unlock()
 	}()
 	for {
-		states, closed := w.pending, s.closed
+		states, closed, refusal := w.pending, s.closed, s.refusal(name)
 		w.pending = nil
 		last := *t.cur
 		if sl != nil {
@@ -93,6 +93,9 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 		}
 		if closed {
 			return last, ErrClosed
+		}
+		if refusal != nil {
+			return last, refusal
 		}
 		select {
 		case <-w.signal:
