@@ -75,8 +75,8 @@ func runUntilCleanup(t *testing.T, blocking ...func(context.Context) error) {
 	t.Cleanup(func() {
 		cancel(over)
 		for range blocking {
-			if err := <-ended; !errors.Is(err, over) {
-				t.Errorf("Run ended with %v, want the cause of its context's end", err)
+			if err := <-ended; err != nil && !errors.Is(err, over) {
+				t.Errorf("Run ended with %v, want nil or the cause of its context's end", err)
 			}
 		}
 	})

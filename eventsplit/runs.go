@@ -76,5 +76,8 @@ func (s *Splitter) nextRun(sl *slot, after string) (id string, known bool, err e
 	if s.closed || sl.cur.Final || s.impossible(sl) != nil {
 		return "", true, io.EOF
 	}
+	if err := s.refusal(sl.name); err != nil {
+		return "", true, err
+	}
 	return "", false, nil
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
@@ -36,6 +37,7 @@ type Splitter struct {
 	mu     sync.Mutex
 	closed bool
 	stale  bool
+	denied *Failure       // the API server refuses to let the pods be watched; nil: it does not
 	timer  *time.Timer    // one for all deadlines, nil while there is none
 	due    time.Time      // when the timer fires
 	asking sync.WaitGroup // calls of Options.Policy; none begins once closed is set
@@ -50,8 +52,10 @@ type Splitter struct {
 }
 
 // New returns a Splitter of one pod, by name; the first UID seen pins it, and
-// what concerns another pod of that name is ignored. It starts no goroutine. Call
-// Close when done with it.
+// what concerns another pod of that name is ignored, but that a newer one ends it.
+// A leftover of an earlier build must therefore not come first: podwatch hands on
+// nothing before Created, and a host that calls Handle itself must not either. It
+// starts no goroutine. Call Close when done with it.
 func New(namespace, name string, o Options) *Splitter {
 	if o.Buffer <= 0 {
 		o.Buffer = defaultBuffer
@@ -66,7 +70,9 @@ func New(namespace, name string, o Options) *Splitter {
 
 // Handle takes in one change: Added, Modified or Deleted with a *corev1.Pod or a
 // *corev1.Event (the deletion of an Event is its expiry and ignored), or Error
-// with a *metav1.Status whose Reason is OutOfScope, Stale, Fresh or Closed.
+// with a *metav1.Status whose Reason is OutOfScope, Stale, Fresh, Closed, or
+// Forbidden or Unauthorized: then nothing will be heard for now, and whatever
+// would wait ends with a *Failure of the API server's words, until Fresh comes.
 // Anything else, and objects of other pods, is ignored. It may be called with
 // pods and Events in any order, and again with the same object; pods older than
 // the newest seen are ignored where resourceVersions can be compared. Objects are
@@ -83,7 +89,7 @@ func (s *Splitter) Handle(ev watch.Event) {
 			s.update(func() { s.takeEvent(obj) })
 		}
 	case *metav1.Status:
-		s.handleStatus(obj.Reason)
+		s.handleStatus(obj)
 	}
 }
 
@@ -95,12 +101,22 @@ const (
 	statusClosed     metav1.StatusReason = "Closed"
 )
 
-func (s *Splitter) handleStatus(reason metav1.StatusReason) {
-	switch reason {
+func (s *Splitter) handleStatus(st *metav1.Status) {
+	switch reason := st.Reason; reason {
+	case metav1.StatusReasonForbidden, metav1.StatusReasonUnauthorized:
+		f := ClassifyAPIError(&apierrors.StatusError{ErrStatus: *st})
+		s.update(func() {
+			s.stale, s.denied = true, f
+			s.release()
+		})
 	case statusOutOfScope:
 		s.update(func() { s.lose(&Failure{Class: ClassOutOfScope, Reason: string(reason)}) })
 	case statusStale, statusFresh:
-		s.update(func() { s.stale = reason == statusStale })
+		s.update(func() {
+			if s.stale = reason == statusStale; !s.stale {
+				s.denied = nil
+			}
+		})
 	case statusClosed:
 		s.Close()
 	}
@@ -148,10 +164,26 @@ func (s *Splitter) Close() {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
+	s.release()
+}
+
+// release wakes everyone who waits. The lock is held.
+func (s *Splitter) release() {
 	s.whole.release()
 	for _, sl := range s.slots {
 		sl.release()
 	}
+}
+
+// refusal tells why there is nothing to wait for now, nil when there is. Unlike a
+// slot's failure it is no part of its State, for it is taken back. The lock is held.
+func (s *Splitter) refusal(slot string) error {
+	if s.denied == nil {
+		return nil
+	}
+	f := *s.denied
+	f.Slot = slot
+	return &f
 }
 
 // learnSlots makes the slots of a pod that are new. Options.Placeholder is asked

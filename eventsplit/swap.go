@@ -97,6 +97,10 @@ func (s *Splitter) beginSwap(ctx context.Context, slots []*slot) (undo []*swapRe
 			s.mu.Unlock()
 			return undo, nil
 		}
+		if err := s.refusal(blocker.name); err != nil {
+			s.mu.Unlock()
+			return nil, err
+		}
 		changed := blocker.changed()
 		s.mu.Unlock()
 		select {

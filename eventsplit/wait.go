@@ -63,8 +63,9 @@ func (s *Splitter) impossible(sl *slot) *Failure {
 // not exist or will not run, and with one of ClassEnded when the slot has ended for
 // good. It never does of a container that its restartPolicy restarts: Always, which
 // is the default, and OnFailure after a failure have no end for good as long as the
-// pod lives. Wait ends with a *WaitError when ctx ends first, and with ErrClosed
-// when the Splitter is closed.
+// pod lives. Wait ends with a *WaitError when ctx ends first, with ErrClosed when the
+// Splitter is closed, and while the API server refuses to let the pods be watched
+// with a *Failure in its words.
 //
 // until is called in the caller's goroutine, with no lock held; it must not block.
 func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool) (State, error) {
@@ -86,7 +87,7 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 		s.mu.Unlock()
 	}()
 	for {
-		states, closed := w.pending, s.closed
+		states, closed, refusal := w.pending, s.closed, s.refusal(name)
 		w.pending = nil
 		last := *t.cur
 		if sl != nil {
@@ -108,6 +109,8 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 			return last, endedFailure(last)
 		case closed:
 			return last, ErrClosed
+		case refusal != nil:
+			return last, refusal
 		}
 		select {
 		case <-w.signal:

@@ -41,10 +41,12 @@ func tracked(tb testing.TB, n int) (w *Watcher, update func()) {
 	h := make(heard)
 	for i := range n {
 		p := numbered(i, 1)
-		if _, err := w.Track(p.Namespace, p.Name, h); err != nil {
+		t, err := w.Track(p.Namespace, p.Name, h)
+		if err != nil {
 			tb.Fatal(err)
 		}
 		podHandler{w}.OnAdd(p, true)
+		t.Created(p)
 		<-h
 	}
 	versions := [2]*corev1.Pod{numbered(n/2, 1), numbered(n/2, 2)}

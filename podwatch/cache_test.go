@@ -103,7 +103,7 @@ func perPod(make func(*corev1.Pod) *corev1.Pod) uint64 {
 func TestPodIsTrimmedWhetherCreateOrTheWatchBroughtIt(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{})
-		tr := b.track(w, "a")
+		tr := b.follow(w, "a")
 		made := b.hurry("a")
 		tr.Created(made)
 		if tr.Pod().Spec.Containers[0].Env != nil {
@@ -138,7 +138,7 @@ func TestAHostsKeepCannotTakeAwayWhatTheWatcherLivesOn(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *bench) {
 				w, _ := b.start(podwatch.Options{LabelSelector: "app=ci", Keep: keep})
 				var r recorder
-				tr := b.track(w, "a", &r)
+				tr := b.follow(w, "a", &r)
 				tr.Created(b.create("a"))
 				b.label("a", "1")
 				b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
@@ -157,7 +157,7 @@ func TestTheScopeReachesTheAPIServer(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{Namespace: ns, Name: "a", LabelSelector: "app=ci"})
 		var r recorder
-		tr := b.track(w, "a", &r)
+		tr := b.follow(w, "a", &r)
 		p, other := b.create("a"), b.create("b")
 		tr.Created(p)
 		b.event(p, "e1", "Mine")
@@ -194,12 +194,13 @@ func TestAHostsOwnTransformsAreTolerated(t *testing.T) {
 			}
 			return o, nil
 		}, []string{"ADDED pod", "MODIFIED pod", "DELETED pod"}},
+		// Nothing is seen of the pod then, and a live GET finds it gone.
 		"metadata only": {func(o any) (any, error) {
 			if p, ok := o.(*corev1.Pod); ok {
 				return &metav1.PartialObjectMetadata{ObjectMeta: p.ObjectMeta}, nil
 			}
 			return o, nil
-		}, nil},
+		}, []string{"ADDED pod", "DELETED pod"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *bench) {
@@ -219,10 +220,11 @@ func TestAHostsOwnTransformsAreTolerated(t *testing.T) {
 				b.run(w)
 				b.sync(w)
 				var r recorder
-				b.track(w, "a", &r)
+				b.follow(w, "a", &r)
 				b.create("a")
 				settle(time.Second)
 				b.delete("a")
+				settle(10 * time.Second)
 				r.want(t, c.want...)
 			})
 		})

@@ -1,26 +1,58 @@
 package podwatch
 
 import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
+// contact is how the pods' watch stands with the API server.
+type contact uint8
+
+const (
+	contactFresh   contact = iota
+	contactStale           // lost: what was said may be old
+	contactRefused         // lost, and the API server has refused for a while to give it back
+)
+
 func staleStatus(cause error) *metav1.Status {
-	m := "the watch has lost contact with the API server"
-	if cause != nil {
-		m += ": " + cause.Error()
-	}
-	return status(Stale, m)
+	return status(Stale, "the watch has lost contact with the API server: "+cause.Error())
 }
 
-// setStale tells every tracking that what it knows may be old; it needs mu held.
-func (w *Watcher) setStale(cause error) {
-	w.stale, w.cause = true, cause
-	s := staleStatus(cause)
+// refusedStatus is what the handlers hear of a refusal: the API server's own
+// status, whose message names user, verb and namespace in a 403, and nothing at
+// all in a 401.
+func refusedStatus(verb, namespace string, err error) *metav1.Status {
+	s := status(metav1.StatusReasonUnauthorized, err.Error())
+	s.Code = http.StatusUnauthorized
+	var answer apierrors.APIStatus
+	if errors.As(err, &answer) {
+		st := answer.Status()
+		s.Code, s.Details, s.Message = st.Code, st.Details, st.Message
+	}
+	if apierrors.IsForbidden(err) {
+		s.Reason = metav1.StatusReasonForbidden
+	}
+	where := "all namespaces"
+	if namespace != "" {
+		where = fmt.Sprintf("namespace %q", namespace)
+	}
+	s.Message = fmt.Sprintf("%s pods in %s: %s", verb, where, s.Message)
+	return s
+}
+
+// setContact tells every tracking that contact is lost, or refused; it needs mu
+// held.
+func (w *Watcher) setContact(c contact, s *metav1.Status) {
+	w.contact, w.trouble = c, s
 	for _, ts := range w.tracks {
 		for _, t := range ts {
 			t.owesFresh = false
-			w.deliver(t, t.box.contact(true, s))
+			w.deliver(t, t.box.contact(c, s))
 		}
 	}
 }
@@ -30,7 +62,7 @@ func (w *Watcher) setStale(cause error) {
 // list is known here before its pods have come through the informer, and Fresh
 // must not be said of what is still old.
 func (w *Watcher) setFresh(listed map[types.NamespacedName]string) {
-	w.stale, w.cause = false, nil
+	w.contact, w.trouble = contactFresh, nil
 	for key, ts := range w.tracks {
 		current := listed == nil || w.caughtUp(key, listed)
 		for _, t := range ts {
@@ -61,5 +93,5 @@ func (t *Tracking) settle() {
 	}
 	t.owesFresh = false
 	s := status(Fresh, "the watch has contact with the API server again")
-	t.w.deliver(t, t.box.contact(false, s))
+	t.w.deliver(t, t.box.contact(contactFresh, s))
 }

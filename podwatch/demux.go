@@ -53,7 +53,7 @@ func (w *Watcher) podSeen(obj any) {
 // reports whether OnPod is to be asked about the pod.
 func (w *Watcher) observe(p *corev1.Pod) (ask bool) {
 	w.mu.Lock()
-	defer w.unlock()
+	defer w.mu.Unlock()
 	if w.phase != running {
 		return false
 	}
@@ -67,6 +67,9 @@ func (w *Watcher) observe(p *corev1.Pod) (ask bool) {
 	}
 	w.stats.PodUpdates++
 	if k == nil || k.pod.UID != p.UID {
+		if k != nil {
+			w.part(key, k.pod)
+		}
 		k = &knownPod{}
 		w.known[key] = k
 	}
@@ -75,11 +78,24 @@ func (w *Watcher) observe(p *corev1.Pod) (ask bool) {
 		t.see(p)
 		t.settle()
 	}
-	// A tracking of the name may be bound to another pod.
-	tracked := slices.ContainsFunc(w.tracks[key], func(t *Tracking) bool { return t.current && t.uid == p.UID })
-	ask = w.opts.OnPod != nil && !k.asked && !tracked
-	k.asked = true
+	tracked, waiting := false, false
+	for _, t := range w.tracks[key] {
+		tracked = tracked || t.bound && t.uid == p.UID // else it is bound to another pod
+		waiting = waiting || !t.bound                  // Created may yet name this one
+	}
+	ask = w.opts.OnPod != nil && !k.asked && !tracked && !waiting
+	k.asked = k.asked || ask || tracked
 	return ask
+}
+
+// part tells the trackings that wait for Created that the pod whose name another
+// one has now is gone; those of that very pod see it by themselves.
+func (w *Watcher) part(key types.NamespacedName, gone *corev1.Pod) {
+	for _, t := range w.tracks[key] {
+		if !t.bound {
+			t.part(gone, true)
+		}
+	}
 }
 
 // offer asks OnPod about a pod that nobody tracks. It runs on the informer's
@@ -90,9 +106,11 @@ func (w *Watcher) offer(p *corev1.Pod) {
 		return
 	}
 	w.mu.Lock()
-	defer w.unlock()
+	defer w.mu.Unlock()
 	if w.phase == running {
-		w.add(&Tracking{w: w, key: keyOf(p), handlers: hs, auto: true})
+		t := &Tracking{w: w, key: keyOf(p), handlers: hs, auto: true}
+		w.add(t)
+		t.bind(p)
 	}
 }
 
@@ -100,7 +118,7 @@ func (w *Watcher) offer(p *corev1.Pod) {
 // deletion itself went by unseen.
 func (w *Watcher) podGone(p *corev1.Pod, missed bool) {
 	w.mu.Lock()
-	defer w.unlock()
+	defer w.mu.Unlock()
 	if w.phase != running {
 		return
 	}
@@ -143,7 +161,7 @@ func (h eventHandler) OnDelete(obj any) {
 	}
 	w := h.w
 	w.mu.Lock()
-	defer w.unlock()
+	defer w.mu.Unlock()
 	l := w.logs[e.InvolvedObject.UID]
 	if l == nil {
 		return
@@ -165,7 +183,7 @@ func (w *Watcher) eventSeen(obj any) {
 		return
 	}
 	w.mu.Lock()
-	defer w.unlock()
+	defer w.mu.Unlock()
 	if w.phase != running {
 		return
 	}

@@ -10,17 +10,30 @@
 //
 // A [Watcher] runs one list and watch of pods and one of Events for its scope (a
 // namespace or all, and a label selector; or one pod), however many pods are
-// tracked. [Watcher.Track] hands a pod, by name and before it exists if need be,
-// to handlers of that pod:
+// tracked. [Watcher.Track] gives handlers to a pod that is about to be created, so
+// that they miss nothing of its life; [Watcher.TrackPod] to one that exists:
 //
 //	w, err := podwatch.New(client, podwatch.Options{Namespace: "ci", LabelSelector: "worker=me"})
 //	…
-//	go w.Run(ctx)
+//	go w.Run(life) // a context that ends after the last build, see below
 //	t, err := w.Track("ci", "build-1", handler)
 //	…
 //	pod, err := client.CoreV1().Pods("ci").Create(ctx, spec, metav1.CreateOptions{})
 //	…
-//	t.Created(pod)
+//	t.Created(pod) // until now the handler has heard of no pod
+//
+// A tracking speaks of one pod, by its UID. Pods are recreated under their names,
+// and the one that is there when a build begins may be left over from the last: it
+// may have ended, run, or be on its way out. So it is Created that says which pod
+// is meant, and before it nobody is.
+//
+// # The life of a watch
+//
+// The context of [Watcher.Run] is the watch's life. When it ends every tracking
+// ends, whatever its pod does: handlers hear [Closed], which ends the waits of an
+// eventsplit.Splitter and the readers of a logstream.Capture with what they have. A
+// program that is told to stop ends its builds first, draining their logs, and then
+// that context; it must not be the one that a signal or a build's timeout ends.
 //
 // [New] owns its informers; [FromInformers] uses those that a host runs anyway.
 //
@@ -29,15 +42,18 @@
 //   - Handlers of a tracking are called in the order given, one call at a time,
 //     never with a lock of this package held. Versions of a pod come in the order
 //     of the watch, none twice; the newest is never withheld for good.
-//   - A pod is Added once, with its first version, and Deleted at most once, with
-//     its last known state, however its end became known: a deletion seen,
-//     missed (the pod was absent from a later list), or by another pod under its
-//     name. Then Deleted comes before the Added of the other.
-//   - After [Tracking.Created] the tracking speaks of the pod of that UID alone.
-//     A pod of the same name that is still in the cache answers nothing; a pod
-//     that came and went while the watch was down is found gone. That takes one
-//     live GET, made once the cache has reached the pod's resourceVersion
-//     without it.
+//   - A pod is Added once, with the newest version that is known when the
+//     tracking begins to speak of it, and Deleted at most once, with its last known
+//     state, however its end became known: a deletion seen, missed (the pod was
+//     absent from a later list), or by another pod under its name.
+//   - Before [Tracking.Created] handlers hear of no pod, and [Tracking.Pod] is nil;
+//     after it, of the pod of that UID alone. A leftover of the same name answers
+//     nothing, whether it was there when tracking began, comes on the watch later, or
+//     is still in the cache after Created's pod was made. Of Created's own pod
+//     nothing is lost: its newest version, the Events about it, and its end if the
+//     watch has shown that already, are handed on then. A pod that came and went
+//     while the watch was down is found gone. That takes one live GET, made once the
+//     cache has reached the pod's resourceVersion without it.
 //   - Leaving the label selector is [OutOfScope], not Deleted. A real deletion
 //     carries a deletionTimestamp and a grace period that has come to 0. An end
 //     without them is settled by one live GET, off the watch's goroutine; where
@@ -50,6 +66,10 @@
 //     for 5 s, or a watch breaks) handlers hear [Stale], one that begins later
 //     included; [Fresh] comes when the watch is back: behind all that was missed
 //     when a new list was needed, else a second after the watch has resumed.
+//   - When the API server refuses (401, 403) to list or watch pods for
+//     [Options].Refusal, 15 s, without another answer in between, handlers hear its
+//     own words, in a status of Reason Forbidden or Unauthorized, those that begin
+//     later included. Run goes on and asks on; Fresh takes it back.
 //   - The last call is [Closed], whether [Tracking.Close] or the end of
 //     [Watcher.Run] caused it. After Close has returned no call comes; after Run
 //     has returned no goroutine of this package is left.
@@ -68,7 +88,13 @@
 //     Deleted comes, unless another pod takes its name. [Tracking.Confirm] tells.
 //   - Without permission to get pods, a pod that is absent from a list counts as
 //     deleted, though it may have left the selector.
-//   - FromInformers cannot see trouble: no Stale, no Fresh, no notices of them.
+//   - FromInformers cannot see trouble: no Stale, no Fresh, no refusal, no notices
+//     of them.
+//   - A host that never calls Created hears of no pod. [NoticeUnclaimed] tells, when
+//     a pod of the name has been there for 30 s.
+//   - Of a pod whose end the watch showed before Created names it, the last state is
+//     known when at most 8 pods of the name have ended since Track; else the end is
+//     found by a live GET, and the last state is what Created was given.
 //     What its pods contain is what the host's transform leaves.
 //   - An end of stream that a proxy hides is noticed after the watch's own
 //     deadline, 5 to 10 minutes, plus 30 s; nothing says Stale meanwhile.
@@ -86,7 +112,9 @@
 // recovered: it ends the process.
 //
 // [Options.OnPod] and the informers' callbacks run on client-go's goroutine;
-// they do no I/O and call no handler. Notices come from several goroutines.
+// they do no I/O and call no handler. [Options.Notify] is called by one goroutine,
+// which exists while there is something to tell: one call at a time, in the order
+// in which things happened, and none after Run has returned.
 //
 // # Backpressure
 //
@@ -97,7 +125,8 @@
 // replaced or dropped. A pod that left the selector and came back, or contact
 // that was lost and regained, before the handler heard of it, is not mentioned.
 // A handler that blocks delays its own tracking, its Close, and Run's return:
-// nothing else.
+// nothing else. A Notify that blocks delays other notices and Run's return; at most
+// 1,024 wait, then the oldest is dropped (counted as NoticesDropped).
 //
 // # Kubernetes caveats
 //
@@ -111,9 +140,10 @@
 //   - The first list is asked for at resourceVersion 0, and WatchList is not
 //     used: where a proxy swallows the bookmark that ends its initial events, such
 //     an informer waits for ever (client-go v0.35 and later use it by default).
-//   - After trouble requests are repeated after at most 12 s; a bare informer
-//     takes up to a minute, and so does a refused (401, 403) request for pods. A
-//     refused Event list is repeated in 5 minutes.
+//   - After trouble, and after a refusal (401, 403), requests are repeated after at
+//     most 12 s; a bare informer takes up to a minute, and so does the watch of a
+//     client that may list pods and not watch them. A refused Event list is repeated
+//     in 5 minutes.
 //   - The client's Timeout must be zero, else every watch ends with it.
 //   - client-go logs through klog: a line about a list that takes more than 10 s,
 //     and what it can do nothing about. The library avoids what it can; for the
@@ -121,7 +151,8 @@
 //   - RBAC: list and watch on pods, list and watch on events (optional), get on
 //     pods.
 //   - Client-go's fake clientset gives pods neither UID nor resourceVersion, so
-//     that identity goes by name alone there, and its watch ignores selectors.
+//     that identity goes by name alone there, a leftover cannot be told from the
+//     created pod, and its watch ignores selectors.
 //
 // # Testing
 //

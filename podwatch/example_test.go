@@ -2,7 +2,6 @@ package podwatch_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,7 +31,7 @@ func (p printer) Handle(ev watch.Event) {
 // is created, so that nothing of its life is missed.
 func ExampleWatcher_followABuildFromBeforeItsPodExists() {
 	client := testutil.New(testutil.Options{Namespaces: []string{"ci"}}).Client() // yours: kubernetes.NewForConfig
-	ctx, stop := context.WithCancelCause(context.Background())
+	ctx, stop := context.WithCancel(context.Background())                         // outlives the builds
 
 	w, err := podwatch.New(client, podwatch.Options{Namespace: "ci", LabelSelector: "worker=me"})
 	if err != nil {
@@ -56,7 +55,7 @@ func ExampleWatcher_followABuildFromBeforeItsPodExists() {
 	if err != nil {
 		panic(err)
 	}
-	build.Created(pod) // an older pod of the name answers nothing from now on
+	build.Created(pod) // until here nothing was heard: a pod of the name was a leftover
 	err = client.CoreV1().Pods("ci").Delete(ctx, "build-1", metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
 	if err != nil {
 		panic(err)
@@ -64,14 +63,14 @@ func ExampleWatcher_followABuildFromBeforeItsPodExists() {
 
 	<-over
 	build.Close()
-	stop(errors.New("the worker shuts down"))
+	stop()
 	fmt.Println(<-ended)
 	// Output:
 	// ADDED build-1
 	// MODIFIED build-1
 	// DELETED build-1
 	// Closed
-	// the worker shuts down
+	// <nil>
 }
 
 // A pod whose deletion nobody saw, because the watch is down, can be asked about.

@@ -2,11 +2,12 @@ package podwatch_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,8 +28,6 @@ import (
 
 const ns = "default"
 
-var errTestEnds = errors.New("the test ends")
-
 // bench is a simulated API server (no kubelet: pods are what the test makes of
 // them) and a client, inside a synctest bubble.
 type bench struct {
@@ -37,6 +36,7 @@ type bench struct {
 	client  kubernetes.Interface
 	notices *notices
 	fault   func(*http.Request) testutil.Fault
+	follows map[string][]*podwatch.Tracking // those that create tells
 }
 
 func inBubble(t *testing.T, f func(t *testing.T, b *bench)) {
@@ -58,16 +58,16 @@ func (b *bench) watcher(o podwatch.Options) *podwatch.Watcher {
 }
 
 // run runs w until stop is called (the end of the test calls it too), and checks
-// that Run returns what ended it.
+// that Run returns nil.
 func (b *bench) run(w *podwatch.Watcher) (stop func()) {
 	// The test's own context ends before its cleanups run.
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(b.t.Context()))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
 	stop = sync.OnceFunc(func() {
-		cancel(errTestEnds)
-		if err := <-ended; !errors.Is(err, errTestEnds) {
-			b.t.Errorf("Run returned %v, want the cause of its context", err)
+		cancel()
+		if err := <-ended; err != nil {
+			b.t.Errorf("Run returned %v, want nil: its context ended", err)
 		}
 	})
 	b.t.Cleanup(stop)
@@ -99,6 +99,27 @@ func (b *bench) track(w *podwatch.Watcher, name string, hs ...podwatch.Handler) 
 	return tr
 }
 
+// follow is track for a pod that create is about to make, which tells the
+// tracking so.
+func (b *bench) follow(w *podwatch.Watcher, name string, hs ...podwatch.Handler) *podwatch.Tracking {
+	b.t.Helper()
+	tr := b.track(w, name, hs...)
+	if b.follows == nil {
+		b.follows = map[string][]*podwatch.Tracking{}
+	}
+	b.follows[name] = append(b.follows[name], tr)
+	return tr
+}
+
+func (b *bench) trackPod(w *podwatch.Watcher, p *corev1.Pod, hs ...podwatch.Handler) *podwatch.Tracking {
+	b.t.Helper()
+	tr, err := w.TrackPod(p, hs...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return tr
+}
+
 func pod(name string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: ns, Labels: map[string]string{"app": "ci"}},
@@ -109,8 +130,8 @@ func pod(name string) *corev1.Pod {
 	}
 }
 
-// create makes a pod and waits until the watch has shown it, as patch and delete
-// do; hurry does not wait.
+// create makes a pod, tells those who follow it, and waits until the watch has
+// shown it, as patch and delete do; hurry does not wait, and leftover tells nobody.
 func (b *bench) create(name string) *corev1.Pod {
 	b.t.Helper()
 	p := b.hurry(name)
@@ -120,10 +141,30 @@ func (b *bench) create(name string) *corev1.Pod {
 
 func (b *bench) hurry(name string) *corev1.Pod {
 	b.t.Helper()
-	p, err := b.client.CoreV1().Pods(ns).Create(b.t.Context(), pod(name), metav1.CreateOptions{})
+	return b.told(b.make(pod(name)))
+}
+
+func (b *bench) leftover(name string) *corev1.Pod {
+	b.t.Helper()
+	p := b.make(pod(name))
+	synctest.Wait()
+	return p
+}
+
+func (b *bench) make(p *corev1.Pod) *corev1.Pod {
+	b.t.Helper()
+	p, err := b.client.CoreV1().Pods(ns).Create(b.t.Context(), p, metav1.CreateOptions{})
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	return p
+}
+
+func (b *bench) told(p *corev1.Pod) *corev1.Pod {
+	for _, tr := range b.follows[p.Name] {
+		tr.Created(p)
+	}
+	delete(b.follows, p.Name)
 	return p
 }
 
@@ -318,6 +359,60 @@ func (n *notices) want(t testing.TB, lines ...string) {
 		t.Errorf("notices (-want +got):\n%s", d)
 	}
 	n.text = nil
+}
+
+// without forgets the notices of a kind.
+func (n *notices) without(kind podwatch.NoticeKind) {
+	synctest.Wait()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.text = slices.DeleteFunc(n.text, func(s string) bool { return strings.HasPrefix(s, string(kind)+" ") })
+}
+
+// closes is the notice that ends another.
+var closes = map[podwatch.NoticeKind]podwatch.NoticeKind{
+	podwatch.NoticeStale:       podwatch.NoticeFresh,
+	podwatch.NoticeForbidden:   podwatch.NoticeGranted,
+	podwatch.NoticeCoalesced:   podwatch.NoticeCaughtUp,
+	podwatch.NoticeDropped:     podwatch.NoticeCaughtUp,
+	podwatch.NoticeUnclaimed:   podwatch.NoticeSettled,
+	podwatch.NoticeOutOfScope:  podwatch.NoticeSettled,
+	podwatch.NoticeUnconfirmed: podwatch.NoticeSettled,
+}
+
+// balanced checks, where a pod has one tracking, that what was opened was closed
+// before it was opened again, and is closed now.
+func (n *notices) balanced(t testing.TB) {
+	t.Helper()
+	synctest.Wait()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	type subject struct {
+		closing                   podwatch.NoticeKind
+		resource, namespace, name string
+	}
+	open := map[subject]map[podwatch.NoticeKind]bool{}
+	for i, x := range n.all {
+		if closing := closes[x.Kind]; closing != "" {
+			s := subject{closing, x.Resource, x.Namespace, x.Name}
+			if open[s] == nil {
+				open[s] = map[podwatch.NoticeKind]bool{}
+			}
+			if open[s][x.Kind] {
+				t.Errorf("notice %d, %s of %s: it was said before, and not closed", i, x.Kind, x.Name)
+			}
+			open[s][x.Kind] = true
+			continue
+		}
+		s := subject{x.Kind, x.Resource, x.Namespace, x.Name}
+		if isClosing := slices.Contains(slices.Collect(maps.Values(closes)), x.Kind); isClosing && len(open[s]) == 0 {
+			t.Errorf("notice %d, %s of %s: there was nothing to close", i, x.Kind, x.Name)
+		}
+		delete(open, s)
+	}
+	for s, kinds := range open {
+		t.Errorf("%v of %s %s was never closed", slices.Collect(maps.Keys(kinds)), s.resource, s.name)
+	}
 }
 
 func (n *notices) lastError() error {

@@ -12,15 +12,17 @@ import (
 // identity is which pod a tracking speaks of, and what it has said of it. All
 // of it is guarded by the watcher's mutex.
 type identity struct {
-	over    bool      // the tracking is closed: it learns no more
-	current bool      // there is such a pod
-	uid     types.UID // of that pod
-	version string    // the last one handed on
-	pinned  bool      // Created named the pod: no other is spoken of
-	unseen  bool      // known from Created only, the watch has not shown it
-	ended   bool      // its Deleted was said
-	away    bool      // its OutOfScope was said
-	ask     *ask      // the question that a live GET is to answer
+	over    bool       // the tracking is closed: it learns no more
+	bound   bool       // Created, TrackPod or OnPod said which pod; before, nothing is said of any
+	uid     types.UID  // of that pod
+	version string     // the last one handed on
+	unseen  bool       // the watch has not shown that version yet, nor a newer one
+	ended   bool       // its Deleted was said
+	away    bool       // its OutOfScope was said
+	ask     *ask       // the question that a live GET is to answer
+	open    NoticeKind // what was raised about the pod and is not settled; "": nothing
+
+	claim claim // until bound
 
 	owesFresh bool // contact is there again, and not yet said so
 }
@@ -28,25 +30,54 @@ type identity struct {
 // see takes a version that the watch shows under the tracking's name.
 func (t *Tracking) see(p *corev1.Pod) {
 	switch {
-	case !t.current:
-		t.adopt(p)
-	case p.UID == t.uid && !t.ended:
-		t.advance(p)
-	case p.UID == t.uid && p.UID != "": // its end was said, and stays so
-	case t.pinned || t.auto:
+	case !t.bound:
+		t.meet(p)
+	case p.UID != t.uid:
 		t.other(p)
-	default:
-		if !t.ended {
-			t.end(t.newest.Load())
-		}
-		t.adopt(p)
+	case !t.ended: // else its end was said, and stays so
+		t.advance(p)
 	}
 }
 
-// adopt makes p the pod that the tracking speaks of.
-func (t *Tracking) adopt(p *corev1.Pod) {
-	t.drop()
-	t.current, t.uid, t.ended, t.away, t.unseen = true, p.UID, false, false, false
+// bind makes p's UID the one that the tracking speaks of. p is some version of
+// that pod: Create's answer, or what a host knows of it.
+func (t *Tracking) bind(p *corev1.Pod) {
+	end, came := t.claim.end(p.UID)
+	t.abandon()
+	t.bound, t.uid, t.ended, t.away, t.unseen = true, p.UID, false, false, false
+	k := t.w.known[t.key]
+	switch {
+	case k != nil && k.pod.UID == p.UID:
+		k.asked = true
+		t.begin(newer(k.pod, p))
+		t.unseen = t.version != k.pod.ResourceVersion // p is ahead of the watch
+		return
+	case came:
+		t.begin(newer(end.pod, p))
+		if k != nil {
+			t.end(end.pod) // its name has another pod
+		} else {
+			t.vanish(end.pod, end.missed)
+		}
+		return
+	}
+	t.begin(p)
+	t.unseen = true
+	if k != nil {
+		t.other(k.pod)
+	}
+	switch {
+	case t.ended:
+	case t.w.owned && !t.w.selector.Matches(labels.Set(p.Labels)):
+		t.leave()
+	default:
+		t.question(&ask{t: t, pod: p, unseen: true})
+	}
+}
+
+// begin hands on the first version of the tracking's pod, and the Events about
+// it that are known.
+func (t *Tracking) begin(p *corev1.Pod) {
 	t.push(watch.Added, p)
 	if l := t.w.logs[p.UID]; l != nil {
 		for _, e := range l.events {
@@ -55,16 +86,26 @@ func (t *Tracking) adopt(p *corev1.Pod) {
 	}
 }
 
+// newer returns the newer of two versions of a pod: that of the watch where they
+// have no order.
+func newer(shown, p *corev1.Pod) *corev1.Pod {
+	if c, ok := compare(shown.ResourceVersion, p.ResourceVersion); ok && c < 0 {
+		return p
+	}
+	return shown
+}
+
 // advance takes a version of the tracking's own pod.
 func (t *Tracking) advance(p *corev1.Pod) {
 	t.drop() // whatever was asked, the watch shows the pod
 	if t.unseen {
-		t.unseen = false
 		// The watch may begin with the very version that Create returned, or
-		// with one before what the host knew.
+		// with those before what the host knew.
 		if c, ok := compare(p.ResourceVersion, t.version); ok && c <= 0 {
+			t.unseen = c < 0
 			return
 		}
+		t.unseen = false
 	}
 	if p.ResourceVersion != "" && p.ResourceVersion == t.version && !t.away {
 		return
@@ -74,24 +115,23 @@ func (t *Tracking) advance(p *corev1.Pod) {
 }
 
 // other takes a version of a pod that has the name but not the UID that the
-// tracking is bound to.
+// tracking is bound to. An older one had the name before; what the watch shows
+// of it says nothing about the tracking's pod. Any other ended that pod.
 func (t *Tracking) other(p *corev1.Pod) {
-	if t.ended {
+	c, ok := compare(p.ResourceVersion, t.version)
+	if t.ended || ok && c < 0 || !ok && t.unseen {
 		return
-	}
-	if t.unseen {
-		// Created's pod may be newer than what the watch shows: then p is the
-		// stale pod that had the name before.
-		if c, ok := compare(p.ResourceVersion, t.version); !ok || c < 0 {
-			return
-		}
 	}
 	t.end(t.newest.Load())
 }
 
 // vanish takes note that the watch no longer shows the pod.
 func (t *Tracking) vanish(p *corev1.Pod, missed bool) {
-	if !t.current || t.ended || p.UID != t.uid {
+	if !t.bound {
+		t.part(p, missed)
+		return
+	}
+	if t.ended || p.UID != t.uid {
 		return
 	}
 	// Where the scope cannot be left there is nothing to ask.
@@ -116,9 +156,7 @@ func deleted(p *corev1.Pod) bool {
 // state: a tombstone may be older than what Create returned.
 func (t *Tracking) end(p *corev1.Pod) {
 	if last := t.newest.Load(); last != nil && last.UID == p.UID {
-		if c, ok := compare(p.ResourceVersion, last.ResourceVersion); ok && c < 0 {
-			p = last
-		}
+		p = newer(p, last)
 	}
 	t.drop()
 	t.ended, t.unseen = true, false
@@ -133,7 +171,7 @@ func (t *Tracking) leave() {
 	t.away, t.unseen = true, false
 	s := status(OutOfScope, "pod "+t.key.String()+" exists, but not in the scope of the watch")
 	s.Details = &metav1.StatusDetails{Name: t.key.Name, Kind: podResource, UID: t.uid}
-	t.w.notePod(NoticeOutOfScope, t.key, nil)
+	t.raise(NoticeOutOfScope, nil)
 	t.w.deliver(t, t.box.left(t.uid, s))
 	t.retire("the pod left the scope")
 }
@@ -163,7 +201,7 @@ func (t *Tracking) push(typ watch.EventType, p *corev1.Pod) {
 // about the tracking's pod.
 func (t *Tracking) event(typ watch.EventType, e *corev1.Event) {
 	// Fake clientsets give all pods the same UID: none.
-	if !t.current || e.InvolvedObject.UID != t.uid || aboutPod(e) != t.key {
+	if !t.bound || e.InvolvedObject.UID != t.uid || aboutPod(e) != t.key {
 		return
 	}
 	start, dropped, first := t.box.event(typ, e)
@@ -176,64 +214,51 @@ func (t *Tracking) event(typ watch.EventType, e *corev1.Event) {
 	t.w.deliver(t, start)
 }
 
-// Created tells the tracking what Create returned. From then on it speaks of
-// that very pod: an older one of the same name, still in the cache, answers
-// nothing, and a later one is not followed. Handlers hear of the pod at once,
-// as Added, when the watch has not shown it yet. A pod that came and went while
-// the watch was down is found missing: when the cache has reached its
-// resourceVersion without it, one live GET is made, and handlers hear Deleted
-// with the pod that was created.
+// Created tells the tracking what Create returned. Until then nothing of any pod
+// of the name reaches the handlers; from then on they hear of the pod of that UID
+// alone: at once as Added, with the newest version that is known, then the Events
+// about it that came meanwhile, then its end if it came and went. An older pod of
+// the name, whenever the watch shows it, answers nothing, and a later one is not
+// followed. A pod that came and went while the watch was down is found missing:
+// when the cache has reached its resourceVersion without it, one live GET is
+// made, and handlers hear Deleted with the pod that was created.
 //
-// Calling it again, for a pod made anew under the name, ends the earlier one.
+// Call it with the answer of Create, or, where that was lost, with the pod that a
+// GET shows to be the one that was asked for; the newest version known is best,
+// any will do. Calling it again with that pod changes nothing; with a pod made
+// anew under the name it ends the earlier one.
 // A nil pod changes nothing, nor does one of another name ([NoticeMismatch]), nor
 // any once the tracking is closed.
-// The pod is not changed and not kept.
+// It does not block. The pod is not changed and not kept.
 func (t *Tracking) Created(p *corev1.Pod) {
 	if p == nil {
 		return
 	}
 	w := t.w
-	kept := p.DeepCopy()
-	if w.owned {
-		kept = w.opts.keepPod(kept)
-	}
+	kept := w.keep(p)
 	w.mu.Lock()
-	defer w.unlock()
-	if keyOf(p) != t.key {
+	defer w.mu.Unlock()
+	switch {
+	case keyOf(p) != t.key:
 		w.notePod(NoticeMismatch, t.key, nil)
 		return
-	}
-	if w.phase == stopped || t.over {
+	case w.phase == stopped || t.over:
 		return
-	}
-	t.pinned = true
-	if t.current && t.uid == p.UID && !t.ended {
-		return // the watch was faster
-	}
-	if t.current && t.uid == p.UID && p.UID != "" {
-		return // and has seen its end
-	}
-	if t.current && !t.ended {
+	case t.bound && t.uid == p.UID && (p.UID != "" || !t.ended):
+		return // said before
+	case t.bound && !t.ended:
 		t.end(t.newest.Load()) // the name was free, so that pod is gone
 	}
-	k := w.known[t.key]
-	if k != nil && k.pod.UID == p.UID {
-		t.adopt(k.pod) // shown while the tracking spoke of another pod
-		return
+	t.bind(kept)
+}
+
+// keep returns a copy of a host's pod, with what is kept of those of the watch.
+func (w *Watcher) keep(p *corev1.Pod) *corev1.Pod {
+	p = p.DeepCopy()
+	if w.owned {
+		p = w.opts.keepPod(p)
 	}
-	t.adopt(kept)
-	t.unseen = true
-	if k != nil {
-		t.other(k.pod)
-	}
-	if !t.unseen {
-		return
-	}
-	if w.owned && !w.selector.Matches(labels.Set(p.Labels)) {
-		t.leave()
-		return
-	}
-	t.question(&ask{t: t, pod: kept, unseen: true})
+	return p
 }
 
 // compare orders two resourceVersions of one resource; ok is false where they

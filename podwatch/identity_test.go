@@ -20,13 +20,13 @@ func isGet(r *http.Request) bool {
 	return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/pods/")
 }
 
-func TestCreatedEndsTheStalePodOfTheNameAndHearsNoMoreOfIt(t *testing.T) {
+func TestCreatedForAPodMadeAnewEndsTheEarlierOneAndHearsNoMoreOfIt(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		b.create("a")
-		b.label("a", "stale")
+		stale := b.label("a", "stale")
 		w, _ := b.start(podwatch.Options{})
 		var r recorder
-		tr := b.track(w, "a", &r)
+		tr := b.trackPod(w, stale, &r)
 		r.want(t, "ADDED pod stale")
 		b.whileDown(func() {
 			b.delete("a")
@@ -46,13 +46,10 @@ func TestAStalePodInTheCacheAnswersNothingOnceThePodIsCreated(t *testing.T) {
 			b.delete("a")
 			p := b.create("a")
 			var r recorder
-			tr := b.track(w, "a")
+			tr := b.track(w, "a", &r)
+			r.want(t, "ERROR Stale")
 			tr.Created(p)
-			tr.Close()
-			tr = b.track(w, "a", &r)
-			r.want(t, "ERROR Stale", "ADDED pod")
-			tr.Created(p)
-			r.want(t, "DELETED pod", "ADDED pod")
+			r.want(t, "ADDED pod")
 			if tr.Pod().UID != p.UID || tr.Pod().UID == stale.UID {
 				t.Error("Pod speaks of the stale pod")
 			}
@@ -64,16 +61,16 @@ func TestAVersionIsNotDeliveredTwiceWhicheverOfCreateAndWatchIsFaster(t *testing
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{})
 		var fast, slow recorder
-		first := b.track(w, "fast", &fast)
+		first := b.follow(w, "fast", &fast)
 		p := b.hurry("fast")
 		first.Created(p) // the watch has not been read yet
 		fast.want(t, "ADDED pod")
 		second := b.track(w, "slow", &slow)
-		p = b.create("slow")
+		p = b.leftover("slow")
 		b.label("slow", "1")
-		slow.want(t, "ADDED pod", "MODIFIED pod 1")
-		second.Created(p) // older than what the watch has shown
 		slow.want(t)
+		second.Created(p) // older than what the watch has shown
+		slow.want(t, "ADDED pod 1")
 		b.relist() // brings every version again
 		for _, r := range []*recorder{&fast, &slow} {
 			for _, l := range r.heard() {
@@ -92,7 +89,7 @@ func TestAPodThatCameAndWentWhileTheWatchWasDownIsFoundGone(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
 		var r recorder
-		tr := b.track(w, "a", &r)
+		tr := b.follow(w, "a", &r)
 		b.whileDown(func() {
 			tr.Created(b.create("a"))
 			b.delete("a")
@@ -113,17 +110,20 @@ func TestAPodThatCameAndWentWhileTheWatchWasDownIsFoundGone(t *testing.T) {
 func TestAReplacementIsNotFollowedOnceThePodIsPinned(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{})
-		var pinned, named recorder
+		var pinned recorder
 		tr := b.track(w, "a", &pinned)
-		b.track(w, "a", &named)
-		tr.Created(b.create("a"))
-		named.want(t, "ADDED pod")
+		p := b.create("a")
+		tr.Created(p)
+		pinned.want(t, "ADDED pod")
 		b.delete("a")
-		named.want(t, "MODIFIED pod", "DELETED pod")
+		pinned.want(t, "MODIFIED pod", "DELETED pod")
 		b.create("a")
 		b.label("a", "another")
-		pinned.want(t, "ADDED pod", "MODIFIED pod", "DELETED pod")
-		named.want(t, "ADDED pod", "MODIFIED pod another")
+		tr.Created(p)
+		pinned.want(t)
+		if tr.Pod().UID != p.UID {
+			t.Error("Pod speaks of another pod")
+		}
 	})
 }
 
@@ -131,7 +131,7 @@ func TestAPodReplacedBeforeItWasEverSeenIsFoundGone(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{})
 		var r recorder
-		tr := b.track(w, "a", &r)
+		tr := b.follow(w, "a", &r)
 		b.whileDown(func() {
 			tr.Created(b.create("a"))
 			b.delete("a")
@@ -146,7 +146,7 @@ func TestAPodMadeAnewUnderTheNameIsFollowedAfterASecondCreated(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{})
 		var r recorder
-		tr := b.track(w, "a", &r)
+		tr := b.follow(w, "a", &r)
 		tr.Created(b.create("a"))
 		b.delete("a")
 		r.want(t, "ADDED pod", "MODIFIED pod", "DELETED pod")
@@ -161,7 +161,7 @@ func TestADeletionCarriesTheLastStateAndNeedsNoLiveGet(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
 		var r recorder
-		b.track(w, "a", &r)
+		b.follow(w, "a", &r)
 		p := b.create("a")
 		r.want(t, "ADDED pod")
 		b.delete("a")
@@ -179,7 +179,7 @@ func TestLeavingTheSelectorIsNotADeletion(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
 		var r recorder
-		tr := b.track(w, "a", &r)
+		tr := b.follow(w, "a", &r)
 		p := b.create("a")
 		r.want(t, "ADDED pod")
 		b.patch("a", `{"metadata":{"labels":{"app":"other"}}}`)
@@ -217,7 +217,7 @@ func TestLeavingTheSelectorWhileTerminatingIsNotADeletion(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *bench) {
 				w, _ := b.start(podwatch.Options{LabelSelector: "app=ci", Keep: keep})
 				var r recorder
-				b.track(w, "a", &r)
+				b.follow(w, "a", &r)
 				b.createScheduled("a")
 				b.deleteGracefully("a")
 				r.want(t, "ADDED pod", "MODIFIED pod")
@@ -240,9 +240,7 @@ func (b *bench) createScheduled(name string) {
 	b.t.Helper()
 	p := pod(name)
 	p.Spec.NodeName = "nobody"
-	if _, err := b.client.CoreV1().Pods(ns).Create(b.t.Context(), p, metav1.CreateOptions{}); err != nil {
-		b.t.Fatal(err)
-	}
+	b.told(b.make(p))
 	synctest.Wait()
 }
 
@@ -258,7 +256,7 @@ func TestAPodCreatedOutsideTheSelectorIsSaidToBeOutOfScopeAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{LabelSelector: "worker=me"})
 		var r recorder
-		tr := b.track(w, "a", &r)
+		tr := b.follow(w, "a", &r)
 		tr.Created(b.create("a"))
 		r.want(t, "ADDED pod", "ERROR OutOfScope")
 	})
@@ -271,7 +269,7 @@ func TestAPodThatEndsOutOfScopeEndsWhenAnotherTakesItsName(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
 		var r recorder
-		tr := b.track(w, "a", &r)
+		tr := b.follow(w, "a", &r)
 		b.create("a")
 		b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
 		r.want(t, "ADDED pod", "ERROR OutOfScope")
@@ -286,7 +284,7 @@ func TestAPodThatEndsOutOfScopeEndsWhenAnotherTakesItsName(t *testing.T) {
 			t.Errorf("Confirm: %v, %v; want Gone", life, err)
 		}
 		b.create("a")
-		r.want(t, "DELETED pod", "ADDED pod")
+		r.want(t, "DELETED pod")
 	})
 }
 
@@ -303,7 +301,7 @@ func TestAPodMissingFromARelistIsAskedAboutOnce(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *bench) {
 				w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
 				var r recorder
-				b.track(w, "a", &r)
+				b.follow(w, "a", &r)
 				b.create("a")
 				b.label("a", "1")
 				r.want(t, "ADDED pod", "MODIFIED pod 1")
@@ -324,16 +322,14 @@ func (b *bench) createOutside(name string) {
 	b.t.Helper()
 	p := pod(name)
 	p.Labels = nil
-	if _, err := b.client.CoreV1().Pods(ns).Create(b.t.Context(), p, metav1.CreateOptions{}); err != nil {
-		b.t.Fatal(err)
-	}
+	b.make(p)
 }
 
 func TestALiveGetIsRepeatedUntilItIsAnswered(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
 		var r recorder
-		b.track(w, "a", &r)
+		b.follow(w, "a", &r)
 		b.create("a")
 		r.want(t, "ADDED pod")
 		b.answer(isGet, testutil.Fault{Status: http.StatusInternalServerError, Reason: metav1.StatusReasonInternalError})
@@ -354,8 +350,8 @@ func TestWithoutThePermissionToGetTheWatchIsBelieved(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
 		var left, missed recorder
-		b.track(w, "left", &left)
-		b.track(w, "missed", &missed)
+		b.follow(w, "left", &left)
+		b.follow(w, "missed", &missed)
 		b.create("left")
 		b.create("missed")
 		b.answer(isGet, testutil.Fault{Status: http.StatusForbidden, Reason: metav1.StatusReasonForbidden})
@@ -376,7 +372,7 @@ func TestConfirmIsOneLiveGetAndComparesTheUID(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, stop := b.start(podwatch.Options{})
 		var r recorder
-		tr := b.track(w, "a", &r)
+		tr := b.follow(w, "a", &r)
 		confirm := func(want podwatch.Life) {
 			t.Helper()
 			if life, err := tr.Confirm(t.Context()); life != want || err != nil {
@@ -409,7 +405,7 @@ func TestCreatedWithAPodOfAnotherNameIsReportedAndIgnored(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{})
 		var r recorder
-		tr := b.track(w, "a", &r)
+		tr := b.follow(w, "a", &r)
 		tr.Created(b.create("b"))
 		tr.Created(nil)
 		r.want(t)

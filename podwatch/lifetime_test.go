@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
@@ -21,7 +22,7 @@ func TestNothingIsDeliveredBeforeRunAndNothingIsLost(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w := b.watcher(podwatch.Options{})
 		var r recorder
-		tr := b.track(w, "a", &r)
+		tr := b.follow(w, "a", &r)
 		tr.Created(b.create("a"))
 		r.want(t)
 		if n := len(b.cluster.Requests()); n != 1 {
@@ -37,7 +38,7 @@ func TestClosedIsTheLastCallAndCloseWaitsForIt(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{})
 		r := recorder{before: func(watch.Event) { time.Sleep(time.Minute) }}
-		tr := b.track(w, "a", &r)
+		tr := b.follow(w, "a", &r)
 		b.create("a")
 		settle(time.Second)
 		b.label("a", "1")
@@ -60,7 +61,7 @@ func TestCreatedAfterCloseAsksNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{})
 		var r recorder
-		tr := b.track(w, "a", &r)
+		tr := b.follow(w, "a", &r)
 		tr.Close()
 		b.whileDown(func() { tr.Created(b.create("a")) }) // the watch has not shown it yet
 		for range 60 {                                    // the cache moves on
@@ -81,7 +82,7 @@ func TestCloseBeforeRunDeliversClosed(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w := b.watcher(podwatch.Options{})
 		var r recorder
-		tr := b.track(w, "a", &r)
+		tr := b.follow(w, "a", &r)
 		tr.Created(b.create("a"))
 		tr.Close()
 		r.want(t, "ADDED pod", "ERROR Closed")
@@ -104,7 +105,7 @@ func TestCloseWithinAHandlerDoesNotDeadlock(t *testing.T) {
 				busys.Close()
 			}
 		}
-		mine, others, busys = b.track(w, "a", &self), b.track(w, "b", &other), b.track(w, "c", &busy)
+		mine, others, busys = b.follow(w, "a", &self), b.follow(w, "b", &other), b.follow(w, "c", &busy)
 		b.create("c")
 		settle(time.Second)
 		b.create("a")
@@ -132,7 +133,7 @@ func TestTwoTrackingsThatCloseEachOtherDoNotDeadlock(t *testing.T) {
 			}
 		}
 		x.before, y.before = meet(&ty), meet(&tx)
-		tx, ty = b.track(w, "a", &x), b.track(w, "a", &y)
+		tx, ty = b.follow(w, "a", &x), b.follow(w, "a", &y)
 		b.create("a")
 		settle(time.Minute)
 		x.want(t, "ADDED pod", "ERROR Closed")
@@ -153,7 +154,7 @@ func TestHandlersAreCalledInTheOrderGiven(t *testing.T) {
 				order = append(order, i)
 			}}
 		}
-		b.track(w, "a", hs...)
+		b.follow(w, "a", hs...)
 		b.create("a")
 		settle(time.Second)
 		b.label("a", "1")
@@ -175,8 +176,8 @@ func TestRunEndsEveryTrackingAndRefusesNewOnes(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, stop := b.start(podwatch.Options{})
 		var x, y recorder
-		tr := b.track(w, "a", &x)
-		b.track(w, "b", &y)
+		tr := b.follow(w, "a", &x)
+		b.follow(w, "b", &y)
 		b.create("a")
 		x.want(t, "ADDED pod")
 		stop()
@@ -205,7 +206,7 @@ func TestASecondRunIsRefusedAndHarmsNothing(t *testing.T) {
 			t.Errorf("Run returns %v, want an error of its own", err)
 		}
 		var r recorder
-		b.track(w, "a", &r)
+		b.follow(w, "a", &r)
 		b.create("a")
 		r.want(t, "ADDED pod")
 	})
@@ -215,7 +216,7 @@ func TestRunWaitsForAHandlerThatStillRuns(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, stop := b.start(podwatch.Options{})
 		r := recorder{before: func(watch.Event) { time.Sleep(10 * time.Second) }}
-		b.track(w, "a", &r)
+		b.follow(w, "a", &r)
 		b.create("a")
 		settle(time.Second)
 		stop()
@@ -225,8 +226,9 @@ func TestRunWaitsForAHandlerThatStillRuns(t *testing.T) {
 
 func TestTrackAndCloseFromManyGoroutinesWhileTheListComesIn(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
-		for i := range 40 {
-			b.create(podName(i))
+		var pods [40]*corev1.Pod
+		for i := range pods {
+			pods[i] = b.create(podName(i))
 		}
 		w := b.watcher(podwatch.Options{})
 		b.run(w)
@@ -234,7 +236,7 @@ func TestTrackAndCloseFromManyGoroutinesWhileTheListComesIn(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range rs {
 			wg.Go(func() {
-				tr, err := w.Track(ns, podName(i%40), &rs[i])
+				tr, err := w.TrackPod(pods[i%40], &rs[i])
 				if err != nil {
 					t.Error(err)
 					return
@@ -306,7 +308,7 @@ func TestOverAHostsInformersTheLifetimesAreTheSame(t *testing.T) {
 				pods, events := f.Core().V1().Pods().Informer(), f.Core().V1().Events().Informer()
 				defer f.Shutdown()
 				defer cancel()
-				b.create("a")
+				p := b.create("a")
 				start := func() {
 					f.Start(ctx.Done())
 					settle(time.Second)
@@ -319,15 +321,15 @@ func TestOverAHostsInformersTheLifetimesAreTheSame(t *testing.T) {
 					t.Fatal(err)
 				}
 				var r recorder
-				b.track(w, "a", &r)
+				b.trackPod(w, p, &r)
 				stop := b.run(w)
+				r.want(t, "ADDED pod")
 				if !started {
 					settle(time.Minute)
-					r.want(t)
 					start()
 				}
 				b.sync(w)
-				r.want(t, "ADDED pod")
+				r.want(t)
 				b.label("a", "1")
 				b.event(b.label("a", "2"), "e1", "Pulled")
 				r.want(t, "MODIFIED pod 1", "MODIFIED pod 2", "ADDED event Pulled x1")
@@ -357,7 +359,7 @@ func TestOverAHostsInformersADeletionUnseenAndALeftSelectorAreToldApart(t *testi
 		b.run(w)
 		b.sync(w)
 		var left, outside recorder
-		b.track(w, "a", &left)
+		b.follow(w, "a", &left)
 		b.create("a")
 		left.want(t, "ADDED pod")
 		b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
@@ -365,11 +367,7 @@ func TestOverAHostsInformersADeletionUnseenAndALeftSelectorAreToldApart(t *testi
 
 		p := pod("b")
 		p.Labels = nil
-		p, err = b.client.CoreV1().Pods(ns).Create(t.Context(), p, metav1.CreateOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.track(w, "b", &outside).Created(p)
+		b.track(w, "b", &outside).Created(b.make(p))
 		outside.want(t, "ADDED pod")
 		settle(5 * time.Minute) // a bookmark carries the cache past the pod's version
 		outside.want(t, "ERROR OutOfScope")

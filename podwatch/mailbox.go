@@ -23,14 +23,15 @@ const (
 	itemEnd                     // Deleted pod: never dropped
 	itemLeft                    // OutOfScope: undone when the pod comes back before it was taken
 	itemEvent                   // Kubernetes Event: bounded
-	itemContact                 // Stale or Fresh: at most one waits
+	itemContact                 // Stale, Fresh or a refusal: at most one waits
 	itemClosed                  // the last
 )
 
 type item struct {
-	kind itemKind
-	uid  types.UID // of the pod, or of the Event
-	ev   watch.Event
+	kind    itemKind
+	contact contact   // of itemContact
+	uid     types.UID // of the pod, or of the Event
+	ev      watch.Event
 }
 
 // mailbox holds what waits to be handled for one tracking. At most one
@@ -38,13 +39,13 @@ type item struct {
 type mailbox struct {
 	mu      sync.Mutex
 	queue   []item
-	events  int  // Events in queue
-	open    bool // deliveries may start
-	busy    bool // somebody takes
-	closed  bool // itemClosed is in queue, or was
-	told    bool // the last contact notice taken was Stale
-	lossy   bool // versions were coalesced since the mailbox was last empty
-	dropped bool // Events were dropped since then
+	events  int     // Events in queue
+	open    bool    // deliveries may start
+	busy    bool    // somebody takes
+	closed  bool    // itemClosed is in queue, or was
+	told    contact // the last one taken
+	lossy   bool    // versions were coalesced, and that the handlers caught up was not said yet
+	dropped bool    // Events were dropped since then
 }
 
 // start reports whether the caller must now see to a delivery. It must be
@@ -81,18 +82,18 @@ func (b *mailbox) pod(t watch.EventType, p *corev1.Pod) (start, replaced, first 
 		first, b.lossy = !b.lossy, true
 		return b.start(), true, first
 	}
-	b.queue = append(b.queue, item{itemVersion, p.UID, watch.Event{Type: t, Object: p}})
+	b.queue = append(b.queue, item{kind: itemVersion, uid: p.UID, ev: watch.Event{Type: t, Object: p}})
 	return b.start(), false, false
 }
 
 // end adds a pod's end. Nothing replaces or drops it.
 func (b *mailbox) end(p *corev1.Pod) (start bool) {
-	return b.append(item{itemEnd, p.UID, watch.Event{Type: watch.Deleted, Object: p}})
+	return b.append(item{kind: itemEnd, uid: p.UID, ev: watch.Event{Type: watch.Deleted, Object: p}})
 }
 
 // left adds the notice that a pod left the scope.
 func (b *mailbox) left(uid types.UID, s *metav1.Status) (start bool) {
-	return b.append(item{itemLeft, uid, watch.Event{Type: watch.Error, Object: s}})
+	return b.append(item{kind: itemLeft, uid: uid, ev: watch.Event{Type: watch.Error, Object: s}})
 }
 
 func (b *mailbox) append(it item) (start bool) {
@@ -127,22 +128,23 @@ func (b *mailbox) event(t watch.EventType, e *corev1.Event) (start, dropped, fir
 		dropped, first, b.dropped = true, !b.dropped, true
 	}
 	b.events++
-	b.queue = append(b.queue, item{itemEvent, e.UID, watch.Event{Type: t, Object: e}})
+	b.queue = append(b.queue, item{kind: itemEvent, uid: e.UID, ev: watch.Event{Type: t, Object: e}})
 	return b.start(), dropped, first
 }
 
-// contact adds Stale or Fresh. Two that nobody took cancel each other out.
-func (b *mailbox) contact(stale bool, s *metav1.Status) (start bool) {
+// contact adds how contact with the API server is. What nobody took yet is
+// replaced, and said no more when it is as the handlers last heard.
+func (b *mailbox) contact(c contact, s *metav1.Status) (start bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return false
 	}
 	b.remove(itemContact, "")
-	if stale == b.told {
+	if c == b.told {
 		return b.start()
 	}
-	b.queue = append(b.queue, item{itemContact, "", watch.Event{Type: watch.Error, Object: s}})
+	b.queue = append(b.queue, item{kind: itemContact, contact: c, ev: watch.Event{Type: watch.Error, Object: s}})
 	return b.start()
 }
 
@@ -155,31 +157,47 @@ func (b *mailbox) close(s *metav1.Status) (start bool) {
 		return false
 	}
 	b.closed, b.open = true, true
-	b.queue = append(b.queue, item{itemClosed, "", watch.Event{Type: watch.Error, Object: s}})
+	b.queue = append(b.queue, item{kind: itemClosed, ev: watch.Event{Type: watch.Error, Object: s}})
 	return b.start()
 }
 
-// next takes the oldest item; last says that none will follow. When there is
-// none the taker must stop: the next item starts another one.
-func (b *mailbox) next() (ev watch.Event, last, ok bool) {
+// next takes the oldest item. When there is none the taker must stop, for the
+// next item starts another one; but if behind is true it must first say that the
+// handlers caught up, and come again.
+func (b *mailbox) next() (it item, ok, behind bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.queue) == 0 {
-		b.busy, b.lossy, b.dropped = false, false, false
+		if b.lossy || b.dropped {
+			return item{}, false, true
+		}
+		b.busy = false
 		if cap(b.queue) > 4 {
 			b.queue = nil // an idle mailbox costs nothing
 		}
-		return watch.Event{}, false, false
+		return item{}, false, false
 	}
-	it := b.queue[0]
+	it = b.queue[0]
 	switch it.kind {
 	case itemEvent:
 		b.events--
 	case itemContact:
-		b.told = !b.told
+		b.told = it.contact
 	}
 	b.queue = slices.Delete(b.queue, 0, 1)
-	return it.ev, it.kind == itemClosed, true
+	return it, true, false
+}
+
+// forgive forgets that the handlers were slow, if they have taken all there is.
+// It reports whether they were, and have.
+func (b *mailbox) forgive() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.queue) > 0 || !b.lossy && !b.dropped {
+		return false
+	}
+	b.lossy, b.dropped = false, false
+	return true
 }
 
 // find returns the index of the newest such item that waits, or -1. It does not

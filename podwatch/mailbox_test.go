@@ -29,8 +29,8 @@ func TestASlowHandlerGetsTheNewestVersionAndEveryEnd(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{})
 		r := blocked()
-		b.track(w, "a", r)
-		b.create("a")
+		tr := b.track(w, "a", r)
+		tr.Created(b.create("a"))
 		settle(time.Second)
 		for i := range 5 {
 			b.label("a", fmt.Sprint(i))
@@ -38,18 +38,18 @@ func TestASlowHandlerGetsTheNewestVersionAndEveryEnd(t *testing.T) {
 		}
 		b.delete("a")
 		settle(time.Second)
-		b.create("a")
+		tr.Created(b.create("a"))
 		settle(time.Second)
 		b.label("a", "second")
 		settle(time.Second)
 		b.delete("a")
 		settle(time.Second)
-		b.create("a")
+		tr.Created(b.create("a"))
 		settle(time.Second)
 		r.want(t)
 		settle(time.Minute)
 		r.want(t, "ADDED pod", "MODIFIED pod 4", "DELETED pod 4", "ADDED pod second", "DELETED pod second", "ADDED pod")
-		b.notices.want(t, "coalesced pods default/a")
+		b.notices.want(t, "coalesced pods default/a", "caught-up pods default/a")
 		if n := w.Stats().Coalesced; n != 7 {
 			t.Errorf("%d versions coalesced, want 7: labels, and each deletion's mark", n)
 		}
@@ -61,9 +61,9 @@ func TestASlowHandlerDelaysNobodyElse(t *testing.T) {
 		w, _ := b.start(podwatch.Options{})
 		slow := blocked()
 		var sibling, other recorder
-		b.track(w, "a", slow)
-		b.track(w, "a", &sibling)
-		b.track(w, "b", &other)
+		b.follow(w, "a", slow)
+		b.follow(w, "a", &sibling)
+		b.follow(w, "b", &other)
 		p := b.create("a")
 		settle(time.Second)
 		b.label("a", "1")
@@ -86,7 +86,7 @@ func TestTheEventsThatWaitAreBoundedAndTheOldestGoFirst(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{})
 		r := blocked()
-		b.track(w, "a", r)
+		b.follow(w, "a", r)
 		p := b.create("a")
 		settle(time.Second)
 		for i := range 300 {
@@ -100,7 +100,7 @@ func TestTheEventsThatWaitAreBoundedAndTheOldestGoFirst(t *testing.T) {
 		if s := w.Stats(); s.Dropped != 44 || s.Events != 256 {
 			t.Errorf("%d dropped, %d remembered; want 44 and 256", s.Dropped, s.Events)
 		}
-		b.notices.want(t, "dropped pods default/a")
+		b.notices.want(t, "dropped pods default/a", "caught-up pods default/a")
 	})
 }
 
@@ -108,7 +108,7 @@ func TestAPodThatLeftAndCameBackBeforeAnyoneWasToldNeverLeft(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
 		r := blocked()
-		b.track(w, "a", r)
+		b.follow(w, "a", r)
 		b.create("a")
 		settle(time.Second)
 		for i := range 20 {
@@ -126,7 +126,7 @@ func TestAnOutageThatEndedBeforeAnyoneWasToldIsNotMentioned(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{})
 		r := &recorder{before: func(watch.Event) { time.Sleep(time.Hour) }}
-		b.track(w, "a", r)
+		b.follow(w, "a", r)
 		b.create("a")
 		settle(time.Second)
 		for range 10 {
@@ -145,7 +145,7 @@ func TestAPanicInAHandlerEndsTheProcess(t *testing.T) {
 	if os.Getenv("PODWATCH_PANIC") != "" {
 		inBubble(t, func(t *testing.T, b *bench) {
 			w, _ := b.start(podwatch.Options{})
-			b.track(w, "a", panicking{})
+			b.follow(w, "a", panicking{})
 			b.create("a")
 			settle(time.Second)
 		})
@@ -174,7 +174,7 @@ func TestOnPodHearsOfPodsThatNobodyNamed(t *testing.T) {
 			return []podwatch.Handler{r, nil}
 		}})
 		var named recorder
-		b.track(w, "named", &named)
+		b.follow(w, "named", &named)
 		b.run(w)
 		b.sync(w)
 		b.create("named")
@@ -209,7 +209,7 @@ func TestOnPodHearsOfAPodWhoseNameIsOnlyTrackedForAnEarlierOne(t *testing.T) {
 		var found recorder
 		w, _ := b.start(podwatch.Options{OnPod: func(*corev1.Pod) []podwatch.Handler { return []podwatch.Handler{&found} }})
 		var pinned recorder
-		tr := b.track(w, "a", &pinned)
+		tr := b.follow(w, "a", &pinned)
 		tr.Created(b.create("a"))
 		b.delete("a")
 		b.create("a")

@@ -1,8 +1,10 @@
 package podwatch
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -70,17 +72,38 @@ type Options struct {
 	// argument. Namespace, name, UID, resourceVersion, labels, deletionTimestamp
 	// and deletionGracePeriodSeconds are kept whatever it does.
 	Keep func(*corev1.Pod) *corev1.Pod
+	// Refusal is how long the API server may refuse (401, 403) to list or watch
+	// pods, without any other answer in between, before the handlers of all
+	// trackings hear of it, those that begin later included: a permission that was
+	// just granted takes seconds to hold. 0: 15 seconds. The watcher asks on and on,
+	// and Fresh says when it is granted. It concerns informers of [New].
+	Refusal time.Duration
 	// OnPod is asked once for every pod that nobody tracks, those that exist at
 	// the start included. The handlers it returns hear of that very pod until
 	// it is gone or has left the scope, then of Closed. No handlers: the pod is
-	// ignored. It is called on the watch's goroutine and must not block.
+	// ignored. While a tracking of the pod's name waits for Created it is not asked,
+	// but at the pod's next version, if the tracking was for another one. It is
+	// called on the watch's goroutine and must not block.
 	OnPod func(*corev1.Pod) []Handler
-	// Notify is told what a person may want to know of the watch's health. It is
-	// called from several goroutines, with no lock held, and must not block.
+	// Notify is told what a person may want to know of the watch's health: one
+	// call at a time, in the order in which things happened, with no lock held, and
+	// only while Run runs (what is raised before waits for it). It may take its time:
+	// nothing waits for it but Run's return. When 1,024 notices wait the oldest are
+	// dropped ([Stats].NoticesDropped).
 	Notify func(Notice)
 }
 
-// NoticeKind tells notices apart.
+// NoticeKind tells notices apart. Those that say that something is amiss are
+// closed by another one:
+//
+//	NoticeStale                                              NoticeFresh
+//	NoticeForbidden                                          NoticeGranted
+//	NoticeCoalesced, NoticeDropped                           NoticeCaughtUp
+//	NoticeUnclaimed, NoticeOutOfScope, NoticeUnconfirmed     NoticeSettled
+//
+// of the same Resource, Namespace and Name (and, where one pod has several
+// trackings, in equal numbers); what is open when Run ends ends with it. The other
+// kinds tell of one moment.
 type NoticeKind string
 
 const (
@@ -91,8 +114,11 @@ const (
 	// (410). A relist follows.
 	NoticeExpired NoticeKind = "expired"
 	// NoticeForbidden: the API server refuses a request (401, 403): the list or
-	// watch of Resource, or the live GET of a pod. Said once until it succeeds.
+	// watch of Resource, or, where a pod is named, the live GETs of pods. Said once
+	// until one succeeds.
 	NoticeForbidden NoticeKind = "forbidden"
+	// NoticeGranted: what NoticeForbidden said is over: such a request succeeded.
+	NoticeGranted NoticeKind = "granted"
 	// NoticeStale: the list or watch of Resource has lost contact; Err says why.
 	NoticeStale NoticeKind = "stale"
 	// NoticeFresh: the list or watch of Resource has contact again.
@@ -103,10 +129,21 @@ const (
 	// NoticeDropped: a handler of the pod is so slow that its oldest Events were
 	// dropped. Said once until it has caught up.
 	NoticeDropped NoticeKind = "dropped"
+	// NoticeCaughtUp: the slow handlers of the pod have taken all that waited.
+	NoticeCaughtUp NoticeKind = "caught-up"
+	// NoticeUnclaimed: a pod of the name that a tracking of [Watcher.Track] has
+	// been there for 30 s, and [Tracking.Created] has not said whether it is the
+	// tracking's: the handlers hear of none. Err names its UID.
+	NoticeUnclaimed NoticeKind = "unclaimed"
 	// NoticeOutOfScope: a tracked pod left the selector, or was never in it.
 	NoticeOutOfScope NoticeKind = "out-of-scope"
 	// NoticeUnconfirmed: a live GET failed; it is tried again. Err says why.
 	NoticeUnconfirmed NoticeKind = "unconfirmed"
+	// NoticeSettled: what was last said of the pod by NoticeUnclaimed,
+	// NoticeOutOfScope or NoticeUnconfirmed holds no longer: somebody said which pod
+	// it is, it is in the scope again, it was asked about, it is gone, or it is
+	// tracked no more.
+	NoticeSettled NoticeKind = "settled"
 	// NoticeMismatch: Created was given a pod of another name; it was ignored.
 	NoticeMismatch NoticeKind = "mismatch"
 )
@@ -143,10 +180,20 @@ type Stats struct {
 	Gets    uint64 // live GETs, those of Confirm included
 	Relists uint64 // full lists after the first one
 	Expired uint64 // answers that the history is gone (410)
+
+	NoticesDropped uint64 // notices dropped because Notify was slow
 }
 
 // ErrStopped is returned when a Watcher is used after its Run has ended.
 var ErrStopped = errors.New("podwatch: the watcher has stopped")
+
+// defaultRefusal outlasts the API server's caches of what is permitted: it watches
+// roles and bindings, and a webhook's refusals it caches for 30 s at most
+// (--authorization-webhook-cache-unauthorized-ttl), which a host with such a
+// webhook must allow for.
+const defaultRefusal = 15 * time.Second
+
+func (o *Options) refusal() time.Duration { return cmp.Or(o.Refusal, defaultRefusal) }
 
 func (o *Options) validate() (labels.Selector, error) {
 	if o.Name != "" && o.Namespace == "" {
@@ -154,6 +201,9 @@ func (o *Options) validate() (labels.Selector, error) {
 	}
 	if o.Events < EventsOptional || o.Events > EventsOff {
 		return nil, fmt.Errorf("podwatch: Options.Events: unknown mode %d", o.Events)
+	}
+	if o.Refusal < 0 {
+		return nil, fmt.Errorf("podwatch: Options.Refusal: %s is less than nothing", o.Refusal)
 	}
 	sel, err := labels.Parse(o.LabelSelector)
 	if err != nil {

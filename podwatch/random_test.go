@@ -27,12 +27,19 @@ type auditor struct {
 	pause func() time.Duration
 
 	mu       sync.Mutex
-	current  types.UID // Added and not Deleted
-	v        string    // label of the newest version
+	allowed  map[types.UID]bool // those that Created named
+	current  types.UID          // Added and not Deleted
+	v        string             // label of the newest version
 	ended    map[types.UID]bool
 	versions map[string]bool
 	stale    bool
 	closed   bool
+}
+
+func (a *auditor) allow(uid types.UID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.allowed[uid] = true
 }
 
 func (a *auditor) Handle(ev watch.Event) {
@@ -62,6 +69,8 @@ func (a *auditor) Handle(ev watch.Event) {
 
 func (a *auditor) pod(typ watch.EventType, p *corev1.Pod) {
 	switch {
+	case !a.allowed[p.UID]:
+		a.t.Errorf("%s of %s, which Created has not named", typ, p.UID)
 	case typ == watch.Deleted && p.UID != a.current:
 		a.t.Errorf("Deleted %s while %s is the pod", p.UID, a.current)
 	case typ == watch.Deleted:
@@ -81,12 +90,21 @@ func (a *auditor) pod(typ watch.EventType, p *corev1.Pod) {
 }
 
 // chaos makes, changes, deletes and replaces pods at random while watches break,
-// expire and are refused, and handlers are slow.
-func chaos(t *testing.T, b *bench, rnd *rand.Rand, w *podwatch.Watcher, names []string, trackings map[string]*podwatch.Tracking) {
-	living := map[string]bool{}
+// expire and are refused, and handlers are slow. Of some pods it says Created, at
+// once or later, when they may be gone; the others are leftovers. It returns the
+// last pod said of each name.
+func chaos(t *testing.T, b *bench, rnd *rand.Rand, names []string, trackings map[string]*podwatch.Tracking, auditors map[string]*auditor) map[string]*corev1.Pod {
+	living, unsaid, said := map[string]bool{}, map[string]*corev1.Pod{}, map[string]*corev1.Pod{}
+	created := func(name string) {
+		if p := unsaid[name]; p != nil {
+			auditors[name].allow(p.UID)
+			trackings[name].Created(p)
+			said[name], unsaid[name] = p, nil
+		}
+	}
 	for step := range 400 {
 		name := names[rnd.IntN(len(names))]
-		switch n := rnd.IntN(20); {
+		switch n := rnd.IntN(22); {
 		case n < 4 && living[name]:
 			if err := b.client.CoreV1().Pods(ns).Delete(t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
 				t.Fatal(err)
@@ -95,17 +113,19 @@ func chaos(t *testing.T, b *bench, rnd *rand.Rand, w *podwatch.Watcher, names []
 		case n < 14 && living[name]:
 			b.patchOnly(name, fmt.Sprintf(`{"metadata":{"labels":{"v":"%d"}}}`, step))
 		case n < 14:
-			p := b.hurry(name)
-			if rnd.IntN(2) == 0 {
-				trackings[name].Created(p)
-			}
+			unsaid[name] = b.hurry(name)
 			living[name] = true
+			if rnd.IntN(2) == 0 {
+				created(name)
+			}
 		case n < 16:
+			created(name)
+		case n < 18:
 			b.cluster.DropWatches(io.ErrUnexpectedEOF)
-		case n < 17:
+		case n < 19:
 			b.cluster.Compact()
 			b.cluster.DropWatches(nil)
-		case n < 18:
+		case n < 20:
 			down := time.Now().Add(time.Duration(rnd.Int64N(int64(20 * time.Second))))
 			b.cluster.Fault(func(r *http.Request) testutil.Fault {
 				if r.Method == http.MethodGet && time.Now().Before(down) {
@@ -119,9 +139,10 @@ func chaos(t *testing.T, b *bench, rnd *rand.Rand, w *podwatch.Watcher, names []
 		}
 	}
 	b.cluster.Fault(nil)
+	return said
 }
 
-func TestWhateverHappensEveryHandlerHearsOfEveryPodsLastStateAndOneEnd(t *testing.T) {
+func TestWhateverHappensEveryHandlerHearsOfItsPodsLastStateAndOneEndAndOfNoOther(t *testing.T) {
 	for i := range 6 {
 		seed := uint64(i)
 		if i == 5 {
@@ -136,27 +157,30 @@ func TestWhateverHappensEveryHandlerHearsOfEveryPodsLastStateAndOneEnd(t *testin
 				for i, n := range names {
 					slow := time.Duration(i) * 400 * time.Millisecond
 					auditors[n] = &auditor{
-						t: t, ended: map[types.UID]bool{}, versions: map[string]bool{},
+						t: t, allowed: map[types.UID]bool{}, ended: map[types.UID]bool{}, versions: map[string]bool{},
 						pause: func() time.Duration { return slow },
 					}
 					trackings[n] = b.track(w, n, auditors[n])
 				}
-				chaos(t, b, rnd, w, names, trackings)
+				said := chaos(t, b, rnd, names, trackings, auditors)
 				settle(10 * time.Minute)
 				truth, err := b.client.CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{})
 				if err != nil {
 					t.Fatal(err)
 				}
 				for _, n := range names {
-					a := auditors[n]
+					a, mine := auditors[n], said[n]
 					a.mu.Lock()
-					i := slices.IndexFunc(truth.Items, func(p corev1.Pod) bool { return p.Name == n })
-					pinnedToAnother := i >= 0 && a.current == "" && a.ended[trackings[n].Pod().UID]
+					i := slices.IndexFunc(truth.Items, func(p corev1.Pod) bool { return mine != nil && p.UID == mine.UID })
 					switch {
-					case i < 0 && a.current != "":
+					case mine == nil && trackings[n].Pod() != nil:
+						t.Errorf("%s: Pod speaks of one that nobody named", n)
+					case mine != nil && trackings[n].Pod().UID != mine.UID:
+						t.Errorf("%s: Pod speaks of %s, want %s", n, trackings[n].Pod().UID, mine.UID)
+					case mine != nil && i < 0 && (a.current != "" || !a.ended[mine.UID]):
 						t.Errorf("%s is gone, its handler has not heard", n)
-					case i >= 0 && !pinnedToAnother && (a.current != truth.Items[i].UID || a.v != truth.Items[i].Labels["v"]):
-						t.Errorf("%s is at v=%s, its handler heard of v=%s", n, truth.Items[i].Labels["v"], a.v)
+					case i >= 0 && (a.current != mine.UID || a.v != truth.Items[i].Labels["v"]):
+						t.Errorf("%s is at v=%s, its handler heard of %s v=%s", n, truth.Items[i].Labels["v"], a.current, a.v)
 					case a.stale:
 						t.Errorf("%s is still stale", n)
 					}
@@ -168,6 +192,7 @@ func TestWhateverHappensEveryHandlerHearsOfEveryPodsLastStateAndOneEnd(t *testin
 						t.Errorf("%s has not heard Closed", n)
 					}
 				}
+				b.notices.balanced(t)
 			})
 		})
 	}
@@ -231,12 +256,13 @@ func TestOverTheFakeClientsetEventsGoByName(t *testing.T) {
 		b := &bench{t: t, client: fake.NewClientset(), notices: &notices{}}
 		w, stop := b.start(podwatch.Options{Namespace: ns})
 		var early, late recorder
-		b.track(w, "a", &early)
+		tr := b.track(w, "a", &early)
 		mine, other := b.create("a"), b.create("b")
+		tr.Created(mine)
 		b.event(other, "e1", "Other")
 		b.event(mine, "e2", "Mine")
 		early.want(t, "ADDED pod", "ADDED event Mine x1")
-		b.track(w, "a", &late)
+		b.trackPod(w, mine, &late)
 		late.want(t, "ADDED pod", "ADDED event Mine x1")
 		stop()
 	})

@@ -45,8 +45,10 @@ func (t *Tracking) question(a *ask) {
 	t.w.poke()
 }
 
-// drop withdraws what the tracking asks; it needs mu held.
+// drop withdraws what the tracking asks, and what was raised about its pod; it
+// needs mu held.
 func (t *Tracking) drop() {
+	t.settled()
 	if t.ask != nil {
 		delete(t.w.asks, t.ask)
 		t.ask = nil
@@ -139,7 +141,7 @@ func (w *Watcher) answer(ctx context.Context, a *ask) {
 		return
 	}
 	w.mu.Lock()
-	defer w.unlock()
+	defer w.mu.Unlock()
 	a.asking = false
 	if a.t.ask != a {
 		return // the watch was faster
@@ -150,12 +152,11 @@ func (w *Watcher) answer(ctx context.Context, a *ask) {
 	case err == nil:
 		w.alive(a, p)
 	case refused(err):
-		w.notePod(NoticeForbidden, a.t.key, err)
-		w.guess(a)
+		w.guess(a) // get has said it
 	default: // the question stays
 		a.due = time.Now().Add(min(time.Second<<min(a.tries, 10), maxBackoff))
 		if a.tries == 0 {
-			w.notePod(NoticeUnconfirmed, a.t.key, fmt.Errorf("podwatch: pod %s: %w", a.t.key, err))
+			a.t.raise(NoticeUnconfirmed, fmt.Errorf("podwatch: pod %s: %w", a.t.key, err))
 		}
 		a.tries++
 		w.poke()
@@ -168,6 +169,7 @@ func (w *Watcher) alive(a *ask, p *corev1.Pod) {
 	if w.owned && w.selector.Matches(labels.Set(p.Labels)) {
 		// It is in the scope: the watch is about to show it. Were it deleted
 		// unseen, the cache would pass this version without it; then ask again.
+		a.t.settled()
 		a.unseen, a.ready, a.tries = true, false, 0
 		a.pod = w.opts.keepPod(p)
 		w.poke()

@@ -14,12 +14,19 @@ import (
 // client-go v0.35 has no channel to wait on (HasSyncedChecker came with 0.36).
 const syncPoll = 25 * time.Millisecond
 
-// Run watches until ctx ends and returns its cause. It blocks; when it returns
-// all goroutines are joined, every tracking is closed (its handlers have had
-// Closed), and the Watcher is done for good: it cannot run again.
+// Run watches until ctx ends, and then returns nil; an error says that it could
+// not begin. It blocks; when it returns all goroutines are joined, every tracking is
+// closed (its handlers have had Closed), Notify is not called any more, and the
+// Watcher is done for good: it cannot run again.
 //
-// Handlers run only while Run does: what comes before waits. Run returns no
-// earlier than the last running handler.
+// ctx is the life of the watch, not of a build, and must outlive the builds: when
+// it ends every tracking ends with [Closed], though its pod runs on; waits end, and
+// readers end with what they have. A program that is told to stop therefore ends
+// its builds first, each with what is left of its log, and then ctx: give Run a
+// context of its own, not the one that a signal ends.
+//
+// Handlers and Notify are called only while Run runs: what comes before waits. Run
+// returns no earlier than the last such call.
 //
 // client-go logs a few lines through the logger in ctx (klog.NewContext); the
 // watcher itself logs nothing.
@@ -32,7 +39,6 @@ func (w *Watcher) Run(ctx context.Context) error {
 	detach, err := w.attach(ctx)
 	if err == nil {
 		<-ctx.Done()
-		err = context.Cause(ctx)
 	}
 	cancel()
 	detach()
@@ -43,7 +49,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 
 func (w *Watcher) begin() error {
 	w.mu.Lock()
-	defer w.unlock()
+	defer w.mu.Unlock()
 	switch w.phase {
 	case running:
 		return errors.New("podwatch: Run called while the watcher runs")
@@ -56,6 +62,7 @@ func (w *Watcher) begin() error {
 			w.deliver(t, t.box.unlatch())
 		}
 	}
+	w.tell()
 	return nil
 }
 
@@ -117,7 +124,7 @@ func (w *Watcher) awaitSync(ctx context.Context, needed []func() bool) {
 		}
 	}
 	w.mu.Lock()
-	defer w.unlock()
+	defer w.mu.Unlock()
 	w.synced = true
 	w.broadcast()
 }
@@ -126,7 +133,7 @@ func (w *Watcher) awaitSync(ctx context.Context, needed []func() bool) {
 // the wait group grows no more.
 func (w *Watcher) finish() {
 	w.mu.Lock()
-	defer w.unlock()
+	defer w.mu.Unlock()
 	var open []*Tracking
 	for _, ts := range w.tracks {
 		open = append(open, ts...)

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"reflect"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -65,14 +64,16 @@ type feed struct {
 	fields      string
 	pauseDenied bool // wait for minutes after a refusal
 
-	mu      sync.Mutex
-	listed  bool                            // a list has succeeded
-	denied  bool                            // the last request was refused
-	lost    bool                            // a request failed or a watch broke, and there is no watch since
-	relist  bool                            // while lost: a list has succeeded
-	retryAt time.Time                       // not before, after a refusal
-	why     error                           // why the next list is needed
-	pods    map[types.NamespacedName]string // versions that a list has brought while lost
+	// The rest is guarded by the watcher's mutex, so that what follows from a
+	// request's end follows in the order of the ends.
+	listed    bool                            // a list has succeeded
+	lost      bool                            // a request failed or a watch broke, and there is no watch since
+	relist    bool                            // while lost: a list has succeeded
+	retryAt   time.Time                       // not before, after a refusal
+	why       error                           // why the next list is needed
+	pods      map[types.NamespacedName]string // versions that a list has brought while lost
+	forbidden string                          // the verb that was refused, and has not succeeded since; "": none
+	refusedAt time.Time                       // since when every answer was a refusal; zero: the last one was not
 }
 
 // ownInformers makes the informers of New.
@@ -142,14 +143,15 @@ func (f *feed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runti
 		return nil, err
 	}
 	o.LabelSelector, o.FieldSelector = f.labels, f.fields
-	return persist(ctx, func() (runtime.Object, error) {
+	return persist(ctx, f, "list", func() (runtime.Object, error) {
 		f.w.count(func(s *Stats) { s.Lists++ })
-		defer f.await(ctx)()
+		answered := f.await(ctx)
 		lctx, cancel := context.WithTimeout(ctx, listTimeout)
 		defer cancel()
 		l, err := f.list(lctx, o)
+		answered()
 		if err != nil {
-			f.failed(ctx, err)
+			f.failed(ctx, "list", err)
 			return nil, err
 		}
 		f.relisted(l, o.Continue == "")
@@ -160,7 +162,7 @@ func (f *feed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runti
 // WatchWithContext opens a watch that the feed observes.
 func (f *feed) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 	o.LabelSelector, o.FieldSelector = f.labels, f.fields
-	return persist(ctx, func() (watch.Interface, error) {
+	return persist(ctx, f, "watch", func() (watch.Interface, error) {
 		start := time.Now()
 		f.w.count(func(s *Stats) { s.Watches++ })
 		answered := f.await(ctx)
@@ -170,7 +172,7 @@ func (f *feed) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watc
 			err = errNoConnection
 		}
 		if err != nil {
-			f.failed(ctx, err)
+			f.failed(ctx, "watch", err)
 			return nil, err
 		}
 		if !f.w.enter() { // the tap's goroutine is counted
@@ -187,24 +189,48 @@ func (f *feed) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watc
 	})
 }
 
-// persist repeats a request while the API server cannot be reached or is
-// overloaded. The reflector would do so too, but after some minutes only once
+// persist repeats a request while the API server cannot be reached, is overloaded
+// or refuses it. The reflector would do so too, but after some minutes only once
 // in 30 to 60 s (v0.35.3 reflector.go:NewReflectorWithOptions), and an informer
 // offers no way to change that: a pipeline would stand still for a minute after
 // the server is back. Any other error is the reflector's to handle.
-func persist[T any](ctx context.Context, do func() (T, error)) (T, error) {
+func persist[T any](ctx context.Context, f *feed, verb string, do func() (T, error)) (T, error) {
 	for delay := minDelay; ; delay = min(2*delay, maxDelay) {
 		v, err := do()
-		if err == nil || !passing(err) || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil {
 			return v, err
 		}
-		timer := time.NewTimer(delay/2 + rand.N(delay)) // jitter: not all workers at once
+		pause := delay/2 + rand.N(delay) // jitter: not all workers at once
+		switch {
+		case refused(err):
+			left, again := f.insist(verb)
+			if !again {
+				return v, err
+			}
+			if left > 0 {
+				pause = min(pause, left)
+			}
+		case !passing(err):
+			return v, err
+		}
+		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
 		}
 		timer.Stop()
 	}
+}
+
+// insist reports whether a refused request is made again, and when, at the
+// latest, for the trackings to hear in time that it is still refused. A list of
+// pods is made again for ever, a watch only until then: thereafter the reflector
+// lists now and then, which is better than nothing.
+func (f *feed) insist(verb string) (left time.Duration, again bool) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	left = f.w.opts.refusal() - time.Since(f.refusedAt)
+	return left, f.resource == podResource && (verb == "list" || left > 0)
 }
 
 // passing reports whether err says nothing about the request itself.
@@ -221,9 +247,9 @@ func passing(err error) bool {
 
 // pause waits until a refused list may be asked for again.
 func (f *feed) pause(ctx context.Context) error {
-	f.mu.Lock()
+	f.w.mu.Lock()
 	d := time.Until(f.retryAt)
-	f.mu.Unlock()
+	f.w.mu.Unlock()
 	if d <= 0 {
 		return nil
 	}
@@ -242,57 +268,101 @@ func expired(err error) bool { return apierrors.IsResourceExpired(err) || apierr
 func refused(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) }
 
 // await takes note of a request that is not answered soon. The function it
-// returns ends the wait.
+// returns ends the wait: nothing is noted after it.
 func (f *feed) await(ctx context.Context) (answered func()) {
+	w, waits := f.w, true
 	timer := time.AfterFunc(patience, func() {
-		if f.w.enter() {
-			defer f.w.wg.Done()
-			f.failed(ctx, errNoAnswer)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if waits && ctx.Err() == nil {
+			f.lose(errNoAnswer)
 		}
 	})
-	return func() { timer.Stop() }
+	return func() {
+		timer.Stop()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		waits = false
+	}
 }
 
 // failed takes note of a request that did not succeed, or of a watch that broke:
 // until there is another watch, nothing is heard.
-func (f *feed) failed(ctx context.Context, err error) {
+func (f *feed) failed(ctx context.Context, verb string, err error) {
+	w := f.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if ctx.Err() != nil {
 		return // Run ends
 	}
-	gone, denied := expired(err), refused(err)
-	f.mu.Lock()
-	wasLost, wasDenied, first := f.lost, f.denied, !f.listed
-	f.why, f.lost, f.relist, f.denied = err, true, false, denied
-	if denied && f.pauseDenied {
-		f.retryAt = time.Now().Add(forbiddenPause)
-	}
-	f.mu.Unlock()
-
-	w := f.w
-	w.mu.Lock()
-	defer w.unlock()
-	if gone {
+	if expired(err) {
 		w.stats.Expired++
 		w.note(Notice{Kind: NoticeExpired, Resource: f.resource, Err: err})
 	}
-	if denied && !wasDenied {
+	switch answer := apierrors.APIStatus(nil); {
+	case refused(err):
+		f.refuse(verb, err)
+	case errors.As(err, &answer):
+		f.refusedAt = time.Time{}
+	}
+	f.lose(err)
+}
+
+// lose takes note that there is no contact; it needs the watcher's mutex held.
+func (f *feed) lose(err error) {
+	w, wasLost := f.w, f.lost
+	f.why, f.lost, f.relist = err, true, false
+	if wasLost || w.phase != running {
+		return
+	}
+	w.note(Notice{Kind: NoticeStale, Resource: f.resource, Err: err})
+	if f.resource == podResource {
+		w.setContact(contactStale, staleStatus(err))
+	}
+}
+
+// refuse takes note of a 401 or 403; it needs the watcher's mutex held.
+func (f *feed) refuse(verb string, err error) {
+	w := f.w
+	if f.pauseDenied {
+		f.retryAt = time.Now().Add(forbiddenPause)
+	}
+	if f.forbidden == "" {
 		w.note(Notice{Kind: NoticeForbidden, Resource: f.resource, Err: err})
 	}
-	if denied && first {
+	f.forbidden = verb
+	if !f.listed {
 		w.denied[f.resource] = err
 		w.broadcast()
 	}
-	if !wasLost {
-		w.note(Notice{Kind: NoticeStale, Resource: f.resource, Err: err})
-		if f.resource == podResource {
-			w.setStale(err)
-		}
+	if f.refusedAt.IsZero() {
+		f.refusedAt = time.Now()
+	}
+	// What was granted a moment ago takes the API server some seconds to learn of.
+	lasted := time.Since(f.refusedAt) >= w.opts.refusal()
+	if lasted && f.resource == podResource && w.contact != contactRefused {
+		w.setContact(contactRefused, refusedStatus(verb, w.opts.Namespace, err))
+	}
+}
+
+// grant takes note of a request that succeeded. Where only the watch is refused
+// every list succeeds.
+func (f *feed) grant(verb string) {
+	if f.forbidden == "watch" && verb == "list" {
+		return
+	}
+	f.refusedAt = time.Time{}
+	if f.forbidden != "" {
+		f.forbidden = ""
+		f.w.note(Notice{Kind: NoticeGranted, Resource: f.resource})
 	}
 }
 
 // relisted takes note of a list that succeeded, or of a further page of it.
 func (f *feed) relisted(l runtime.Object, first bool) {
-	f.mu.Lock()
+	w := f.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if pods, ok := l.(*corev1.PodList); ok && f.lost {
 		if first || f.pods == nil {
 			f.pods = make(map[types.NamespacedName]string, len(pods.Items))
@@ -302,15 +372,11 @@ func (f *feed) relisted(l runtime.Object, first bool) {
 		}
 	}
 	again, why := f.listed, f.why
-	f.listed, f.relist, f.why, f.denied = true, true, nil, false
-	f.mu.Unlock()
+	f.listed, f.relist, f.why = true, true, nil
+	f.grant("list")
 	if !first {
 		return
 	}
-
-	w := f.w
-	w.mu.Lock()
-	defer w.unlock()
 	delete(w.denied, f.resource)
 	if again {
 		w.stats.Relists++
@@ -321,30 +387,33 @@ func (f *feed) relisted(l runtime.Object, first bool) {
 // opened takes note of a watch that began. It reports whether that is contact:
 // a watch that resumes may be told that its version has expired.
 func (f *feed) opened() bool {
-	f.mu.Lock()
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	f.grant("watch")
 	contact := !f.lost || f.relist
-	f.mu.Unlock()
 	if contact {
-		f.connected()
+		f.connect()
 	}
 	return contact
 }
 
 // connected takes note of contact with the API server.
 func (f *feed) connected() {
-	f.mu.Lock()
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	f.connect()
+}
+
+// connect needs the watcher's mutex held.
+func (f *feed) connect() {
 	wasLost, pods := f.lost, f.pods
-	f.lost, f.denied, f.pods = false, false, nil
-	f.mu.Unlock()
+	f.lost, f.pods = false, nil
 	if !wasLost {
 		return
 	}
-	w := f.w
-	w.mu.Lock()
-	defer w.unlock()
-	w.note(Notice{Kind: NoticeFresh, Resource: f.resource})
+	f.w.note(Notice{Kind: NoticeFresh, Resource: f.resource})
 	if f.resource == podResource {
-		w.setFresh(pods)
+		f.w.setFresh(pods)
 	}
 }
 

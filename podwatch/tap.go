@@ -93,7 +93,7 @@ func (t *tap) run() {
 // broken reports err and returns what the reflector is to make of it. 410 and
 // 429 it knows.
 func (t *tap) broken(err error) watch.Event {
-	t.feed.failed(t.ctx, err)
+	t.feed.failed(t.ctx, "watch", err)
 	var known apierrors.APIStatus
 	if errors.As(err, &known) && (expired(err) || apierrors.IsTooManyRequests(err)) {
 		s := known.Status()

@@ -42,8 +42,8 @@ func (l Life) String() string {
 	return "Unknown"
 }
 
-// Tracking follows one pod, by name until its UID is known. All methods may be
-// called from many goroutines.
+// Tracking follows one pod: that which [Tracking.Created] names, or the one that
+// it was made for. All methods may be called from many goroutines.
 type Tracking struct {
 	w        *Watcher
 	key      types.NamespacedName
@@ -56,86 +56,138 @@ type Tracking struct {
 	identity // guarded by w.mu
 }
 
-// Track makes the handlers hear of the pod of that name, in the order given for
-// every call. The pod need not exist yet; when it does, its newest version and
-// the Events about it that the cache holds come first. Track may be called
-// before Run and during it, and any number of times for one pod: trackings do
-// not know of each other. It does not block.
+// Track is for a pod that the host is about to create. The handlers, called in
+// the order given, hear nothing of any pod of that name (no version, no deletion,
+// no Event) until [Tracking.Created] says which pod it is: one that is there
+// already, or that comes before Created's, is a leftover of an earlier build. What
+// the watch says of itself ([Stale], [Fresh], a refusal, [Closed]) they hear from
+// the start. For a pod that exists use [Watcher.TrackPod].
 //
-// Close the tracking when the pod is of no more interest; a pod's end does not
-// close it, and a new pod of the name is followed in its turn (unless Created
-// pinned the tracking). It returns [ErrStopped] when Run has ended, and an error
-// for a pod outside of the watcher's scope.
+// A host that never calls Created hears of no pod; [NoticeUnclaimed] tells when a
+// pod of the name has been there for 30 seconds.
+//
+// Track may be called before Run and during it, and any number of times for one
+// pod: trackings do not know of each other. It does not block. Close the tracking
+// when the pod is of no more interest; a pod's end does not close it. It returns
+// [ErrStopped] when Run has ended, and an error for a pod outside of the watcher's
+// scope.
 func (w *Watcher) Track(namespace, name string, hs ...Handler) (*Tracking, error) {
-	switch {
-	case namespace == "" || name == "":
-		return nil, errors.New("podwatch: Track needs a namespace and a name")
-	case w.opts.Namespace != "" && namespace != w.opts.Namespace:
-		return nil, fmt.Errorf("podwatch: Track: the watch is of namespace %q, not of %q", w.opts.Namespace, namespace)
-	case w.opts.Name != "" && name != w.opts.Name:
-		return nil, fmt.Errorf("podwatch: Track: the watch is of pod %q, not of %q", w.opts.Name, name)
-	case slices.Contains(hs, nil):
-		return nil, errors.New("podwatch: Track: a handler is nil")
-	}
-	t := &Tracking{
-		w:        w,
-		key:      types.NamespacedName{Namespace: namespace, Name: name},
-		handlers: slices.Clone(hs),
+	t, err := w.tracking(types.NamespacedName{Namespace: namespace, Name: name}, hs)
+	if err != nil {
+		return nil, err
 	}
 	w.mu.Lock()
-	defer w.unlock()
+	defer w.mu.Unlock()
 	if w.phase == stopped {
 		return nil, ErrStopped
 	}
 	w.add(t)
+	if k := w.known[t.key]; k != nil {
+		t.see(k.pod)
+	}
 	return t, nil
 }
 
-// add registers a tracking and hands it what is known; it needs mu held.
+// TrackPod is for a pod that exists, as the API server returned it: from a list, a
+// get or another watch. The tracking speaks of the pod of that UID alone, as one
+// of Track does after Created: the handlers hear at once of its newest known
+// version, as Added, and of the Events about it that the cache holds; then of what
+// happens to it. Of a pod that is gone by now they hear Added and Deleted.
+//
+// It returns an error for a nil pod, and is else as [Watcher.Track]. The pod is not
+// changed and not kept.
+func (w *Watcher) TrackPod(p *corev1.Pod, hs ...Handler) (*Tracking, error) {
+	if p == nil {
+		return nil, errors.New("podwatch: TrackPod: the pod is nil")
+	}
+	t, err := w.tracking(keyOf(p), hs)
+	if err != nil {
+		return nil, err
+	}
+	kept := w.keep(p)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.phase == stopped {
+		return nil, ErrStopped
+	}
+	w.add(t)
+	t.bind(kept)
+	return t, nil
+}
+
+func (w *Watcher) tracking(key types.NamespacedName, hs []Handler) (*Tracking, error) {
+	switch {
+	case key.Namespace == "" || key.Name == "":
+		return nil, errors.New("podwatch: a tracking needs a namespace and a name")
+	case w.opts.Namespace != "" && key.Namespace != w.opts.Namespace:
+		return nil, fmt.Errorf("podwatch: the watch is of namespace %q, not of %q", w.opts.Namespace, key.Namespace)
+	case w.opts.Name != "" && key.Name != w.opts.Name:
+		return nil, fmt.Errorf("podwatch: the watch is of pod %q, not of %q", w.opts.Name, key.Name)
+	case slices.Contains(hs, nil):
+		return nil, errors.New("podwatch: a handler is nil")
+	}
+	return &Tracking{w: w, key: key, handlers: slices.Clone(hs)}, nil
+}
+
+// add registers a tracking and tells it how the watch is; it needs mu held.
 func (w *Watcher) add(t *Tracking) {
 	t.done = make(chan struct{})
 	t.box.open = w.phase == running
 	w.tracks[t.key] = append(w.tracks[t.key], t)
-	if w.stale {
-		w.deliver(t, t.box.contact(true, staleStatus(w.cause)))
-	}
-	if k := w.known[t.key]; k != nil {
-		k.asked = true
-		t.see(k.pod)
+	if w.contact != contactFresh {
+		w.deliver(t, t.box.contact(w.contact, w.trouble))
 	}
 }
 
 // Pod returns the newest known version of the pod, after its end the last one;
-// nil before the first. It does not block and makes no request. It may be newer
+// nil until Created says which pod it is. It does not block and makes no request. It may be newer
 // than what the handlers have taken. The pod is shared: keep it as long as you
 // like, and do not change it.
 func (t *Tracking) Pod() *corev1.Pod { return t.newest.Load() }
 
 // Confirm asks the API server, by one live GET, whether the tracking's pod
-// still exists. While no pod is known any pod of the name is taken for it. It
-// changes nothing and handlers do not hear of it; it works after Close too. The
-// error is the API server's or the cause of ctx, the Life then Unknown.
+// still exists. It changes nothing and handlers do not hear of it; it works after
+// Close too. The error is the API server's or the cause of ctx, the Life then
+// Unknown.
+//
+// Before Created, [Gone] says that no pod has the name, and one that has it is
+// Unknown, with an error: it may be the tracking's or a leftover.
 func (t *Tracking) Confirm(ctx context.Context) (Life, error) {
 	t.w.mu.Lock()
-	uid, unbound := t.uid, !t.current
+	uid, bound := t.uid, t.bound
 	t.w.mu.Unlock()
 	p, err := t.w.get(ctx, t.key)
 	switch {
 	case ctx.Err() != nil:
-		return Unknown, fmt.Errorf("podwatch: confirming pod %s: %w", t.key, context.Cause(ctx))
+		err = context.Cause(ctx)
 	case apierrors.IsNotFound(err):
 		return Gone, nil
 	case err != nil:
-		return Unknown, fmt.Errorf("podwatch: confirming pod %s: %w", t.key, err)
-	case unbound || p.UID == uid:
+	case !bound:
+		err = fmt.Errorf("one of UID %s exists, and Created has not said whether it is the one that is tracked", p.UID)
+	case p.UID == uid:
 		return Alive, nil
+	default:
+		return Replaced, nil
 	}
-	return Replaced, nil
+	return Unknown, fmt.Errorf("podwatch: confirming pod %s: %w", t.key, err)
 }
 
+// get makes one live GET. It must not be called with mu held.
 func (w *Watcher) get(ctx context.Context, key types.NamespacedName) (*corev1.Pod, error) {
 	w.gets.Add(1)
-	return w.client.CoreV1().Pods(key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
+	p, err := w.client.CoreV1().Pods(key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case refused(err) && w.ungettable == nil:
+		w.ungettable = &key
+		w.notePod(NoticeForbidden, key, err)
+	case (err == nil || apierrors.IsNotFound(err)) && w.ungettable != nil:
+		w.notePod(NoticeGranted, *w.ungettable, nil)
+		w.ungettable = nil
+	}
+	return p, err
 }
 
 // Close ends the tracking. The handlers still get what waits for them, then
@@ -153,7 +205,7 @@ func (t *Tracking) Close() {
 	if joined {
 		w.wg.Add(1)
 	}
-	w.unlock()
+	w.mu.Unlock()
 	if joined {
 		defer w.wg.Done()
 	}
@@ -174,7 +226,7 @@ func (t *Tracking) shut(why string) (start bool) {
 	} else {
 		t.w.tracks[t.key] = ts
 	}
-	t.drop()
+	t.abandon()
 	t.over = true
 	return t.box.close(status(Closed, why))
 }
@@ -182,15 +234,20 @@ func (t *Tracking) shut(why string) (start bool) {
 // deliver calls the handlers until nothing waits.
 func (t *Tracking) deliver() {
 	for {
-		ev, last, ok := t.box.next()
+		it, ok, behind := t.box.next()
+		if behind {
+			t.caughtUp()
+			continue
+		}
 		if !ok {
 			return
 		}
 		for _, h := range t.handlers {
 			t.w.delivered.Add(1)
-			h.Handle(ev)
+			h.Handle(it.ev)
 		}
-		if last {
+		if it.kind == itemClosed {
+			t.caughtUp()
 			close(t.done)
 			return
 		}

@@ -3,6 +3,7 @@ package podwatch_test
 import (
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,11 +27,12 @@ func TestTroubleIsSaidOnceAndNothingIsMissed(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		fault testutil.Fault
+		also  string // what the handler hears between Stale and Fresh
 	}{
 		"429":                 {fault: refusedBy(http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests)},
 		"500":                 {fault: refusedBy(http.StatusInternalServerError, metav1.StatusReasonInternalError)},
 		"503":                 {fault: refusedBy(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable)},
-		"401":                 {fault: refusedBy(http.StatusUnauthorized, metav1.StatusReasonUnauthorized)},
+		"401":                 {fault: refusedBy(http.StatusUnauthorized, metav1.StatusReasonUnauthorized), also: "ERROR Unauthorized"},
 		"410 as HTTP":         {fault: refusedBy(http.StatusGone, metav1.StatusReasonExpired)},
 		"broken connections":  {fault: testutil.Fault{Err: io.ErrUnexpectedEOF}},
 		"no answer, then cut": {fault: testutil.Fault{Delay: 20 * time.Second, Err: io.EOF}},
@@ -42,7 +44,7 @@ func TestTroubleIsSaidOnceAndNothingIsMissed(t *testing.T) {
 			inBubble(t, func(t *testing.T, b *bench) {
 				w, _ := b.start(podwatch.Options{LabelSelector: "app=ci", Events: podwatch.EventsOff})
 				var r recorder
-				b.track(w, "a", &r)
+				b.follow(w, "a", &r)
 				b.create("a")
 				b.create("b")
 				settle(time.Minute)
@@ -58,7 +60,8 @@ func TestTroubleIsSaidOnceAndNothingIsMissed(t *testing.T) {
 				}
 				b.cluster.Fault(nil)
 				settle(time.Minute)
-				r.want(t, "ERROR Stale", "MODIFIED pod 1", "ERROR Fresh")
+				want := []string{"ERROR Stale", c.also, "MODIFIED pod 1", "ERROR Fresh"}
+				r.want(t, slices.DeleteFunc(want, func(s string) bool { return s == "" })...)
 				b.label("a", "2")
 				r.want(t, "MODIFIED pod 2")
 			})
@@ -70,7 +73,7 @@ func TestTheWatchIsBackSecondsAfterTheServerHoweverLongItWasAway(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{})
 		var r recorder
-		b.track(w, "a", &r)
+		b.follow(w, "a", &r)
 		b.create("a")
 		settle(time.Minute)
 		if err := b.cluster.RestartServer(t.Context(), time.Hour); err != nil {
@@ -89,9 +92,9 @@ func TestAnExpiredWatchListsAgainAndLosesNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{Events: podwatch.EventsOff})
 		var changed, same, gone recorder
-		b.track(w, "changed", &changed)
-		b.track(w, "same", &same)
-		b.track(w, "gone", &gone)
+		b.follow(w, "changed", &changed)
+		b.follow(w, "same", &same)
+		b.follow(w, "gone", &gone)
 		for _, n := range []string{"changed", "same", "gone"} {
 			b.create(n)
 		}
@@ -119,7 +122,7 @@ func TestATrackingThatBeginsWhileTheWatchIsLostIsToldSo(t *testing.T) {
 		w, _ := b.start(podwatch.Options{})
 		b.whileDown(func() {
 			var r recorder
-			b.track(w, "a", &r)
+			b.follow(w, "a", &r)
 			r.want(t, "ERROR Stale")
 			if !w.Stats().Stale {
 				t.Error("Stats does not say that the watch is stale")
@@ -134,7 +137,7 @@ func TestAWatchThatFallsSilentIsGivenUp(t *testing.T) {
 		w, _ := b.start(podwatch.Options{})
 		b.cluster.Fault(nil)
 		var r recorder
-		b.track(w, "a", &r)
+		b.follow(w, "a", &r)
 		b.create("a")
 		settle(11 * time.Minute)
 		r.want(t, "ADDED pod")
@@ -157,7 +160,7 @@ func TestAWatchThatEndsInGoodOrderIsNoTrouble(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{})
 		var r recorder
-		b.track(w, "a", &r)
+		b.follow(w, "a", &r)
 		b.create("a")
 		settle(24 * time.Hour)
 		r.want(t, "ADDED pod")
@@ -174,7 +177,7 @@ func TestEventsForbiddenIsSaidOnceAndNotHammered(t *testing.T) {
 			testutil.Fault{Status: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: "events is forbidden"})
 		w, stop := b.start(podwatch.Options{})
 		var r recorder
-		b.track(w, "a", &r)
+		b.follow(w, "a", &r)
 		p := b.create("a")
 		settle(time.Hour)
 		r.want(t, "ADDED pod")
@@ -189,7 +192,7 @@ func TestEventsForbiddenIsSaidOnceAndNotHammered(t *testing.T) {
 		b.cluster.Fault(nil) // granted
 		settle(10 * time.Minute)
 		r.want(t, "ADDED event Pulled x1")
-		b.notices.want(t, "fresh events")
+		b.notices.want(t, "granted events", "fresh events")
 		stop()
 	})
 }
@@ -214,7 +217,7 @@ func TestRequiredEventsAreWaitedForAndTheirRefusalIsAnError(t *testing.T) {
 		b.event(p, "e1", "Pulled")
 		w, stop := b.start(podwatch.Options{Events: podwatch.EventsRequired})
 		var r recorder
-		b.track(w, "a", &r)
+		b.trackPod(w, p, &r)
 		r.want(t, "ADDED pod", "ADDED event Pulled x1")
 		stop()
 
@@ -232,7 +235,7 @@ func TestEventsOffMakesNoRequestForEvents(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{Events: podwatch.EventsOff})
 		var r recorder
-		b.track(w, "a", &r)
+		b.follow(w, "a", &r)
 		b.event(b.create("a"), "e1", "Pulled")
 		settle(time.Hour)
 		r.want(t, "ADDED pod")
@@ -246,7 +249,7 @@ func TestARepeatedEventIsModifiedAndItsExpiryIsNotHandedOn(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{})
 		var r recorder
-		b.track(w, "a", &r)
+		b.follow(w, "a", &r)
 		p := b.create("a")
 		r.want(t, "ADDED pod")
 		e := b.event(p, "e1", "BackOff")
@@ -268,7 +271,7 @@ func TestARepeatedEventIsModifiedAndItsExpiryIsNotHandedOn(t *testing.T) {
 			}
 		}
 		var late recorder
-		b.track(w, "a", &late)
+		b.trackPod(w, p, &late)
 		late.want(t, "ADDED pod")
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -42,10 +43,12 @@ type Watcher struct {
 	tracks map[types.NamespacedName][]*Tracking
 	asks   map[*ask]struct{} // what only a live GET can answer
 
-	stale   bool
-	cause   error    // of being stale
-	stats   Stats    // the counters that mu guards
-	notices []Notice // raised under mu; unlock hands them on
+	contact    contact
+	trouble    *metav1.Status        // what the contact is, in words, unless it is fresh
+	ungettable *types.NamespacedName // the pod whose live GET was refused first; nil: GETs are granted
+	stats      Stats                 // the counters that mu guards
+	notices    []Notice              // those that wait to be told, oldest first
+	telling    bool                  // a goroutine tells them
 }
 
 type phase uint8
@@ -88,8 +91,8 @@ func New(c kubernetes.Interface, o Options) (*Watcher, error) {
 // during [Watcher.Run], and removes it at the end.
 //
 // The scope is the informers': Namespace, LabelSelector, Name and Keep of the
-// options must be zero. So is the trouble: Stale, Fresh and their notices need
-// informers of [New]. The client is used for live GETs.
+// options must be zero. So is the trouble: Stale, Fresh, refusals and their notices
+// need informers of [New]. The client is used for live GETs.
 func FromInformers(c kubernetes.Interface, pods, events cache.SharedIndexInformer, o Options) (*Watcher, error) {
 	switch {
 	case pods == nil:
@@ -145,31 +148,9 @@ func (w *Watcher) Stats() Stats {
 	for _, l := range w.logs {
 		s.Events += len(l.events)
 	}
-	s.Pods, s.Stale = len(w.known), w.stale
+	s.Pods, s.Stale = len(w.known), w.contact != contactFresh
 	s.Delivered, s.Gets = w.delivered.Load(), w.gets.Load()
 	return s
-}
-
-// unlock ends a section under mu and hands on the notices that it raised.
-func (w *Watcher) unlock() {
-	ns := w.notices
-	w.notices = nil
-	w.mu.Unlock()
-	for _, n := range ns {
-		w.opts.Notify(n)
-	}
-}
-
-// note raises a notice; it needs mu held.
-func (w *Watcher) note(n Notice) {
-	if w.opts.Notify != nil {
-		w.notices = append(w.notices, n)
-	}
-}
-
-// notePod raises a notice about a tracked pod; it needs mu held.
-func (w *Watcher) notePod(k NoticeKind, key types.NamespacedName, err error) {
-	w.note(Notice{Kind: k, Resource: podResource, Namespace: key.Namespace, Name: key.Name, Err: err})
 }
 
 // broadcast wakes those who wait for a change of state; it needs mu held.

@@ -58,7 +58,10 @@ func newHost(cfg *rest.Config, namespace string, out *printer) (*host, error) {
 func (h *host) run(ctx context.Context) {
 	h.ctx = ctx
 	h.factory.Start(ctx.Done())
-	_ = h.watcher.Run(ctx) // it adds its handlers, and takes them off again
+	// It adds its handlers, and takes them off again when ctx ends: then the trackings
+	// are closed and the verdicts end with them. Whoever must hear how its pods end
+	// gives Run a context that outlives them.
+	_ = h.watcher.Run(ctx)
 	h.verdicts.Wait()
 	h.factory.Shutdown()
 }

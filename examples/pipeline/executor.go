@@ -83,7 +83,8 @@ func execute(ctx context.Context, cfg *rest.Config, pod *corev1.Pod, p *Pipeline
 	}
 	ctx, b.giveUp = context.WithCancelCause(ctx)
 	defer b.giveUp(nil)
-	// The watch and the streams outlive ctx: draining needs them.
+	// The watch and the streams outlive ctx: when theirs ends the tracking is closed
+	// and every wait and reader with it, and draining needs them.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var work errgroup.Group
 	work.Go(func() error { return b.watch.Run(background) })

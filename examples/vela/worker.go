@@ -40,7 +40,9 @@ func NewWorker(cfg *rest.Config, namespace, host string) (*Worker, error) {
 	return &Worker{client: client, namespace: namespace, host: host, watch: watch, logs: logs}, nil
 }
 
-// Run blocks until ctx ends and everything it started has.
+// Run blocks until ctx ends and everything it started has. ctx is the worker's life,
+// not a build's, and ends after the last RemoveBuild: when it ends every build's
+// tracking is closed, its waits end, and its readers end with what they have.
 func (w *Worker) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return w.watch.Run(ctx) })

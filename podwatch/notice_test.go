@@ -1,0 +1,204 @@
+package podwatch_test
+
+import (
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-vela/podlife/internal/testutil"
+	"github.com/go-vela/podlife/podwatch"
+)
+
+// slowly is a Notify that takes a minute for every notice of a kind.
+func (n *notices) slowly(kind podwatch.NoticeKind, took time.Duration) func(podwatch.Notice) {
+	var mu sync.Mutex
+	return func(x podwatch.Notice) {
+		if !mu.TryLock() {
+			x.Kind = "two calls at a time: " + x.Kind
+			n.take(x)
+			return
+		}
+		defer mu.Unlock()
+		if x.Kind == kind {
+			time.Sleep(took)
+		}
+		n.take(x)
+	}
+}
+
+func TestNoticesComeOneAtATimeInTheOrderOfWhatHappenedHoweverSlowNotifyIs(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, err := podwatch.New(b.client, podwatch.Options{
+			Events: podwatch.EventsOff, Notify: b.notices.slowly(podwatch.NoticeStale, time.Hour),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.run(w)
+		b.sync(w)
+		var r recorder
+		b.follow(w, "a", &r)
+		b.create("a")
+		settle(time.Minute)
+		for range 2 {
+			b.whileDown(func() { b.label("a", time.Now().Format("150405")) })
+		}
+		lines := r.heard() // the handlers hear of all of it meanwhile
+		if want := 7; len(lines) != want || lines[len(lines)-1] != "ERROR Fresh" {
+			t.Errorf("the handler heard %q", lines)
+		}
+		b.notices.want(t)
+		settle(3 * time.Hour)
+		b.notices.want(t, "stale pods", "fresh pods", "stale pods", "fresh pods")
+		if w.Stats().Stale {
+			t.Error("the notices ended in fresh, Stats in stale")
+		}
+	})
+}
+
+func TestNotifyMayCallTheWatcher(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		var w *podwatch.Watcher
+		var stale []bool
+		w, err := podwatch.New(b.client, podwatch.Options{Events: podwatch.EventsOff, Notify: func(podwatch.Notice) {
+			stale = append(stale, w.Stats().Stale)
+			tr := b.track(w, "b")
+			tr.Created(nil)
+			tr.Close()
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.run(w)
+		b.sync(w)
+		settle(time.Minute)
+		b.whileDown(func() {})
+		if !slices.Equal(stale, []bool{true, false}) {
+			t.Errorf("during the notices Stats().Stale was %v", stale)
+		}
+	})
+}
+
+func TestNoticesWaitForRunAndNoneComesAfterIt(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, err := podwatch.New(b.client, podwatch.Options{Notify: b.notices.slowly(podwatch.NoticeMismatch, time.Minute)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr := b.track(w, "a")
+		for range 3 {
+			tr.Created(b.leftover("other" + time.Now().Format("150405")))
+			time.Sleep(time.Second)
+		}
+		settle(time.Hour)
+		b.notices.want(t)
+		stop := b.run(w)
+		b.sync(w)
+		settle(time.Second)
+		before := time.Now()
+		stop() // waits for those that were raised
+		if d := time.Since(before); d < 2*time.Minute || d > 3*time.Minute {
+			t.Errorf("Run took %v to end, want the time of three calls of Notify", d)
+		}
+		b.notices.want(t, "mismatch pods default/a", "mismatch pods default/a", "mismatch pods default/a")
+		tr.Created(b.leftover("z"))
+		b.answer(isGet, forbiddenList)
+		_, _ = tr.Confirm(t.Context())
+		settle(time.Hour)
+		b.notices.want(t)
+	})
+}
+
+func TestTooManyNoticesForASlowNotifyAreDroppedFromTheOldestAndCounted(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		first := true
+		w, err := podwatch.New(b.client, podwatch.Options{Notify: func(n podwatch.Notice) {
+			if first {
+				first = false
+				time.Sleep(time.Hour)
+			}
+			b.notices.take(n)
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.run(w)
+		b.sync(w)
+		other := b.leftover("other")
+		tr := b.track(w, "a")
+		for range 3000 {
+			tr.Created(other)
+		}
+		last := b.track(w, "last")
+		last.Created(other)
+		settle(2 * time.Hour)
+		b.notices.mu.Lock()
+		n, end := len(b.notices.text), b.notices.text[len(b.notices.text)-1]
+		b.notices.mu.Unlock()
+		if dropped := w.Stats().NoticesDropped; uint64(n)+dropped != 3001 || n > 1026 || n < 1024 || end != "mismatch pods default/last" {
+			t.Errorf("%d notices told, %d dropped of 3,001, the last is %q", n, dropped, end)
+		}
+	})
+}
+
+// The answer comes in the very moment in which its absence would be noted.
+func TestAnAnswerThatComesWhenPatienceEndsLeavesNothingStale(t *testing.T) {
+	for _, request := range []func(*http.Request) bool{isPodList, isPodWatch} {
+		for range 20 {
+			inBubble(t, func(t *testing.T, b *bench) {
+				b.answer(request, testutil.Fault{Delay: 5 * time.Second})
+				w := b.watcher(podwatch.Options{Events: podwatch.EventsOff})
+				b.run(w)
+				settle(10 * time.Second)
+				b.sync(w)
+				settle(10 * time.Second)
+				if w.Stats().Stale {
+					t.Error("the watch is up, and said to be stale")
+				}
+				b.notices.balanced(t)
+			})
+		}
+	}
+}
+
+func TestTroubleOfAllKindsIsClosedInTheEnd(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+		slow := blocked()
+		p := b.leftover("a")
+		settle(time.Second)
+		b.trackPod(w, p, slow)
+		b.label("a", "1")
+		b.label("a", "2") // coalesced
+		b.answer(isGet, testutil.Fault{Err: io.ErrUnexpectedEOF})
+		b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`) // unconfirmed
+		settle(time.Minute)
+		b.answer(isGet, testutil.Fault{})
+		settle(time.Minute)                                  // out of scope
+		b.patch("a", `{"metadata":{"labels":{"app":"ci"}}}`) // settled
+		synctest.Wait()
+		b.track(w, "a") // nobody claims
+		settle(time.Minute)
+		b.delete("a")
+		b.answer(isPods, unauthorized)
+		b.cluster.DropWatches(io.ErrUnexpectedEOF)
+		settle(time.Minute)
+		b.cluster.Fault(nil)
+		settle(2 * time.Minute)
+		b.notices.mu.Lock()
+		for _, kind := range []podwatch.NoticeKind{
+			podwatch.NoticeCoalesced, podwatch.NoticeUnconfirmed, podwatch.NoticeOutOfScope, podwatch.NoticeUnclaimed,
+			podwatch.NoticeForbidden, podwatch.NoticeStale,
+		} {
+			if !slices.ContainsFunc(b.notices.all, func(n podwatch.Notice) bool { return n.Kind == kind }) {
+				t.Errorf("%s was not said", kind)
+			}
+		}
+		b.notices.mu.Unlock()
+		b.notices.balanced(t)
+	})
+}
