@@ -44,14 +44,24 @@ func inBubble(t *testing.T, opt Options, r Runs, test func(b *bench)) {
 // inBubbleBy puts something between the Streamer and the node.
 func inBubbleBy(t *testing.T, by func(*node) Opener, opt Options, r Runs, test func(b *bench)) {
 	t.Helper()
+	inBubbleOn(t, nil, by, opt, r, test)
+}
+
+// inBubbleOn has the Streamer spill to a disk of the test's.
+func inBubbleOn(t *testing.T, create func() (spillFile, error), by func(*node) Opener, opt Options, r Runs, test func(b *bench)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode()
 		ctx, cancel := context.WithCancel(t.Context())
 		s := New(by(n), opt)
+		if create != nil {
+			s.store.create = create
+		}
 		done := make(chan error, 1)
 		go func() { done <- s.Run(ctx) }()
 		b := &bench{T: t, n: n, s: s, c: s.Pod("n", "p", r), p: newPod(corev1.RestartPolicyNever, "a", "b"), ctx: ctx}
 		b.stop = sync.OnceFunc(func() { cancel(); <-done })
+		synctest.Wait() // the disk was looked at
 		test(b)
 		if err := b.c.Close(); err != nil {
 			t.Error(err)

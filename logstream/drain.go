@@ -2,8 +2,10 @@ package logstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 )
 
@@ -197,7 +199,7 @@ func (r *run) prove(l life) {
 	s.seal(true)
 	switch {
 	case len(r.log.lost()) > 0:
-		r.finish(Incomplete, whyDropped)
+		r.finish(Incomplete, whyLost(r.log.lost()))
 	case s.short:
 		r.finish(Incomplete, "lines are missing")
 	case l == lifeBlind:
@@ -229,30 +231,41 @@ func (r *run) uncertain(why string) {
 	r.sp.gap(why, r.sp.headNS, 0, end, false)
 }
 
-// cutOff ends a run because its owner ends.
+// cutOff ends a run because its owner ends. A container that goes on is not at its end,
+// which is no loss: of what it printed until now nothing is known to be missing.
 func (r *run) cutOff() {
-	if r.isClosed() {
-		r.incomplete(whyClosed)
+	l, closed := r.lifeNow(), r.isClosed()
+	whole := (l == lifeAlive || l == lifeBlind) && !r.sp.short && len(r.log.lost()) == 0
+	count := &r.s.counts.incomplete
+	if whole {
+		count = &r.s.counts.closed
+	}
+	why := whyStopped
+	if closed {
+		why = whyClosed
+	}
+	if whole && closed && r.asked {
+		r.finishAs(Unverified, whyLeft, count)
 		return
 	}
-	r.incomplete(whyStopped)
+	r.uncertain(why)
+	r.finishAs(Incomplete, why, count)
 }
 
 // finish makes the run final.
 func (r *run) finish(p Proof, why string) {
+	c := &r.s.counts
+	r.finishAs(p, why, map[Proof]*atomic.Int64{Verified: &c.verified, Unverified: &c.unverified, Incomplete: &c.incomplete}[p])
+}
+
+// finishAs makes the run final, and counts it.
+func (r *run) finishAs(p Proof, why string, count *atomic.Int64) {
 	r.sp.seal(p == Verified)
 	r.log.finish(p, why)
 	r.sp.shed()
 	r.sp.hold, r.sp.suspect.recent = nil, nil
-	c := &r.s.counts
-	switch p {
-	case Verified:
-		c.verified.Add(1)
-	case Unverified:
-		c.unverified.Add(1)
-	case Incomplete:
-		c.incomplete.Add(1)
-	}
+	count.Add(1)
+	r.noteFinal()
 	r.c.changed()
 }
 
@@ -269,8 +282,8 @@ func (r *run) certificate() Certificate {
 	for _, h := range holes {
 		c.Gaps = append(c.Gaps, l.holeGap(h))
 	}
-	if len(holes) > 0 && (c.Proof == Verified || c.Proof == Unverified) {
-		c.Proof, c.Why = Incomplete, whyDropped
+	if len(holes) > 0 && (c.Proof == Verified || c.Proof == Unverified || c.Why == whyDropped) {
+		c.Proof, c.Why = Incomplete, whyLost(holes)
 	}
 	if r.missed > 0 {
 		c.Gaps = append(c.Gaps, r.missedGap())
@@ -284,9 +297,26 @@ func (r *run) certificate() Certificate {
 // holeGap is the Gap of bytes that are no longer kept.
 func (l *runLog) holeGap(h hole) Gap {
 	return Gap{
-		ContainerID: l.id, Run: l.number, Why: whyDropped,
+		ContainerID: l.id, Run: l.number, Why: h.reason(),
 		AfterLine: h.lines, From: timeOf(h.from), To: timeOf(h.to), Certain: true,
 	}
+}
+
+// reason is why the bytes of the hole are no longer kept, for people.
+func (h *hole) reason() string {
+	if h.why == nil || errors.Is(h.why, errBudget) {
+		return whyDropped
+	}
+	return "output was dropped because the disk failed: " + h.why.Error()
+}
+
+// whyLost is the gravest reason of holes.
+func whyLost(holes []hole) string {
+	var h hole
+	for _, o := range holes {
+		h.why = graver(h.why, o.why)
+	}
+	return h.reason()
 }
 
 // missedGap says that runs before this one lived and ended unseen. It is no gap in

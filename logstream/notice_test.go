@@ -1,7 +1,11 @@
 package logstream
 
 import (
+	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,12 +13,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/watch"
 )
 
 // What a host hears of requests that fail, and of streams that break off.
 func TestWhatTroublesARunIsSaidOnce(t *testing.T) {
 	failed := func(err error) Notice { return Notice{Kind: NoticeFailed, Err: err} }
-	resumed, polling := Notice{Kind: NoticeResumed}, Notice{Kind: NoticePolling}
+	resumed, polling, streaming := Notice{Kind: NoticeResumed}, Notice{Kind: NoticePolling}, Notice{Kind: NoticeStreaming}
+	final := Notice{Kind: NoticeFinal}
 	down, denied := refused(), statusError(403, "no")
 	at := func(faults map[int]*fault) func(int, *corev1.PodLogOptions) *fault {
 		return func(n int, _ *corev1.PodLogOptions) *fault { return faults[n] }
@@ -36,11 +42,17 @@ func TestWhatTroublesARunIsSaidOnce(t *testing.T) {
 				return &fault{words: "failed to create fsnotify watcher: too many open files"}
 			}
 			return nil
-		}, []Notice{polling}, 0},
+		}, []Notice{polling, streaming}, 0},
+		"out of inotify instances to the end": {func(_ int, o *corev1.PodLogOptions) *fault {
+			if o.Follow {
+				return &fault{words: "failed to create fsnotify watcher: too many open files"}
+			}
+			return nil
+		}, []Notice{polling, final}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var got []Notice // one run, one goroutine
-			inBubble(t, Options{Notify: func(n Notice) { got = append(got, n) }}, nil, func(b *bench) {
+			var told told
+			inBubble(t, Options{Notify: told.notify}, nil, func(b *bench) {
 				b.n.fault = c.faults
 				b.n.start("a", "a1")
 				b.n.print("a", "one", "two")
@@ -51,6 +63,7 @@ func TestWhatTroublesARunIsSaidOnce(t *testing.T) {
 				b.c.Handle(b.p.ended("a", "a1"))
 				b.drain()
 				b.wantText("a", "one\ntwo\n")
+				got := told.since()
 				for i, n := range got {
 					if n.Namespace != "n" || n.Name != "p" || n.Slot != "a" || n.ContainerID != "a1" || n.Run != 0 {
 						t.Errorf("notice %d is about %+v", i, n)
@@ -65,6 +78,151 @@ func TestWhatTroublesARunIsSaidOnce(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestATroubleOfARunIsOverWhenTheRunIsFinal(t *testing.T) {
+	for name, c := range map[string]struct {
+		err error
+		end func(b *bench)
+	}{
+		"given up":               {statusError(403, "no"), end},
+		"the pod deleted":        {refused(), func(b *bench) { b.c.Handle(b.p.event(watch.Deleted)) }},
+		"the tracking closed":    {refused(), func(b *bench) { b.c.Handle(closedEvent()) }},
+		"the capture closed":     {refused(), func(b *bench) { b.c.Close() }},
+		"the Streamer's ctx end": {refused(), func(b *bench) { b.stop() }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var told told
+			inBubble(t, Options{Notify: told.notify}, nil, func(b *bench) {
+				b.n.fault = func(int, *corev1.PodLogOptions) *fault { return &fault{err: c.err} }
+				b.begin("a", "a1")
+				b.begin("b", "b1")
+				time.Sleep(time.Minute)
+				if d := cmp.Diff([]NoticeKind{NoticeFailed, NoticeFailed}, told.kinds()); d != "" {
+					t.Fatalf("notices (-want +got):\n%s", d)
+				}
+				c.end(b)
+				time.Sleep(time.Hour)
+				final := map[string]bool{}
+				for _, n := range told.since() {
+					if n.Kind != NoticeFinal || final[n.ContainerID] || n.Err != nil {
+						t.Errorf("notice %v", n)
+					}
+					final[n.ContainerID] = true
+				}
+				if !final["a1"] {
+					t.Error("the trouble of a1 is still open")
+				}
+			})
+		})
+	}
+}
+
+// A Notify that is slow sees no notice before an earlier one, holds up no capture, and may
+// use the Streamer.
+func TestASlowNotifyIsToldInOrderOneAtATimeAndHoldsNothingUp(t *testing.T) {
+	var s *Streamer
+	var got []Notice
+	calls := 0
+	slow := func(n Notice) {
+		if calls++; calls > 1 {
+			t.Error("two at a time")
+		}
+		time.Sleep(time.Minute)
+		_ = s.Stats()
+		got = append(got, n)
+		calls--
+	}
+	inBubble(t, Options{Notify: slow}, nil, func(b *bench) {
+		s = b.s
+		b.n.fault = func(n int, _ *corev1.PodLogOptions) *fault {
+			if n%2 == 1 {
+				return &fault{err: refused()}
+			}
+			return &fault{cut: 50}
+		}
+		start := time.Now()
+		b.begin("a", "a1", "one", "two")
+		for range 5 {
+			b.n.print("a", "more")
+			time.Sleep(10 * time.Second)
+		}
+		b.n.change(func() { b.n.fault = nil })
+		end(b)
+		if cert := b.drain()[0]; cert.Proof != Verified || time.Since(start) > 5*time.Minute {
+			t.Errorf("certificate %+v after %s", cert, time.Since(start))
+		}
+		b.stop() // after all was told
+		told := len(got)
+		time.Sleep(time.Hour)
+		if told < 4 || len(got) != told {
+			t.Errorf("%d told, %d after Run's return", told, len(got)-told)
+		}
+		for i, n := range got {
+			if want := []NoticeKind{NoticeFailed, NoticeResumed}[i%2]; n.Kind != want {
+				t.Errorf("notice %d is %v", i, n)
+			}
+		}
+	})
+}
+
+// However long a Notify blocks, what waits for it is bounded by what is open, and every
+// trouble that it is told of ends.
+func TestANotifyThatBlocksCostsNoMoreThanWhatIsOpen(t *testing.T) {
+	var got []Notice
+	q := newNotices(func(n Notice) { got = append(got, n) })
+	rng := rand.New(rand.NewPCG(1, 2))
+	open := map[string]bool{}
+	for range 200_000 {
+		n := Notice{Kind: NoticeFailed, Slot: "a", ContainerID: fmt.Sprint(rng.IntN(100))}
+		if open[n.ContainerID] {
+			n.Kind = NoticeResumed
+		}
+		open[n.ContainerID] = !open[n.ContainerID]
+		q.say(n)
+		if rng.IntN(10) == 0 { // a stream broke off and was opened again
+			q.say(Notice{Kind: NoticeResumed, Slot: "a", ContainerID: n.ContainerID})
+			open[n.ContainerID] = false
+		}
+	}
+	if len(q.queue) > manyNotices+2*100 {
+		t.Errorf("%d notices wait", len(q.queue))
+	}
+	done := make(chan struct{})
+	close(done)
+	q.deliver(done)
+	is := map[string]bool{}
+	for _, n := range got {
+		if n.Kind == NoticeFailed && is[n.ContainerID] {
+			t.Errorf("%s fails twice", n.ContainerID)
+		}
+		is[n.ContainerID] = n.Kind == NoticeFailed
+	}
+	for id, want := range open {
+		if is[id] != want {
+			t.Errorf("run %s is told to fail: %v, want %v", id, is[id], want)
+		}
+	}
+}
+
+func TestANoticeReadsAsALineOfALog(t *testing.T) {
+	run := Notice{Namespace: "n", Name: "p", Slot: "a", ContainerID: "containerd://1", Run: 2}
+	of := func(k NoticeKind, err error) Notice { n := run; n.Kind, n.Err = k, err; return n }
+	for want, n := range map[string]Notice{
+		`pod n/p, container "a", run 2: the log cannot be read, trying again: no`:           of(NoticeFailed, errors.New("no")),
+		`pod n/p, container "a", run 2: the log is read again`:                              of(NoticeResumed, nil),
+		`the disk for captured output does not work, trying again: no space left on device`: {Kind: NoticeDiskFailed, Err: syscall.ENOSPC},
+		`the disk for captured output works again`:                                          {Kind: NoticeDiskResumed},
+	} {
+		if got := n.String(); got != want {
+			t.Errorf("%s\nwant %s", got, want)
+		}
+	}
+	for k := range noticeText {
+		if opening, ok := opens[k]; ok && noticeText[opening] == "" {
+			t.Errorf("%s closes what is not said", k)
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ const (
 
 	whyStopped = "the Streamer stopped before the log was verified"
 	whyClosed  = "the capture was closed before the log was verified"
+	whyLeft    = "the capture was closed while the container ran"
 	whyDropped = "output was dropped to stay within the buffer's budget"
 )
 
@@ -90,6 +91,7 @@ type run struct {
 func newRun(c *Capture, slot, id string, number int) *run {
 	r := &run{s: c.s, c: c, slot: slot, id: id, done: make(chan struct{}), poke: make(chan struct{}, 1)}
 	r.log.st, r.log.id, r.log.number = c.s.store, id, number
+	r.log.share.tell = func(lost error) { r.notify(NoticeDropped, lost) }
 	r.log.proof = Live
 	r.sp = splicer{l: &r.log, only: r.isOnly, filterFrom: c.s.filterFrom}
 	return r

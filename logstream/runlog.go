@@ -28,7 +28,7 @@ type runLog struct {
 
 	mu        sync.Mutex
 	chunks    []*chunk
-	trimmed   span // times of chunks that were dropped and are in chunks no more
+	trimmed   hole // of chunks that were dropped and are in chunks no more: times, why
 	committed int64
 	end       int64
 	lines     uint64 // committed
@@ -95,8 +95,8 @@ func (l *runLog) room() *chunk {
 	l.mu.Lock()
 	c := &chunk{of: &l.share, start: l.end, base: l.newlines, first: l.newest, top: l.newest, slot: -1}
 	l.chunks = append(l.chunks, c)
-	for l.chunks[0].dropped() {
-		l.trimmed.join(l.chunks[0].times)
+	for l.chunks[0].dropped() != nil {
+		l.trimmed.take(l.chunks[0])
 		l.chunks = l.chunks[1:]
 	}
 	l.mu.Unlock()
@@ -215,6 +215,7 @@ func (l *runLog) addGap(g Gap, off int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n := len(l.gaps); n < mostGaps {
+		l.st.gaps.Add(1)
 		l.gaps = append(l.gaps, gapMark{Gap: g, at: off})
 	} else {
 		last := l.gaps[n-1]
@@ -251,6 +252,13 @@ type hole struct {
 	lines    uint64 // before it
 	from, to int64  // times that enclose it; 0: not known
 	times    span   // of its lines
+	why      error  // the gravest reason
+}
+
+// take makes h enclose a chunk that was dropped.
+func (h *hole) take(c *chunk) {
+	h.times.join(c.times)
+	h.why = graver(h.why, c.dropped())
 }
 
 // lost is what is no longer kept. The list is bounded like that of the gaps.
@@ -259,15 +267,15 @@ func (l *runLog) lost() []hole {
 	holes, after := l.holes, []int64(nil)
 	in := len(l.chunks) > 0 && l.chunks[0].start > 0
 	if in {
-		holes, after = append(holes, hole{times: l.trimmed}), append(after, -1)
+		holes, after = append(holes, l.trimmed), append(after, -1)
 	}
 	for _, c := range l.chunks {
-		gone := c.dropped()
+		gone := c.dropped() != nil
 		if gone && !in && len(holes) < mostGaps {
 			holes, after = append(holes, hole{lines: c.base, from: c.first}), append(after, -1)
 		}
 		if in = gone; gone {
-			holes[len(holes)-1].times.join(c.times)
+			holes[len(holes)-1].take(c)
 			after[len(after)-1] = -1
 		} else if n := len(after); n > 0 && after[n-1] < 0 {
 			after[n-1] = c.start
@@ -286,17 +294,18 @@ func (l *runLog) lost() []hole {
 func (l *runLog) lostBefore(off int64) (h hole) {
 	l.mu.Lock()
 	i, after := l.chunkAt(off), int64(-1)
-	for ; i >= 0 && !l.chunks[i].dropped(); i-- {
+	for ; i >= 0 && l.chunks[i].dropped() == nil; i-- {
 		after = l.chunks[i].start
 	}
-	for ; i >= 0 && l.chunks[i].dropped(); i-- {
+	for ; i >= 0 && l.chunks[i].dropped() != nil; i-- {
 		c := l.chunks[i]
 		h.lines, h.from = c.base, c.first
-		h.times.join(c.times)
+		h.take(c)
 	}
 	if i < 0 && len(l.chunks) > 0 && l.chunks[0].start > 0 {
 		h.lines, h.from = 0, 0
-		h.times.join(l.trimmed)
+		h.times.join(l.trimmed.times)
+		h.why = graver(h.why, l.trimmed.why)
 	}
 	l.mu.Unlock()
 	if after >= 0 {

@@ -24,7 +24,7 @@ func numbered(n int) []string {
 }
 
 func newTestSplicer() *splicer {
-	return &splicer{l: &runLog{st: newStore(64<<20, 0), id: "c"}}
+	return &splicer{l: &runLog{st: newStore(64<<20, 0, ""), id: "c"}}
 }
 
 // respond plays one whole response.

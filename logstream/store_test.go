@@ -3,9 +3,13 @@ package logstream
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -18,6 +22,7 @@ import (
 // are cut short, or with places that cannot be read back.
 type badFile struct {
 	*os.File
+	mu       sync.Mutex
 	room     int64 // below 0: no bound
 	fixed    bool  // a slot cannot be written twice
 	written  map[int64]bool
@@ -27,6 +32,8 @@ type badFile struct {
 }
 
 func (f *badFile) WriteAt(p []byte, off int64) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.writes++
 	if f.fixed && f.written[off] {
 		f.failures++
@@ -52,7 +59,7 @@ func (f *badFile) ReadAt(p []byte, off int64) (int, error) {
 func (b *bench) onBadDisk(room int64) *badFile {
 	f := &badFile{room: room, written: map[int64]bool{}}
 	b.s.store.create = func() (spillFile, error) {
-		file, err := createSpill()
+		file, err := createSpill("")
 		if err == nil {
 			f.File = file.(*os.File)
 		}
@@ -61,9 +68,198 @@ func (b *bench) onBadDisk(room int64) *badFile {
 	return f
 }
 
+// told collects what Notify is told of.
+type told struct {
+	mu  sync.Mutex
+	all []Notice
+}
+
+func (t *told) notify(n Notice) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all = append(t.all, n)
+}
+
+// since returns the notices since it was last asked.
+func (t *told) since() []Notice {
+	synctest.Wait()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := t.all
+	t.all = nil
+	return all
+}
+
+func (t *told) kinds() (kinds []NoticeKind) {
+	for _, n := range t.since() {
+		kinds = append(kinds, n.Kind)
+	}
+	return kinds
+}
+
+// brokenDisks are disks that do not work when the Streamer begins: by Options.Dir, or by
+// what it is to make the spill file.
+func brokenDisks(t *testing.T) map[string]struct {
+	dir    string
+	create func() (spillFile, error)
+	err    error
+} {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refuse := func(err error) func() (spillFile, error) {
+		return func() (spillFile, error) { return nil, &fs.PathError{Op: "open", Path: "/tmp/x", Err: err} }
+	}
+	return map[string]struct {
+		dir    string
+		create func() (spillFile, error)
+		err    error
+	}{
+		"no directory":    {dir: filepath.Join(t.TempDir(), "none"), err: syscall.ENOENT},
+		"not a directory": {dir: file, err: syscall.ENOTDIR},
+		"read-only":       {create: refuse(syscall.EROFS), err: syscall.EROFS},
+		"not writable":    {create: refuse(syscall.EACCES), err: syscall.EACCES},
+		"full":            {create: func() (spillFile, error) { return os.OpenFile("/dev/full", os.O_RDWR, 0) }, err: syscall.ENOSPC},
+	}
+}
+
+func TestADiskThatDoesNotWorkIsToldOfAtTheStartAndMemoryIsUsedAlone(t *testing.T) {
+	for name, c := range brokenDisks(t) {
+		t.Run(name, func(t *testing.T) {
+			var told told
+			opt := Options{Memory: 1 << 20, Dir: c.dir, Notify: told.notify}
+			inBubbleOn(t, c.create, func(n *node) Opener { return n }, opt, nil, func(b *bench) {
+				if n := told.since(); len(n) != 1 || n[0].Kind != NoticeDiskFailed || !errors.Is(n[0].Err, c.err) {
+					t.Errorf("at the start %v", n)
+				}
+				b.run("b", "b1", "one")
+				if cert := b.drain()[0]; cert.Proof != Verified {
+					t.Errorf("certificate %+v", cert)
+				}
+				if time.Sleep(time.Hour); len(told.since()) > 0 {
+					t.Error("it is told of again")
+				}
+				b.flooded()
+				cert := b.drain()[1]
+				checkDropped(b, cert)
+				checkBlamed(b, cert, c.err)
+				if n := told.since(); len(n) != 1 || n[0].Kind != NoticeDropped || n[0].ContainerID != "a1" || !errors.Is(n[0].Err, c.err) {
+					t.Errorf("of what was dropped: %v", n)
+				}
+				if st := b.s.Stats(); st.DiskErrors == 0 || st.Gaps != int64(len(cert.Gaps)) || st.Dropped == 0 {
+					t.Errorf("%+v", st)
+				}
+			})
+		})
+	}
+}
+
+func TestADiskThatWorksAgainIsToldOfOnceWhetherItIsNeededOrNot(t *testing.T) {
+	for _, needed := range []bool{false, true} {
+		var told told
+		works := false
+		create := func() (spillFile, error) {
+			if works {
+				return createSpill("")
+			}
+			return nil, syscall.EROFS
+		}
+		inBubbleOn(t, create, func(n *node) Opener { return n }, Options{Memory: 256 << 10, Notify: told.notify}, nil, func(b *bench) {
+			b.begin("a", "a1")
+			if needed {
+				b.n.bulk("a", 1024)
+			}
+			time.Sleep(time.Minute + diskRetry/2)
+			works = true
+			time.Sleep(2 * diskRetry)
+			want := []NoticeKind{NoticeDiskFailed, NoticeDiskResumed}
+			if needed {
+				want = []NoticeKind{NoticeDiskFailed, NoticeDropped, NoticeDiskResumed}
+			}
+			if d := cmp.Diff(want, told.kinds()); d != "" {
+				t.Errorf("needed: %v; notices (-want +got):\n%s", needed, d)
+			}
+			dropped := b.s.Stats().Dropped
+			b.n.bulk("a", 1024)
+			time.Sleep(time.Minute)
+			if st := b.s.Stats(); st.Dropped != dropped || st.Disk == 0 || len(told.since()) > 0 {
+				t.Errorf("%+v, %d dropped before", st, dropped)
+			}
+		})
+	}
+}
+
+func TestADiskThatFailsLaterIsToldOfUntilItWorks(t *testing.T) {
+	var told told
+	inBubble(t, Options{Memory: 1 << 20, Notify: told.notify}, nil, func(b *bench) {
+		f := b.onBadDisk(2*chunkSize + 1)
+		b.begin("a", "a1")
+		b.n.bulk("a", 4096)
+		time.Sleep(5 * time.Minute) // full all the while
+		if d := cmp.Diff([]NoticeKind{NoticeDiskFailed, NoticeDropped}, told.kinds()); d != "" {
+			t.Errorf("full (-want +got):\n%s", d)
+		}
+		f.mu.Lock()
+		f.room = -1
+		f.mu.Unlock()
+		time.Sleep(2 * diskRetry)
+		if d := cmp.Diff([]NoticeKind{NoticeDiskResumed}, told.kinds()); d != "" {
+			t.Errorf("room again (-want +got):\n%s", d)
+		}
+		b.n.bulk("a", 4096)
+		synctest.Wait()
+		b.n.exit("a")
+		b.c.Handle(b.p.ended("a", "a1"))
+		cert := b.drain()[0]
+		checkHoles(b, cert) // what the tries wrote is nobody's log
+		checkBlamed(b, cert, syscall.ENOSPC)
+	})
+}
+
+func TestWhatTheBudgetDropsIsToldOnceAndNotPutDownToTheDisk(t *testing.T) {
+	for name, disk := range map[string]int64{"no disk": -1, "a small disk": 1 << 20} {
+		t.Run(name, func(t *testing.T) {
+			var told told
+			inBubble(t, Options{Memory: 1 << 20, Disk: disk, Notify: told.notify, Dir: t.TempDir()}, nil, func(b *bench) {
+				cert := b.flooded()
+				checkDropped(b, cert)
+				if n := told.since(); len(n) != 1 || n[0].Kind != NoticeDropped || !errors.Is(n[0].Err, errBudget) {
+					t.Errorf("notices %v", n)
+				}
+				if st := b.s.Stats(); st.DiskErrors != 0 || st.Gaps != 1 || cert.Why != whyDropped {
+					t.Errorf("%+v, %s", st, cert.Why)
+				}
+			})
+		})
+	}
+}
+
+func TestARunThatLostOutputToTheBudgetAndThenToTheDiskBlamesTheDisk(t *testing.T) {
+	var told told
+	inBubble(t, Options{Memory: 1 << 20, Disk: 1 << 20, Notify: told.notify}, nil, func(b *bench) {
+		f := b.onBadDisk(-1)
+		if cert := b.flooded(); cert.Why != whyDropped {
+			t.Fatalf("certificate %+v", cert)
+		}
+		f.unread = func(int64) bool { return true }
+		if _, err := b.readAll("a", ReadOptions{}); err == nil {
+			t.Error("nothing is missing")
+		}
+		checkBlamed(b, b.drain()[0], syscall.EIO)
+		if n := told.since(); len(n) != 2 || !errors.Is(n[0].Err, errBudget) || !errors.Is(n[1].Err, syscall.EIO) {
+			t.Errorf("notices %v", n)
+		}
+		if st := b.s.Stats(); st.DiskErrors == 0 || st.Gaps != 1 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
 func TestTheSpillFileIsNobodyElsesAndLeavesNothingBehind(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	file, err := createSpill()
+	file, err := createSpill("")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +288,9 @@ func TestADiskThatFillsUpKeepsTheNewestAndSaysWhatIsLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, Options{Memory: 1 << 20}, nil, func(b *bench) {
 				f := b.onBadDisk(room)
-				checkDropped(b, b.flooded())
+				cert := b.flooded()
+				checkDropped(b, cert)
+				checkBlamed(b, cert, syscall.ENOSPC)
 				if f.failures != 1 || b.s.Stats().Disk > room {
 					t.Errorf("%d writes failed, disk %d", f.failures, b.s.Stats().Disk)
 				}
@@ -150,8 +348,19 @@ func TestADiskThatHasRoomAgainIsUsedAgain(t *testing.T) {
 		}
 		b.n.exit("a")
 		b.c.Handle(b.p.ended("a", "a1"))
-		checkHoles(b, b.drain()[0])
+		cert := b.drain()[0]
+		checkHoles(b, cert)
+		checkBlamed(b, cert, syscall.ENOSPC)
 	})
+}
+
+// checkBlamed checks that a certificate puts a loss down to the disk's error.
+func checkBlamed(b *bench, cert Certificate, err error) {
+	b.Helper()
+	blames := func(why string) bool { return strings.Contains(why, err.Error()) }
+	if !blames(cert.Why) || !slices.ContainsFunc(cert.Gaps, func(g Gap) bool { return blames(g.Why) }) {
+		b.Errorf("certificate %+v does not blame %v", cert, err)
+	}
 }
 
 // checkHoles compares what is read of a run with its truth and its gaps: every
@@ -172,7 +381,7 @@ func checkHoles(b *bench, cert Certificate) {
 		at := 0
 		for _, g := range c.Gaps {
 			k := int(g.AfterLine) - at
-			if k < 0 || k > len(lines) || !g.Certain || g.Why != whyDropped {
+			if k < 0 || k > len(lines) || !g.Certain || !strings.HasPrefix(g.Why, "output was dropped") {
 				b.Fatalf("certificate %d: gap %+v after %d lines, %d to come", i, g, at, len(lines))
 			}
 			if d := cmp.Diff(truth[at:at+k], lines[:k]); d != "" {
@@ -202,6 +411,7 @@ func TestASlotThatCannotBeWrittenAgainCostsItsOwnChunkOnly(t *testing.T) {
 		f.fixed = true
 		cert := b.flooded()
 		checkHoles(b, cert)
+		checkBlamed(b, cert, syscall.EIO)
 		if st := b.s.Stats(); st.Disk != 15*chunkSize || f.failures != 1 {
 			t.Errorf("%+v, %d failures", st, f.failures)
 		}
@@ -227,6 +437,7 @@ func TestADiskThatCannotBeReadIsAGapInItsPlace(t *testing.T) {
 				}
 				cert := b.drain()[0]
 				checkHoles(b, cert)
+				checkBlamed(b, cert, syscall.EIO)
 				b.c.Close()
 				certs, _ := b.c.Drain(b.ctx, nil)
 				if d := cmp.Diff(cert, certs[0]); d != "" {
@@ -293,7 +504,7 @@ func TestARunThatFloodsDrivesOutItsOwnOutput(t *testing.T) {
 }
 
 func TestWhatEndedRunsHoldIsInTheBudgetToo(t *testing.T) {
-	st := newStore(1<<20, 64<<20)
+	st := newStore(1<<20, 64<<20, "")
 	var logs []*splicer
 	text := body(strings.Split(strings.Repeat(strings.Repeat("z", 400)+" ", 60), " ")...) // 26 KB
 	for range 500 {

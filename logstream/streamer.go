@@ -24,11 +24,17 @@ type Options struct {
 	// top of it is in the package's documentation, under Backpressure.
 	Memory int64
 	// Disk is the budget of the spill file in bytes; 0: 8 GiB; below 0: none. The
-	// file is made in os.TempDir at first need, mode 0600, and unlinked at once.
-	// Past the budget, or when the disk refuses, the oldest output of the run that
-	// holds most is dropped, and said to be by a Gap. A disk that refused is tried
-	// again after 10 s.
+	// file is made in Dir at first need, mode 0600, and unlinked at once. Past the
+	// budget, or when the disk refuses, the oldest output of the run that holds most
+	// is dropped: a Gap says so, and why, and so does NoticeDropped. A disk that
+	// refused is tried again after 10 s.
 	Disk int64
+	// Dir is the directory of the spill file, which has to exist; empty: os.TempDir(). An
+	// image FROM scratch has no temporary directory, and a container's root filesystem may
+	// be read-only: give one on a volume then, or a negative Disk. Whether it works is
+	// found out when Run begins: if not, NoticeDiskFailed says so, and only memory is used
+	// until it does.
+	Dir string
 	// Opens is how many requests may wait for their answer at a time; 0: 16. Those
 	// that are not a run's first take at most a quarter of the places.
 	Opens int
@@ -41,19 +47,24 @@ type Options struct {
 	// RotateSize is the size in bytes from which rotation is plausible; 0: 8 MiB,
 	// for the kubelet's default containerLogMaxSize of 10Mi.
 	RotateSize int64
-	// Notify is told of requests that fail and of streams that break off. It is called
-	// from many goroutines, with no lock held, and must not block.
+	// Notify is told of requests that fail, of streams that break off, of output that is
+	// dropped and of a disk that fails. It is called one at a time, in the order in which
+	// things happened, with no lock held, between the beginning of Run and its return. A
+	// Notify that blocks delays further notices, and Run's return, but no capture. What it
+	// is told may have changed by then: of many notices that wait, those of a trouble
+	// that is over are left out.
 	Notify func(Notice)
 }
 
 // Streamer captures the logs of a process's pods. Make one with [New].
 // Its methods may be called from any goroutine.
 type Streamer struct {
-	opener Opener
-	opt    Options
-	store  *store
-	opens  chan struct{} // places for requests that wait for their answer
-	later  chan struct{} // those of them that a run's first request leaves to others
+	opener  Opener
+	opt     Options
+	store   *store
+	notices *notices
+	opens   chan struct{} // places for requests that wait for their answer
+	later   chan struct{} // those of them that a run's first request leaves to others
 
 	filterFrom int64 // see splicer; tests lower it
 
@@ -69,7 +80,7 @@ type Streamer struct {
 
 type counts struct {
 	captures, runs, follows, reads, probes, failed, resumed atomic.Int64
-	verified, unverified, incomplete, gaps, bytes           atomic.Int64
+	verified, unverified, incomplete, closed, bytes         atomic.Int64
 }
 
 // Stats are a Streamer's counters since it was made, except where they say "now".
@@ -80,13 +91,15 @@ type Stats struct {
 	Probes         int64 // requests: looks at the head or the end of a log
 	Failed         int64 // requests that were refused or could not be made
 	Resumed        int64 // streams that broke off and were opened again
-	Verified       int64 // runs
+	Verified       int64 // runs that are final, by their Proof
 	Unverified     int64
 	Incomplete     int64
-	Gaps           int64
+	Closed         int64 // runs that went on when their Capture was closed or Run ended: in none of the three before
+	Gaps           int64 // noticed in all runs so far: as the Gaps of certificates, but all that was dropped of a run is one
 	Bytes          int64 // received
 	Memory, Disk   int64 // now: bytes held
 	Dropped        int64 // bytes
+	DiskErrors     int64 // times that the disk refused to take or give back output
 }
 
 // New makes a Streamer. It does nothing until Run.
@@ -104,16 +117,24 @@ func New(o Opener, opt Options) *Streamer {
 	if opt.Opens <= 0 {
 		opt.Opens = 16
 	}
-	return &Streamer{
-		opener: o, opt: opt, store: newStore(opt.Memory, opt.Disk), opens: make(chan struct{}, opt.Opens),
-		later:      make(chan struct{}, max(1, opt.Opens/4)),
+	s := &Streamer{
+		opener: o, opt: opt, store: newStore(opt.Memory, opt.Disk, opt.Dir), opens: make(chan struct{}, opt.Opens),
+		notices: newNotices(opt.Notify), later: make(chan struct{}, max(1, opt.Opens/4)),
 		filterFrom: longLine, live: map[*run]struct{}{}, wake: make(chan struct{}, 1),
 	}
+	s.store.tell = func(err error) {
+		n := Notice{Kind: NoticeDiskFailed, Err: err}
+		if err == nil {
+			n.Kind = NoticeDiskResumed
+		}
+		s.notices.say(n)
+	}
+	return s
 }
 
 // Run captures until ctx ends; it returns context.Cause(ctx) after every
-// goroutine of the Streamer has ended. Runs whose capture has not ended by then
-// are Incomplete. It is called once.
+// goroutine of the Streamer has ended and Notify was told of all. Runs whose capture has
+// not ended by then are Incomplete. It is called once.
 func (s *Streamer) Run(ctx context.Context) error {
 	s.mu.Lock()
 	if s.ctx != nil {
@@ -127,12 +148,21 @@ func (s *Streamer) Run(ctx context.Context) error {
 	s.queue = nil
 	s.mu.Unlock()
 
+	s.wg.Go(func() { s.store.watch(ctx) })
+	end, told := make(chan struct{}), make(chan struct{})
+	go func() {
+		s.notices.deliver(end)
+		close(told)
+	}()
+
 	s.probeLoop(ctx)
 
 	s.mu.Lock()
 	s.ended = true
 	s.mu.Unlock()
 	s.wg.Wait()
+	close(end)
+	<-told
 	return context.Cause(ctx)
 }
 
@@ -158,13 +188,17 @@ func (s *Streamer) Stats() Stats {
 		Captures: c.captures.Load(), Live: int64(live), Runs: c.runs.Load(), Follows: c.follows.Load(),
 		Reads: c.reads.Load(), Probes: c.probes.Load(), Failed: c.failed.Load(), Resumed: c.resumed.Load(),
 		Verified: c.verified.Load(), Unverified: c.unverified.Load(), Incomplete: c.incomplete.Load(),
-		Gaps: c.gaps.Load(), Bytes: c.bytes.Load(), Memory: mem, Disk: disk, Dropped: dropped,
+		Closed: c.closed.Load(), Gaps: s.store.gaps.Load(), Bytes: c.bytes.Load(), Memory: mem, Disk: disk,
+		Dropped: dropped, DiskErrors: s.store.diskErrors(),
 	}
 }
 
 // start captures r, now or when Run is called.
 func (s *Streamer) start(r *run) {
 	s.counts.runs.Add(1)
+	if r.missed > 0 {
+		s.store.gaps.Add(1)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -172,7 +206,7 @@ func (s *Streamer) start(r *run) {
 		r.cutOff()
 		close(r.done)
 	case s.ctx == nil && r.isClosed(): // meanwhile: nobody would take it out of the queue
-		r.incomplete(whyClosed)
+		r.cutOff()
 		close(r.done)
 	case s.ctx == nil:
 		s.queue = append(s.queue, r)
@@ -207,7 +241,7 @@ func (s *Streamer) abandon(r *run) {
 	for i, q := range s.queue {
 		if q == r {
 			s.queue = append(s.queue[:i], s.queue[i+1:]...)
-			r.incomplete(whyClosed)
+			r.cutOff()
 			close(r.done)
 			return
 		}
