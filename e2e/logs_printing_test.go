@@ -125,9 +125,12 @@ func (p *printing) awaitLines(t *testing.T, slot string, n int) {
 	defer cancel()
 	r := p.logs.Reader(ctx, slot, logstream.ReadOptions{})
 	defer r.Close()
-	for _, err := range r.Lines() {
+	for line, err := range r.Lines() {
 		if err != nil {
 			t.Fatalf("%s/%s: waiting for %d lines more: %v", p.pod.Name, slot, n, err)
+		}
+		if line.Gap != nil {
+			continue
 		}
 		if n--; n == 0 {
 			return
@@ -180,6 +183,9 @@ func (p *printing) read(ctx context.Context, tr truth) <-chan reading {
 			if err != nil {
 				got.err = err
 				break
+			}
+			if line.Gap != nil {
+				continue
 			}
 			if n := len(got.runs); n == 0 || got.runs[n-1].id != line.ContainerID {
 				got.runs = append(got.runs, newAccount(tr, line.ContainerID))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -23,7 +24,8 @@ const (
 	answerNotYet                 // the kubelet does not know the container (yet)
 	answerDown                   // kubelet, node or apiserver out of reach
 	answerNode                   // the Node object is gone
-	answerDenied                 // not allowed
+	answerDenied                 // not allowed: roles that were just bound, and tokens that were just renewed, take seconds
+	answerUnserved               // whoever answers serves no logs
 	answerPodGone                // the Pod object is gone
 	answerGone                   // the container's log is gone from the node
 	answerAbsent                 // the runtime does not know the container, or is down
@@ -37,7 +39,8 @@ var answerText = map[answer]string{
 	answerEOF: "the stream ended early", answerBroken: "the connection broke", answerKicked: "the stream stalled",
 	answerNotYet: "the kubelet does not know the container", answerDown: "the kubelet cannot be reached",
 	answerNode: "the node is gone", answerDenied: "reading logs is not allowed", answerPodGone: "the pod was deleted",
-	answerGone: "the container was removed from its node", answerAbsent: "the container was removed from its node",
+	answerUnserved: "the node does not serve logs",
+	answerGone:     "the container was removed from its node", answerAbsent: "the container was removed from its node",
 	answerWatchers: "the node is out of inotify instances",
 	answerFailed:   "the kubelet could not read the log", answerForeign: "the node answered with the log of another run",
 	answerAstray: "the log does not continue what was captured",
@@ -58,6 +61,8 @@ func classify(err error) answer {
 	switch {
 	case s.Code == http.StatusUnauthorized || s.Code == http.StatusForbidden:
 		return answerDenied
+	case isUnserved(s):
+		return answerUnserved
 	case isPage(s.Details):
 		return answerDown
 	case s.Code == http.StatusNotFound:
@@ -75,6 +80,54 @@ func classify(err error) answer {
 		return a
 	}
 	return answerNotYet
+}
+
+// isUnserved reports whether an answer will be the same however often the log is asked for.
+//
+//   - 405 and 501 say that the server cannot do this at all, whoever it is: a virtual kubelet
+//     without logs (virtual-kubelet v1.11.0 node/api/server.go:204), kwok without a place for
+//     them (v0.6.1 pkg/kwok/server/server.go:423); 505 likewise.
+//   - Of the other 4xx, those that blame the request itself. What we ask for does not change.
+//     From a proxy's page they say less: its configuration may be in the making.
+//   - A virtual kubelet's other refusals are 500 with its own words (node/api/helpers.go:74),
+//     which the API server passes on behind its own (k8s.io/apiserver v0.37.2
+//     pkg/registry/generic/rest/response_checker.go:53); what kept the API server from
+//     reaching a kubelet has no such beginning.
+//
+// 401, 403, 404, 400 and 422 have rules of their own; 408, 409, 421, 423, 425 and 429 pass.
+func isUnserved(s metav1.Status) bool {
+	switch s.Code {
+	case http.StatusMethodNotAllowed, http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+		return true
+	case http.StatusPaymentRequired, http.StatusNotAcceptable, http.StatusGone, http.StatusLengthRequired,
+		http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong,
+		http.StatusUnsupportedMediaType, http.StatusRequestedRangeNotSatisfiable, http.StatusExpectationFailed,
+		http.StatusRequestHeaderFieldsTooLarge, http.StatusUnavailableForLegalReasons:
+		return !isPage(s.Details)
+	case http.StatusInternalServerError:
+		words, ofNode := strings.CutPrefix(s.Message, "Internal error occurred: ")
+		return ofNode && noLogs.MatchString(words)
+	}
+	return false
+}
+
+// noLogs are the words, and gRPC's code, of those who serve no logs.
+var noLogs = regexp.MustCompile(`(?i)\b(not (yet )?(implemented|supported)|unimplemented|unsupported|does not support)\b`)
+
+// why says for people why the final read could not be made, in the words of whoever refused
+// it where these tell what is to be done.
+func (res result) why() string {
+	text, words := answerText[res.answer], ""
+	if res.err != nil {
+		words = ": " + strings.TrimSuffix(res.err.Error(), ".")
+	}
+	switch res.answer {
+	case answerUnserved:
+		return text + words
+	case answerDenied:
+		return text + ", before the log was verified" + words
+	}
+	return text + ", before the log was verified"
 }
 
 // isPage says whether an answer was no Status of an API server's: a proxy before it
@@ -119,6 +172,8 @@ func (a answer) backoff(n int) time.Duration {
 		first, most = 250*time.Millisecond, 2*time.Second
 	case answerDenied, answerNode:
 		first, most = time.Second, time.Minute
+	case answerUnserved:
+		most = time.Minute
 	}
 	return min(first<<min(n-1, 20), most)
 }
@@ -134,6 +189,8 @@ func (a answer) patience() time.Duration {
 		// logs cannot be retrieved (kubernetes v1.36.3
 		// pkg/kubelet/kuberuntime/kuberuntime_container.go:1318).
 		return 10 * time.Second
+	case answerUnserved:
+		return 5 * time.Second
 	case answerNotYet, answerForeign, answerFailed, answerWatchers, answerAstray:
 		return time.Minute
 	}
@@ -162,6 +219,7 @@ var kubeletTexts = []struct {
 	{"failed with err ", answerFailed},
 	{"failed parsing log ", answerFailed},
 	{"rpc error: code = NotFound ", answerGone},
+	{"rpc error: code = Unimplemented ", answerUnserved},
 	{"rpc error: code = ", answerFailed},
 	{"container status is nil", answerFailed},
 	{"fsnotify: ", answerFailed},

@@ -47,14 +47,16 @@ func (r *run) drain(ctx context.Context) (final bool) {
 // drain counts what the final reads of a run came to.
 type drain struct {
 	*run
-	started  time.Time
-	doubtAt  time.Time // since when the log may be another run's; zero: it is not known to
-	half     bool      // the first of the two reads that have to agree was made
-	failing  time.Time // since when every answer was an error
-	failures int
-	grown    int // reads that brought something new, or were the first
-	short    int // reads that ended before the capture does
-	empty    int // of these, the empty ones
+	started   time.Time
+	doubtAt   time.Time // since when the log may be another run's; zero: it is not known to
+	half      bool      // the first of the two reads that have to agree was made
+	failing   time.Time // since when every answer was an error
+	refusal   answer    // the last of them
+	refusedAt time.Time // since when they are all the same
+	failures  int
+	grown     int // reads that brought something new, or were the first
+	short     int // reads that ended before the capture does
+	empty     int // of these, the empty ones
 }
 
 // step makes one final read. It returns true when the run is final.
@@ -154,11 +156,15 @@ func (d *drain) mayBeRotated() bool {
 
 // failed waits after an answer that was no log, or gives up.
 func (d *drain) failed(ctx context.Context, l life, res result) bool {
-	if d.failing.IsZero() {
+	fresh := d.failing.IsZero()
+	if fresh {
 		d.failing = time.Now()
 	}
-	if time.Since(d.failing) >= res.patience() {
-		d.incomplete(answerText[res.answer] + ", before the log was verified")
+	if fresh || res.answer != d.refusal { // what was answered before proves nothing of this
+		d.refusal, d.refusedAt = res.answer, time.Now()
+	}
+	if time.Since(d.refusedAt) >= res.patience() || time.Since(d.failing) >= finalTime {
+		d.incomplete(res.why())
 		return true
 	}
 	d.failures++
@@ -197,9 +203,10 @@ func (r *run) pause(ctx context.Context, l life, d time.Duration) {
 func (r *run) prove(l life) {
 	s := &r.sp
 	s.seal(true)
+	lost := r.log.lost()
 	switch {
-	case len(r.log.lost()) > 0:
-		r.finish(Incomplete, whyLost(r.log.lost()))
+	case len(lost) > 0:
+		r.finish(Incomplete, whyLost(lost))
 	case s.short:
 		r.finish(Incomplete, "lines are missing")
 	case l == lifeBlind:
@@ -231,25 +238,29 @@ func (r *run) uncertain(why string) {
 	r.sp.gap(why, r.sp.headNS, 0, end, false)
 }
 
-// cutOff ends a run because its owner ends. A container that goes on is not at its end,
-// which is no loss: of what it printed until now nothing is known to be missing.
+// cutOff ends a run because its owner ends. That a container goes on is no loss: of what it
+// printed until now nothing is known to be missing.
 func (r *run) cutOff() {
-	l, closed := r.lifeNow(), r.isClosed()
-	whole := (l == lifeAlive || l == lifeBlind) && !r.sp.short && len(r.log.lost()) == 0
-	count := &r.s.counts.incomplete
-	if whole {
-		count = &r.s.counts.closed
-	}
-	why := whyStopped
+	l, closed, lost := r.lifeNow(), r.isClosed(), r.log.lost()
+	why, count := whyStopped, &r.s.counts.incomplete
 	if closed {
 		why = whyClosed
 	}
-	if whole && closed && r.asked {
-		r.finishAs(Unverified, whyLeft, count)
-		return
+	goesOn := l == lifeAlive || l == lifeBlind
+	if goesOn && !r.sp.short && len(lost) == 0 {
+		count = &r.s.counts.closed
 	}
-	r.uncertain(why)
-	r.finishAs(Incomplete, why, count)
+	switch {
+	case !closed || !goesOn || !r.asked:
+		r.uncertain(why)
+		r.finishAs(Incomplete, why, count)
+	case len(lost) > 0:
+		r.finish(Incomplete, whyLost(lost))
+	case r.sp.short:
+		r.finish(Incomplete, "lines are missing")
+	default:
+		r.finishAs(Unverified, whyLeft, count)
+	}
 }
 
 // finish makes the run final.

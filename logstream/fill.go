@@ -25,9 +25,10 @@ func (r *Reader) fill(block bool) fillState {
 		}
 	}()
 	for {
-		if r.ctx.Err() != nil {
-			return filled // the caller looks at ctx
+		if r.over.Err() != nil {
+			return filled // the caller looks at it
 		}
+		r.lookAtCtx()
 		if r.cur == nil {
 			if !block {
 				return wouldBlock
@@ -121,9 +122,7 @@ func (r *Reader) skipLine(atEnd bool) bool {
 		return false
 	}
 	r.skip = false
-	if r.opt.Gap != nil {
-		r.tell(r.cur.log.holeGap(r.cur.log.lostBefore(r.pos-int64(len(r.buf)))), midLine)
-	}
+	r.tell(r.cur.log.holeGap(r.cur.log.lostBefore(r.pos-int64(len(r.buf)))), midLine)
 	return true
 }
 
@@ -140,8 +139,8 @@ func (r *Reader) tellGap(gaps []gapMark, stop int64, atEnd bool) (told bool, nex
 	}
 	for i, g := range gaps {
 		switch {
-		case r.told[i] || g.at > stop:
-		case g.at > r.pos:
+		case r.told[i] || g.at > max(stop, r.gapsTo):
+		case g.at > r.pos && (g.at <= stop || !atEnd):
 			next = min(next, g.at)
 		case len(r.buf) > 0:
 			if g.at == r.pos {
@@ -160,13 +159,14 @@ func (r *Reader) tellGap(gaps []gapMark, stop int64, atEnd bool) (told bool, nex
 
 // tell makes a gap's text the next thing to deliver: on a line of its own.
 func (r *Reader) tell(g Gap, midLine bool) {
-	if r.opt.Gap == nil {
-		return
+	text := "[" + g.String() + "]"
+	if r.opt.Gap != nil {
+		text = r.opt.Gap(g)
 	}
-	text := r.opt.Gap(g)
 	if text == "" {
 		return
 	}
+	r.gap = &g
 	if midLine {
 		r.text, r.broken = append(r.text, '\n'), true
 	}
@@ -179,18 +179,19 @@ func (r *Reader) tell(g Gap, midLine bool) {
 
 // nextRun finds the run to read next, or the end.
 func (r *Reader) nextRun() {
-	if r.opt.Snapshot {
+	if r.bound != nil {
 		if len(r.list) == 0 {
-			r.err = io.EOF
+			r.err = r.bound
 			return
 		}
-		r.enter(r.list[0].r)
-		r.limit, r.list = r.list[0].limit, r.list[1:]
+		w := r.list[0]
+		r.enter(w.r)
+		r.limit, r.gapsTo, r.list = w.limit, w.gapsTo, r.list[1:]
 		return
 	}
 	id, err := r.c.nextRun(r.ctx, r.slot, r.after)
 	if r.ctx.Err() != nil {
-		return // cancellation wins
+		return // what is captured by now is all there is to read
 	}
 	if err != nil {
 		r.endWith(err)
@@ -223,7 +224,7 @@ func (r *Reader) endWith(err error) {
 }
 
 func (r *Reader) enter(k *run) {
-	r.cur, r.pos, r.limit, r.start, r.skip, r.told = k, 0, -1, true, false, nil
+	r.cur, r.last, r.pos, r.limit, r.gapsTo, r.start, r.skip, r.told = k, k, 0, -1, 0, true, false, nil
 	if k.missed > 0 {
 		r.tell(k.missedGap(), r.torn)
 	}
@@ -232,7 +233,7 @@ func (r *Reader) enter(k *run) {
 // enterAtEnd enters a run after what is captured of it.
 func (r *Reader) enterAtEnd(k *run) {
 	committed, _, plain, gaps := k.log.view()
-	r.cur, r.pos, r.plain = k, committed, plain
+	r.cur, r.last, r.pos, r.plain = k, k, committed, plain
 	r.start = k.log.lineStart(committed, nil, committed)
 	r.told = slices.Repeat([]bool{true}, len(gaps))
 }
@@ -247,7 +248,7 @@ func (r *Reader) leave() {
 		r.torn = !r.start
 	}
 	r.after, r.cur = r.cur.id, nil
-	if c.Why == whyStopped && !r.opt.Snapshot && r.c.isLast(r.slot, r.after) {
+	if c.Why == whyStopped && r.bound == nil && r.c.isLast(r.slot, r.after) {
 		r.endWith(io.EOF) // no run will be captured any more
 	}
 	r.drop()

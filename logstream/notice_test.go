@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -117,6 +118,93 @@ func TestATroubleOfARunIsOverWhenTheRunIsFinal(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who graphs the counters sees losses, and no loss where a service simply goes on when
+// its build is over.
+func TestStatsCountGapsAsTheyAreNoticedAndRunsThatGoOnApart(t *testing.T) {
+	for name, c := range map[string]struct {
+		play func(b *bench)
+		want Stats
+	}{
+		"a service is closed":                 {func(b *bench) { b.c.Close() }, Stats{Closed: 1}},
+		"out of sight, and closed":            {func(b *bench) { b.c.Handle(watch.Event{Type: watch.Error, Object: outOfScope()}); b.c.Close() }, Stats{Closed: 1}},
+		"the Streamer stops":                  {func(b *bench) { b.stop() }, Stats{Closed: 1, Gaps: 1}},
+		"ended, and closed before the proof":  {func(b *bench) { b.n.change(func() { b.n.fault = always(refused()) }); end(b); b.c.Close() }, Stats{Incomplete: 1, Gaps: 1}},
+		"ended and verified, and then closed": {func(b *bench) { end(b); b.drain(); b.c.Close() }, Stats{Verified: 1}},
+		"rotated, and goes on": {func(b *bench) {
+			b.n.print("a", strings.Repeat("x", 100))
+			synctest.Wait()
+			b.n.rotate("a")
+			b.n.print("a", "two")
+			time.Sleep(time.Minute)
+		}, Stats{Gaps: 1}},
+		"lost a line, and is closed": {func(b *bench) {
+			b.n.bulk("a", 4096)
+			time.Sleep(time.Minute)
+			b.c.Close()
+		}, Stats{Incomplete: 1, Gaps: 1}},
+		"runs that nobody saw": {func(b *bench) {
+			end(b)
+			b.drain()
+			for _, id := range []string{"a2", "a3"} {
+				b.n.start("a", id)
+				b.p.running("a", id)
+				b.p.ended("a", id)
+			}
+			b.begin("a", "a4")
+			time.Sleep(time.Minute)
+		}, Stats{Verified: 1, Unverified: 1, Gaps: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{RotateSize: 100, HeadProbe: time.Second, Memory: 1 << 20, Disk: -1}, nil, func(b *bench) {
+				b.begin("a", "a1", "one")
+				c.play(b)
+				synctest.Wait()
+				st := b.s.Stats()
+				certs, _ := b.c.Drain(b.ctx, nil)
+				gaps := 0
+				for _, cert := range certs {
+					gaps += len(cert.Gaps)
+				}
+				if got := (Stats{Verified: st.Verified, Unverified: st.Unverified, Incomplete: st.Incomplete, Closed: st.Closed, Gaps: st.Gaps}); got != c.want {
+					t.Errorf("%+v, want %+v; %+v", got, c.want, certs)
+				}
+				if st.Gaps != int64(gaps) {
+					t.Errorf("%d gaps are counted, %d certified: %+v", st.Gaps, gaps, certs)
+				}
+				if done := st.Verified + st.Unverified + st.Incomplete + st.Closed; st.Runs != st.Live+done {
+					t.Errorf("%d runs, %d live, %d done", st.Runs, st.Live, done)
+				}
+			})
+		})
+	}
+}
+
+// always is a fault of every request.
+func always(err error) func(int, *corev1.PodLogOptions) *fault {
+	return func(int, *corev1.PodLogOptions) *fault { return &fault{err: err} }
+}
+
+func TestAServiceThatGoesOnWhenItsCaptureIsClosedIsNotIncomplete(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.begin("a", "a1", "one")
+		b.c.Close()
+		certs, err := b.c.Drain(b.ctx, nil)
+		want := []Certificate{{Slot: "a", ContainerID: "a1", Proof: Unverified, Why: whyLeft, Lines: 1, Bytes: 4}}
+		if d := cmp.Diff(want, certs); d != "" || !errors.Is(err, ErrClosed) {
+			t.Errorf("%v; certificates (-want +got):\n%s", err, d)
+		}
+	})
+	// Of one that nobody could read, what was printed until then is lost.
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.n.fault = always(statusError(403, "no"))
+		b.begin("a", "a1", "one")
+		b.c.Close()
+		if certs, _ := b.c.Drain(b.ctx, nil); certs[0].Proof != Incomplete || b.s.Stats().Closed != 1 {
+			t.Errorf("certificates %+v", certs)
+		}
+	})
 }
 
 // A Notify that is slow sees no notice before an earlier one, holds up no capture, and may

@@ -19,7 +19,9 @@ type ReadOptions struct {
 	// Gap, when set, makes every Gap a piece of text in its place, or at the next
 	// line where it is noticed behind the reader: once, and on lines of its own, to
 	// which newlines are added where they lack; an empty text leaves it out. The
-	// end is io.EOF then, whatever is missing. It is called by Read and Lines.
+	// end is io.EOF then, whatever is missing, but that of a ctx that ended, which is
+	// context.Cause as without. It is called by Read and Lines. Without it, Read tells of
+	// gaps only by its error; Lines yields them all the same.
 	Gap func(Gap) string
 }
 
@@ -35,8 +37,12 @@ type ReadOptions struct {
 //   - the error of [Runs].NextRun, when the slot cannot run: at once, before any
 //     output. After output it is returned too, unless Gap is set. Of a nil Runs: that
 //     the pod has finished and had no such container;
-//   - context.Cause of its ctx; [ErrClosed] after Close, or Close of the Capture,
-//     which ends the reader of a slot that never ran in io.EOF.
+//   - context.Cause of its ctx, after all bytes and gaps that are captured at the first
+//     call of Read or step of Lines after ctx ended: from then on it never blocks, and what
+//     is captured later is left out, as is the beginning of a line whose end was not captured.
+//     A Snapshot is not cut by its ctx. To stop at once, Close it;
+//   - [ErrClosed] at once after Close, or Close of the Capture, which ends the reader of a
+//     slot that never ran in io.EOF.
 //
 // What a Streamer that stops leaves unfinished is Incomplete. A run that has not
 // begun by then is waited for as before.
@@ -47,17 +53,21 @@ type Reader struct {
 	c      *Capture
 	slot   string
 	opt    ReadOptions
-	ctx    context.Context
+	ctx    context.Context // ends with the caller's, and with over
+	over   context.Context // ends when the reader is closed, or has ended: then with its error
 	cancel context.CancelCauseFunc
 
 	ready chan struct{} // cur's log changed
 
 	mu     sync.Mutex // held by Read and by each step of Lines
-	list   []window   // Snapshot: what to read
+	bound  error      // what ends the reader after cur and list, which are all there is to read; nil: it follows
+	list   []window   // with bound: what to read after cur
+	last   *run       // the newest run that was entered
 	cur    *run       // nil: the next run is to be found
 	after  string     // the run before it
 	pos    int64      // in cur's log, after buf
-	limit  int64      // Snapshot: where cur ends; else -1
+	limit  int64      // with bound: where cur ends; else -1
+	gapsTo int64      // gaps up to here are told at limit
 	plain  bool       // cur's lines have no timestamps
 	told   []bool     // cur's gaps that were dealt with
 	start  bool       // buf begins at the start of a line
@@ -65,47 +75,77 @@ type Reader struct {
 	skip   bool       // bytes were dropped: skip to the next line
 	buf    []byte     // cur's bytes up to pos that are not delivered
 	hold   []byte     // buf's buffer
-	text   []byte     // of a gap, to be delivered first
+	gap    *Gap       // to be delivered first
+	text   []byte     // in words
 	broken bool       // text begins with the end of the line that the gap is in
 	bad    *IncompleteError
 	err    error
 	clock  clock
 }
 
+// window is what there is to read of a run.
 type window struct {
-	r     *run
-	limit int64
+	r             *run
+	limit, gapsTo int64
 }
 
 // Reader returns a reader of slot's log. It can be made at any time, before the
 // slot's step started, while it runs, and after it ended: the bytes are the same.
 // There may be any number. None of them slows the capture. ctx ends it.
 func (c *Capture) Reader(ctx context.Context, slot string, o ReadOptions) *Reader {
+	r := &Reader{c: c, slot: slot, opt: o, limit: -1, ready: make(chan struct{}, 1)}
+	over, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	ctx, cancel := context.WithCancelCause(ctx)
-	r := &Reader{c: c, slot: slot, opt: o, ctx: ctx, cancel: cancel, limit: -1, ready: make(chan struct{}, 1)}
+	r.ctx, r.over, r.cancel = ctx, over, func(cause error) { end(cause); cancel(cause) }
 	c.mu.Lock()
 	if c.closed {
-		cancel(c.closeCause(slot))
+		r.cancel(c.closeCause(slot))
 	} else {
 		c.readers[r] = struct{}{}
 	}
+	c.mu.Unlock()
+	switch {
+	case o.Snapshot && o.FromEnd:
+		r.bound = io.EOF
+	case o.Snapshot:
+		r.bound, r.list = io.EOF, c.captured(slot, nil)
+	case o.FromEnd:
+		if runs := c.captured(slot, nil); len(runs) > 0 {
+			r.enterAtEnd(runs[len(runs)-1].r)
+		}
+	}
+	return r
+}
+
+// captured is what is captured of the runs of slot that were found after a run; nil: of all.
+func (c *Capture) captured(slot string, after *run) (list []window) {
+	c.mu.Lock()
 	var runs []*run
 	for _, k := range c.order {
 		if k.slot == slot {
 			runs = append(runs, k)
 		}
+		if k == after {
+			runs = nil
+		}
 	}
 	c.mu.Unlock()
-	switch {
-	case o.Snapshot && !o.FromEnd:
-		for _, k := range runs {
-			committed, _ := k.log.bounds()
-			r.list = append(r.list, window{k, committed})
-		}
-	case o.FromEnd && len(runs) > 0 && !o.Snapshot:
-		r.enterAtEnd(runs[len(runs)-1])
+	for _, k := range runs {
+		committed, end := k.log.bounds()
+		list = append(list, window{k, committed, end})
 	}
-	return r
+	return list
+}
+
+// lookAtCtx bounds a reader whose ctx has ended to what is captured by now.
+func (r *Reader) lookAtCtx() {
+	if r.bound != nil || r.ctx.Err() == nil {
+		return
+	}
+	r.bound, r.list = context.Cause(r.ctx), r.c.captured(r.slot, r.last)
+	if r.cur != nil {
+		r.limit, r.gapsTo = r.cur.log.bounds()
+	}
 }
 
 // Close ends the reader; a Read that waits returns ErrClosed. The capture goes on.
@@ -130,9 +170,13 @@ func (r *Reader) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	for n, flush := 0, false; ; {
-		if r.ctx.Err() != nil {
+		if r.over.Err() != nil {
 			r.ended()
-			return 0, context.Cause(r.ctx)
+			return 0, context.Cause(r.over)
+		}
+		r.lookAtCtx()
+		if r.opt.Gap == nil {
+			r.gap, r.text, r.broken = nil, nil, false
 		}
 		if len(r.text) > 0 {
 			k := copy(p[n:], r.text)
@@ -204,9 +248,10 @@ func (r *Reader) drop() {
 	r.hold, r.buf = nil, nil
 }
 
-// Lines yields the log line by line; a line longer than 64 KiB comes in pieces. An
-// end that is not io.EOF is yielded last, with an empty Line. Text is valid until
-// the next line. The loop may be left and Lines or Read called again.
+// Lines yields the log line by line; a line longer than 64 KiB comes in pieces. Every Gap
+// is a Line in its place, which has Gap set and says it in words, with or without
+// ReadOptions.Gap. An end that is not io.EOF is yielded last, with an empty Line. Text is
+// valid until the next line. The loop may be left and Lines or Read called again.
 func (r *Reader) Lines() iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		for {
@@ -228,16 +273,17 @@ func (r *Reader) line() (Line, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for flush := false; ; {
+		r.lookAtCtx()
 		switch {
-		case r.ctx.Err() != nil:
+		case r.over.Err() != nil:
 			r.ended()
-			return Line{}, context.Cause(r.ctx)
+			return Line{}, context.Cause(r.over)
 		case len(r.text) > 0:
 			if r.broken {
 				r.text, r.broken = r.text[1:], false
 			}
 			j := bytes.IndexByte(r.text, '\n')
-			l := Line{Text: r.text[:j]}
+			l := Line{Text: r.text[:j], Gap: r.gap}
 			r.text = r.text[j+1:]
 			return l, nil
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -193,6 +195,137 @@ func TestAClosedReaderEndsAndTheCaptureGoesOn(t *testing.T) {
 		b.wantText("a", "still here\n")
 	})
 }
+
+// Whoever uploads a log when its time is up has all of it by then, however far the reader
+// was, from memory and disk, and no more, however much comes meanwhile.
+func TestAReaderWhoseContextEndsGetsAllThatIsCapturedAndNoMore(t *testing.T) {
+	why := errors.New("the build was cancelled")
+	for how, read := range map[string]func(*Reader, int) (string, error){
+		"Read": func(r *Reader, n int) (string, error) {
+			text, err := io.ReadAll(io.LimitReader(r, int64(n)))
+			return string(text), err
+		},
+		"Lines": func(r *Reader, n int) (string, error) {
+			var text strings.Builder
+			for l, err := range r.Lines() {
+				if err != nil {
+					return text.String(), err
+				}
+				if fmt.Fprintf(&text, "%s\n", l.Text); text.Len() >= n {
+					break
+				}
+			}
+			return text.String(), nil
+		},
+	} {
+		t.Run(how, func(t *testing.T) {
+			inBubble(t, Options{Memory: 1 << 20}, nil, func(b *bench) {
+				b.begin("a", "a1")
+				b.n.bulk("a", 4096)
+				synctest.Wait()
+				ctx, cancel := context.WithCancelCause(b.ctx)
+				r := b.c.Reader(ctx, "a", ReadOptions{})
+				start, err := read(r, 100_000)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := b.n.truth("a")
+				cancel(why)
+				more, err := read(r, 1000) // it notices
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.n.bulk("a", 4096)
+				synctest.Wait()
+				rest, err := read(r, math.MaxInt)
+				if got := start + more + rest; got != want || !errors.Is(err, why) {
+					t.Errorf("%d bytes of %d, then %v", len(got), len(want), err)
+				}
+				if rest, err := read(r, 1000); rest != "" || !errors.Is(err, why) {
+					t.Errorf("and then %q, %v", rest, err)
+				}
+				if len(b.c.readers) > 0 || r.hold != nil {
+					t.Error("it holds on to something")
+				}
+			})
+		})
+	}
+}
+
+// Whatever gives up, whoever prints a log has each captured byte and each gap in its place:
+// as text, or as values.
+func TestWhateverGivesUpEveryByteAndEveryGapIsPrintedInItsPlace(t *testing.T) {
+	for name, giveUp := range map[string]func(b *bench){
+		"the reader's ctx": func(b *bench) { b.cancel(errCause) },
+		"a Drain that takes too long": func(b *bench) {
+			b.n.change(func() {
+				b.n.fault = func(int, *corev1.PodLogOptions) *fault { return &fault{err: refused()} }
+			})
+			b.n.exit("a")
+			ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+			defer cancel()
+			b.c.Handle(b.p.ended("a", "a1"))
+			if certs, err := b.c.Drain(ctx, nil); err == nil || certs[0].Proof != Live {
+				b.Errorf("%+v, %v", certs, err)
+			}
+			b.cancel(errCause)
+		},
+		"the Streamer":   func(b *bench) { b.stop() },
+		"a deleted pod":  func(b *bench) { b.c.Handle(b.p.event(watch.Deleted)); b.n.exit("a"); b.drain() },
+		"a tracking end": func(b *bench) { b.c.Handle(closedEvent()); b.drain() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{Memory: 256 << 10, Disk: -1, RotateSize: 200 << 10, HeadProbe: time.Second}, nil, func(b *bench) {
+				ctx, cancel := context.WithCancelCause(context.WithoutCancel(b.ctx))
+				b.cancel = cancel
+				b.begin("a", "a1")
+				b.n.bulk("a", 1024) // of which most is dropped
+				synctest.Wait()
+				b.n.rotate("a")
+				b.n.bulk("a", 50)
+				time.Sleep(time.Minute)
+				b.n.raw("a", "half a line")
+				synctest.Wait()
+				text := b.c.Reader(ctx, "a", ReadOptions{Gap: gapText})
+				values := b.c.Reader(ctx, "a", ReadOptions{})
+				giveUp(b)
+				cert := b.c.order[0].certificate()
+				want, _ := io.ReadAll(text)
+				var got strings.Builder
+				var gaps []Gap
+				for l, err := range values.Lines() {
+					switch {
+					case err != nil:
+					case l.Gap != nil:
+						gaps = append(gaps, *l.Gap)
+						fmt.Fprintf(&got, "%s\n", gapText(*l.Gap))
+					default:
+						got.Write(l.Text)
+						if !l.Partial {
+							got.WriteByte('\n')
+						}
+					}
+				}
+				if d := cmp.Diff(cert.Gaps, gaps); d != "" || len(gaps) < 2 {
+					t.Errorf("gaps (-certified +yielded):\n%s", d)
+				}
+				printed := strings.ReplaceAll(strings.ReplaceAll(string(want), "<lost>\n", ""), "<perhaps lost>\n", "")
+				whole := func(s string) string {
+					return strings.TrimRight(strings.TrimSuffix(strings.TrimSpace(s), "half a line"), "\n")
+				}
+				if !strings.HasSuffix(whole(b.n.truth("a")), whole(printed)) || len(printed) < 100<<10 {
+					t.Errorf("%d bytes printed", len(printed))
+				}
+				if d := cmp.Diff(withoutPartial(string(want)), withoutPartial(got.String())); d != "" {
+					t.Errorf("as text and as values (-text +values):\n%.2000s", d)
+				}
+			})
+		})
+	}
+}
+
+// withoutPartial leaves out the newline that ends half a line before a gap in words.
+func withoutPartial(s string) string { return strings.ReplaceAll(s, "half a line\n", "half a line") }
 
 func TestAReaderThatNobodyReadsDoesNotStopTheStream(t *testing.T) {
 	inBubble(t, Options{Memory: 1 << 20}, nil, func(b *bench) {

@@ -62,7 +62,15 @@ func readLines(r *Reader) reading {
 		if err != nil {
 			return reading{text.String(), endOf(err)}
 		}
-		if l.ContainerID == "" && torn { // a gap in a line
+		switch {
+		case (l.Gap != nil) != (l.ContainerID == ""):
+			return reading{text.String(), fmt.Sprintf("output or a gap? %+v", l)}
+		case l.Gap != nil && r.opt.Gap == nil: // as a reader of bytes has it
+			if string(l.Text) != "["+l.Gap.String()+"]" || l.Partial {
+				return reading{text.String(), fmt.Sprintf("gap %q: %+v", l.Text, l)}
+			}
+			continue
+		case l.Gap != nil && torn: // a gap in a line
 			text.WriteByte('\n')
 		}
 		text.Write(l.Text)
@@ -106,6 +114,22 @@ func end(b *bench) {
 func endLast(b *bench) {
 	b.p.pod.Status.Phase = corev1.PodFailed
 	end(b)
+}
+
+// lostFirst has two runs, the log of the first of which is removed.
+func lostFirst(b *bench) {
+	b.p = newPod(corev1.RestartPolicyAlways, "a")
+	b.n.fault = func(_ int, o *corev1.PodLogOptions) *fault {
+		if o.Previous {
+			return &fault{words: "unable to retrieve container logs for containerd://a1"}
+		}
+		return nil
+	}
+	live(b)
+	b.n.start("a", "a2")
+	b.n.print("a", "two")
+	b.c.Handle(b.p.running("a", "a2"))
+	time.Sleep(time.Minute)
 }
 
 // unseen has a run print text, and then two of which no handler hears before the next.
@@ -182,22 +206,9 @@ var situations = map[string]situation{
 		all:    wanted{"one\n<perhaps lost>\n", "EOF", "incomplete"}, fromEnd: wanted{"", "EOF", "incomplete"}, snapshot: eof("one\n<perhaps lost>\n"),
 	},
 	"the first of two runs is incomplete": {
-		before: func(b *bench) {
-			b.p = newPod(corev1.RestartPolicyAlways, "a")
-			b.n.fault = func(_ int, o *corev1.PodLogOptions) *fault {
-				if o.Previous {
-					return &fault{words: "unable to retrieve container logs for containerd://a1"}
-				}
-				return nil
-			}
-			live(b)
-			b.n.start("a", "a2")
-			b.n.print("a", "two")
-			b.c.Handle(b.p.running("a", "a2"))
-			time.Sleep(time.Minute)
-		},
-		after: endLast,
-		all:   wanted{"one\n<perhaps lost>\ntwo\n", "EOF", "incomplete"}, fromEnd: eof(""), snapshot: eof("one\n<perhaps lost>\ntwo\n"),
+		before: lostFirst,
+		after:  endLast,
+		all:    wanted{"one\n<perhaps lost>\ntwo\n", "EOF", "incomplete"}, fromEnd: eof(""), snapshot: eof("one\n<perhaps lost>\ntwo\n"),
 	},
 	"cannot run": {
 		runs: func() Runs { return failing{} },
@@ -253,6 +264,42 @@ var situations = map[string]situation{
 	"a service goes on, the reader's ctx ended": {
 		before: live, after: func(b *bench) { b.n.print("a", "two"); synctest.Wait(); b.cancel(errCause) },
 		all: wanted{"one\ntwo\n", "cause", "cause"}, fromEnd: wanted{"two\n", "cause", "cause"}, snapshot: eof("one\n"),
+	},
+	"a service goes on, the readers' ctx has ended": {
+		before: func(b *bench) {
+			live(b)
+			b.n.raw("a", "tw") // the end of which is not captured
+			synctest.Wait()
+			b.cancel(errCause)
+		},
+		after: func(b *bench) { b.n.more("a", "o\n"); end(b); b.drain() },
+		all:   wanted{"one\n", "cause", "cause"}, fromEnd: wanted{"", "cause", "cause"}, snapshot: eof("one\n"),
+	},
+	"a service goes on after a run that was lost, the readers' ctx has ended": {
+		before: func(b *bench) {
+			lostFirst(b)
+			b.cancel(errCause)
+		},
+		all: wanted{"one\n<perhaps lost>\ntwo\n", "cause", "cause"}, fromEnd: wanted{"", "cause", "cause"}, snapshot: eof("one\n<perhaps lost>\ntwo\n"),
+	},
+	"rotated, the readers' ctx has ended": {
+		opt: Options{RotateSize: 100, HeadProbe: time.Second},
+		before: func(b *bench) {
+			live(b)
+			b.n.print("a", strings.Repeat("x", 100))
+			synctest.Wait()
+			b.n.rotate("a")
+			b.n.print("a", "two")
+			time.Sleep(time.Minute)
+			b.cancel(errCause)
+		},
+		all:      wanted{"one\n" + strings.Repeat("x", 100) + "\n<perhaps lost>\ntwo\n", "cause", "cause"},
+		fromEnd:  wanted{"", "cause", "cause"},
+		snapshot: eof("one\n" + strings.Repeat("x", 100) + "\n<perhaps lost>\ntwo\n"),
+	},
+	"never ran, the readers' ctx has ended": {
+		before: func(b *bench) { b.cancel(errCause) },
+		all:    wanted{"", "cause", "cause"}, fromEnd: wanted{"", "cause", "cause"}, snapshot: eof(""),
 	},
 	"a service goes on, the reader closed": {
 		before: live, after: func(b *bench) { b.n.print("a", "two"); synctest.Wait(); b.closeReaders() },
@@ -354,12 +401,12 @@ func TestEveryReaderEndsAsDocumentedInEverySituation(t *testing.T) {
 }
 
 func (s situation) play(b *bench) {
-	if s.before != nil {
-		s.before(b)
-	}
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(b.ctx))
 	defer cancel(nil)
 	b.cancel = cancel
+	if s.before != nil {
+		s.before(b)
+	}
 	got := map[string]chan reading{}
 	want := map[string]reading{}
 	for kind, o := range map[string]ReadOptions{"all": {}, "from end": {FromEnd: true}, "snapshot": {Snapshot: true}} {

@@ -1,6 +1,7 @@
 package logstream
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -8,7 +9,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // A row is an answer to a request for a log that is no log.
@@ -41,6 +44,8 @@ const (
 	notAllowed = "reading logs is not allowed"
 	notRead    = "the kubelet could not read the log"
 	removed    = "the container was removed from its node"
+
+	noLogsServed = "the node does not serve logs"
 )
 
 // rows are the outcomes of a request, by facts of Kubernetes v1.36.3 (and v1.37.2).
@@ -74,7 +79,18 @@ func rows() map[string]row {
 		"unauthorized":        {is: apiStatus(401, "", "Unauthorized"), why: notAllowed, most: 10 * time.Second},
 		"too many requests":   {is: apiStatus(429, "", "too many requests"), why: unreached, most: 10 * time.Minute},
 		"service unavailable": {is: apiStatus(503, "", "etcdserver: leader changed"), why: unreached, most: 10 * time.Minute},
+		// Others' 500s, and what passes by its nature.
+		"a virtual kubelet's trouble": {is: apiStatus(500, "", "Internal error occurred: context deadline exceeded"), why: unreached, most: 10 * time.Minute},
+		"a dial in such words":        {is: apiStatus(500, "", dial+"tls: unsupported protocol version"), why: unreached, most: 10 * time.Minute},
+		"request timeout":             {is: apiStatus(408, "", "timeout"), why: unreached, most: 10 * time.Minute},
+		"conflict":                    {is: apiStatus(409, "", "the server reported a conflict"), why: unreached, most: 10 * time.Minute},
+		"misdirected":                 {is: apiStatus(421, "", "misdirected request"), why: unreached, most: 10 * time.Minute},
+		"too early":                   {is: apiStatus(425, "", "too early"), why: unreached, most: 10 * time.Minute},
+		"bad gateway":                 {is: apiStatus(502, "", "bad gateway"), why: unreached, most: 10 * time.Minute},
+		"gateway timeout":             {is: apiStatus(504, "", "the server was unable to return a response in the time allotted"), why: unreached, most: 10 * time.Minute},
+		"no room":                     {is: apiStatus(507, "", "insufficient storage"), why: unreached, most: 10 * time.Minute},
 		// Whatever stands before an API server.
+		"a proxy's 413":         {is: anyPage(413, "text/html", "<html>too large</html>"), why: unreached, most: 10 * time.Minute},
 		"a proxy's 404":         {is: anyPage(404, "text/html", "<html>default backend</html>"), why: unreached, most: 10 * time.Minute},
 		"a proxy's plain 404":   {is: anyPage(404, "text/plain", "404 page not found\n"), why: unreached, most: 10 * time.Minute},
 		"a proxy's 400":         {is: anyPage(400, "text/html", "<html>previous terminated container</html>"), why: unreached, most: 10 * time.Minute},
@@ -83,6 +99,9 @@ func rows() map[string]row {
 		"a proxy's login":       {is: anyPage(200, "text/html; charset=utf-8", "<html>Sign in</html>\n"), why: unreached, most: 10 * time.Minute},
 		"a proxy's 429":         {is: func() *http.Response { return comeBack(7, page(429, "text/plain", "slow down")) }, why: unreached, most: 10 * time.Minute},
 		"a proxy's 503 for 1 h": {is: func() *http.Response { return comeBack(3600, page(503, "text/html", htmlPage)) }, why: unreached, most: 11 * time.Minute},
+	}
+	for name, is := range unserved() {
+		all[name] = row{is: is, why: noLogsServed, most: 5 * time.Second}
 	}
 	for _, k := range kubeletTexts {
 		for how, answer := range map[string]func() *http.Response{
@@ -93,6 +112,8 @@ func rows() map[string]row {
 			switch k.is {
 			case answerGone:
 				r.final, r.most = true, 0
+			case answerUnserved:
+				r.most = 5 * time.Second
 			case answerAbsent: // or a runtime that is being restarted
 				r.most = 10 * time.Second
 			}
@@ -106,6 +127,87 @@ func rows() map[string]row {
 	all["Unavailable, in a body"] = row{is: anyPage(200, "text/plain", unavailable), why: notRead, most: time.Minute}
 	all["Unavailable, in a refusal"] = row{is: apiStatus(400, "", unavailable), why: notRead, most: time.Minute}
 	return all
+}
+
+// unserved are the answers of those who serve no logs.
+func unserved() map[string]func() *http.Response {
+	node := func(code int, words string) func() *http.Response { // as the API server passes it on
+		e := apierrors.NewGenericServerResponse(code, "get", schema.GroupResource{Resource: "pods/log"}, "p", words, 0, false)
+		return func() *http.Response { return status(e.ErrStatus) }
+	}
+	internal := func(words string) func() *http.Response {
+		return apiStatus(500, "", "Internal error occurred: "+words)
+	}
+	return map[string]func() *http.Response{
+		"a virtual kubelet's 501":          node(501, "501 not implemented"),
+		"a node's 405":                     node(405, "Method Not Allowed"),
+		"a node's 505":                     node(505, "HTTP Version Not Supported"),
+		"a node's 410":                     node(410, "gone"),
+		"a node's 406":                     node(406, "unknown"),
+		"a node's 415":                     node(415, "unsupported media type"),
+		"a page of 501":                    anyPage(501, "text/plain; charset=utf-8", "501 not implemented\n"),
+		"a page of 405":                    anyPage(405, "text/html", "<html>405 Not Allowed</html>"),
+		"an API server's 405":              apiStatus(405, "", "the server does not allow this method on the requested resource"),
+		"a provider's words":               internal("not implemented"),
+		"a provider's other words":         internal("GetContainerLogs is not supported by this provider"),
+		"a provider's gRPC code":           internal("rpc error: code = Unimplemented desc = unknown method GetContainerLogs"),
+		"a provider's third words":         internal("Container logs are Unsupported on this node"),
+		"a kubelet's gRPC code, in a body": anyPage(200, "text/plain", "rpc error: code = Unimplemented desc = unknown service"),
+	}
+}
+
+// Of 501 to every request, as of a virtual kubelet without logs, nobody waits ten minutes
+// for another answer.
+func TestWhoServesNoLogsIsBelievedWithinSecondsInItsOwnWords(t *testing.T) {
+	for name, is := range unserved() {
+		t.Run(name, func(t *testing.T) {
+			inFront(t, func(int, *corev1.PodLogOptions) *http.Response { return is() }, func(b *bench, c Certificate, took time.Duration) {
+				if c.Proof != Incomplete || !strings.HasPrefix(c.Why, noLogsServed) || took > 12*time.Second {
+					t.Errorf("certificate %+v after %s", c, took)
+				}
+				if resp := is(); resp.StatusCode != http.StatusOK && len(c.Why) < len(noLogsServed)+10 {
+					t.Errorf("%q does not say what was answered", c.Why)
+				}
+				start := time.Now()
+				text, err := b.readAll("a", ReadOptions{})
+				var inc *IncompleteError
+				if text != "" || !errors.As(err, &inc) || inc.Why != c.Why || time.Since(start) > time.Second {
+					t.Errorf("read %q, %v", text, err)
+				}
+			})
+		})
+	}
+}
+
+// What others answered before is no sign that a refusal lasts.
+func TestARefusalIsBelievedWhenItLastsWhateverWasAnsweredBefore(t *testing.T) {
+	for name, refusal := range map[string]func() *http.Response{
+		"denied":   apiStatus(403, "", "no"),
+		"unserved": anyPage(501, "text/plain", "501 not implemented\n"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var since time.Time
+			inFront(t, func(_ int, o *corev1.PodLogOptions) *http.Response {
+				if o.Follow || o.TailLines != nil {
+					return nil
+				}
+				if since.IsZero() {
+					since = time.Now()
+				}
+				switch at := time.Since(since); {
+				case at < time.Minute:
+					return rows()["connection refused"].is()
+				case at < time.Minute+4*time.Second:
+					return refusal()
+				}
+				return nil
+			}, func(b *bench, c Certificate, _ time.Duration) {
+				if c.Proof != Verified {
+					t.Errorf("certificate %+v", c)
+				}
+			})
+		})
+	}
 }
 
 // inFront plays a run of three lines, some requests for which are answered otherwise.

@@ -229,6 +229,7 @@ type result struct {
 	equal, joined, grew bool
 	bytes               int
 	after               time.Duration // not to ask again before
+	err                 error         // the refusal
 }
 
 // fetch makes one request and splices what it brings.
@@ -253,7 +254,7 @@ func (r *run) fetch(ctx context.Context, q query) result {
 		}
 		a := classify(err)
 		r.noteRefused(a, err)
-		return result{answer: a, after: retryAfter(err)}
+		return result{answer: a, after: retryAfter(err), err: err}
 	}
 	r.asked = true
 	r.noteOpened(q.follow)

@@ -44,6 +44,18 @@ type Gap struct {
 	Certain bool
 }
 
+// String says it in one line.
+func (g Gap) String() string {
+	if g.ContainerID == "" {
+		return g.Why
+	}
+	how := "may be"
+	if g.Certain {
+		how = "are"
+	}
+	return fmt.Sprintf("lines %s missing after line %d: %s", how, g.AfterLine, g.Why)
+}
+
 // Certificate is what logstream can prove of one captured run.
 type Certificate struct {
 	Slot, ContainerID string
@@ -81,6 +93,9 @@ type Line struct {
 	// un-timestamped body, in the text of a Gap, and in the later pieces of a
 	// long line.
 	Time time.Time
+	// Gap is set in a Line that is no output: there is a gap in the log at this place,
+	// which Text says in words. Of a text of several lines each has the same Gap.
+	Gap *Gap
 	// Text belongs to the reader: it is valid until the next line is asked for.
 	Text []byte
 	// Partial: no newline follows Text in the log. It is a piece of a line longer

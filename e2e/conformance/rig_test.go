@@ -143,6 +143,9 @@ func (r *rig) drain() []caught {
 		if err != nil {
 			r.t.Fatal("Lines:", err)
 		}
+		if l.Gap != nil {
+			continue
+		}
 		c := at[l.ContainerID]
 		text := string(l.Text)
 		if more { // another piece of a long line
