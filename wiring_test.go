@@ -64,7 +64,7 @@ func runStep(ctx context.Context, cfg *rest.Config, pod *corev1.Pod, step, image
 	track.Created(created)
 
 	// Once a step: the reader may be opened before the swap, and misses nothing.
-	reader := logs.Reader(ctx, step, logstream.ReadOptions{})
+	reader := logs.Reader(ctx, step, logstream.ReadOptions{Gap: logstream.Gap.String}) // a gap is a line in its place
 	err = split.Swap(ctx, func(ctx context.Context) (*corev1.Pod, error) {
 		patch := fmt.Appendf(nil, `{"spec":{"containers":[{"name":%q,"image":%q}]}}`, step, image)
 		return pods.Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
