@@ -1,9 +1,11 @@
 package podlife_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -22,6 +24,11 @@ import (
 
 // README: the wiring
 func runStep(ctx context.Context, cfg *rest.Config, pod *corev1.Pod, step, image string) error {
+	// With Always, which is Kubernetes' default, a step that ends is started again, and its log has no end.
+	if policy := cmp.Or(pod.Spec.RestartPolicy, corev1.RestartPolicyAlways); policy != corev1.RestartPolicyNever {
+		return fmt.Errorf("pod %s/%s has restartPolicy %s, which may start a step again when it ends: it has to be Never", pod.Namespace, pod.Name, policy)
+	}
+
 	// Once a process: one watch and one streamer for every pod.
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
@@ -36,8 +43,8 @@ func runStep(ctx context.Context, cfg *rest.Config, pod *corev1.Pod, step, image
 		return err
 	}
 	streamer := logstream.New(opener, logstream.Options{})
-	go watcher.Run(ctx) // both block until ctx ends
-	go streamer.Run(ctx)
+	go watcher.Run(ctx)  // both block until ctx ends, and end what runs on them then:
+	go streamer.Run(ctx) // give them the process's ctx, which outlives every build
 
 	// Once a pod, before it exists: who did what, every byte of it, and the watch that feeds both.
 	split := eventsplit.New(pod.Namespace, pod.Name, eventsplit.Options{Placeholder: func(string) bool { return true }})
@@ -57,7 +64,7 @@ func runStep(ctx context.Context, cfg *rest.Config, pod *corev1.Pod, step, image
 	track.Created(created)
 
 	// Once a step: the reader may be opened before the swap, and misses nothing.
-	reader := logs.Reader(ctx, step, logstream.ReadOptions{})
+	reader := logs.Reader(ctx, step, logstream.ReadOptions{Gap: logstream.Gap.String}) // a gap is a line in its place
 	err = split.Swap(ctx, func(ctx context.Context) (*corev1.Pod, error) {
 		patch := fmt.Appendf(nil, `{"spec":{"containers":[{"name":%q,"image":%q}]}}`, step, image)
 		return pods.Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
@@ -68,7 +75,7 @@ func runStep(ctx context.Context, cfg *rest.Config, pod *corev1.Pod, step, image
 	if _, err = io.Copy(os.Stdout, reader); err != nil { // live, to the log's end; an image that cannot be pulled is a *Failure
 		return err
 	}
-	state, err := split.Wait(ctx, step, eventsplit.Ended) // from memory, or the same *Failure
+	state, err := split.Wait(ctx, step, eventsplit.Ended) // from memory, or the same *Failure: also of a step that was evicted
 	if err != nil {
 		return err
 	}
@@ -110,6 +117,23 @@ func Example() {
 	// hello world
 	// exit code 3
 	// step Verified 1 lines
+}
+
+// A step of a pod that restarts its containers has no end to wait for.
+func TestReadmesProgramRefusesAPodThatRestartsItsStepsBeforeAnythingRuns(t *testing.T) {
+	for _, policy := range []corev1.RestartPolicy{"", corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure} {
+		cluster := testutil.New(testutil.Options{})
+		requests := 0
+		cluster.Fault(func(*http.Request) testutil.Fault { requests++; return testutil.Fault{} })
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "build-1"},
+			Spec:       corev1.PodSpec{RestartPolicy: policy, Containers: []corev1.Container{{Name: "step", Image: "pause"}}},
+		}
+		err := runStep(t.Context(), cluster.Config(), pod, "step", "greet")
+		if err == nil || !strings.Contains(err.Error(), "restartPolicy") || requests > 0 {
+			t.Errorf("restartPolicy %q: %v after %d requests, want a refusal that names it and no request", policy, err, requests)
+		}
+	}
 }
 
 // The README shows code that compiles and ran, not a copy that drifted.

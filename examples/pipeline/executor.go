@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -43,6 +44,9 @@ type build struct {
 
 	maybe  bool                    // the pod was created, or may have been
 	giveUp context.CancelCauseFunc // ends the steps, not the clean-up
+
+	printing sync.WaitGroup                     // of the logs
+	stopRead map[string]context.CancelCauseFunc // by step: what is captured by then is printed
 }
 
 // newBuild wires the three packages for one pod. An executor of many builds
@@ -90,32 +94,39 @@ func execute(ctx context.Context, cfg *rest.Config, pod *corev1.Pod, p *Pipeline
 	work.Go(func() error { return b.watch.Run(background) })
 	work.Go(func() error { return streams.Run(background) })
 	work.Go(func() error { b.printEvents(background); return nil })
+	b.stopRead = map[string]context.CancelCauseFunc{}
 
-	err = b.run(ctx, results)
+	err = b.run(ctx, background, results)
 	err = inOneSentence(err, b.finish(background, results))
 	stop()
 	_ = work.Wait() // the cause is our own stop
 	return results, err
 }
 
-// run creates the pod and runs the steps until one does not succeed.
-func (b *build) run(ctx context.Context, results []StepResult) error {
+// run creates the pod and runs the steps until one does not succeed. What it prints
+// may go on until finish ends it.
+func (b *build) run(ctx, printing context.Context, results []StepResult) error {
 	if err := b.create(ctx); err != nil {
 		results[0].fail(err)
 		return fmt.Errorf("the pod of pipeline %q could not be created: %w", b.pipeline.Name, err)
 	}
 	for i, s := range b.pipeline.Steps {
-		state, err := b.step(ctx, s)
-		switch r := &results[i]; {
+		r := &results[i]
+		printed := b.print(printing, s.Name, r)
+		state, err := b.step(ctx, s, printed)
+		if state.Outcome != nil {
+			r.ExitCode = &state.Outcome.ExitCode
+		}
+		switch {
 		case err != nil:
 			r.fail(err)
 			return fmt.Errorf("step %q (image %s) %s: %w", s.Name, s.Image, verb(err), err)
 		case state.Outcome.ExitCode != 0:
-			r.Outcome, r.ExitCode = "failed", &state.Outcome.ExitCode
+			r.Outcome = "failed"
 			return fmt.Errorf("step %q (image %s) failed: exit code %d (%s)",
 				s.Name, s.Image, state.Outcome.ExitCode, state.Outcome.Reason)
 		default:
-			r.Outcome, r.ExitCode = "succeeded", &state.Outcome.ExitCode
+			r.Outcome = "succeeded"
 		}
 	}
 	return nil
@@ -150,14 +161,26 @@ func verb(err error) string {
 	return "was given up"
 }
 
-// step swaps the step's image in, prints its log as it comes and waits for its
-// end. The reader is opened before the swap, and misses nothing.
-func (b *build) step(ctx context.Context, s Step) (state eventsplit.State, err error) {
-	readCtx, giveUp := context.WithCancel(ctx)
-	defer giveUp()
-	var printing errgroup.Group
-	printing.Go(func() error { return b.printLog(readCtx, s.Name) })
-	printing.Go(func() error { b.showProgress(readCtx, s); return nil })
+// print has the step's log printed as it comes. It returns at once, and misses
+// nothing: the step is not swapped in yet. The channel is closed at the log's end.
+func (b *build) print(ctx context.Context, step string, r *StepResult) <-chan struct{} {
+	ctx, b.stopRead[step] = context.WithCancelCause(ctx)
+	printed := make(chan struct{})
+	b.printing.Go(func() {
+		defer close(printed)
+		r.printed, r.Gaps = b.printLog(ctx, step)
+	})
+	return printed
+}
+
+// step swaps the step's image in and waits for its end. It returns when the log is
+// printed, unless ctx ends or the capture takes longer than drainTime.
+func (b *build) step(ctx context.Context, s Step, printed <-chan struct{}) (state eventsplit.State, err error) {
+	shown, hide := context.WithCancel(ctx)
+	var progress sync.WaitGroup
+	progress.Go(func() { b.showProgress(shown, s) })
+	defer progress.Wait()
+	defer hide()
 
 	if err = b.split.Swap(ctx, func(ctx context.Context) (*corev1.Pod, error) {
 		return b.pods.Patch(ctx, b.pod.Name, types.StrategicMergePatchType,
@@ -165,18 +188,23 @@ func (b *build) step(ctx context.Context, s Step) (state eventsplit.State, err e
 	}, s.Name); err == nil {
 		state, err = b.split.Wait(ctx, s.Name, eventsplit.Ended)
 	}
-	// Once the log is captured to its end, only the printing may take its time.
 	drain, cancel := context.WithTimeout(ctx, drainTime)
 	defer cancel()
 	certificates, derr := b.logs.Drain(drain, b.track.Pod())
-	live := slices.ContainsFunc(certificates, func(c logstream.Certificate) bool {
-		return c.Slot == s.Name && c.Proof == logstream.Live
-	})
-	if derr != nil || live || err != nil && b.split.State(s.Name).ContainerID == "" {
-		giveUp() // there is no end to read to, or nothing ran
+	if derr == nil && captured(certificates, s.Name) { // only the printing may take its time
+		select {
+		case <-printed:
+		case <-ctx.Done():
+		}
 	}
-	_ = printing.Wait() // what a log lacks is in its certificate
 	return state, err
+}
+
+// captured reports whether the step has run and its log is final.
+func captured(certificates []logstream.Certificate, step string) bool {
+	return slices.ContainsFunc(certificates, func(c logstream.Certificate) bool {
+		return c.Slot == step && c.Proof != logstream.Live
+	})
 }
 
 // finish drains the logs, deletes the pod and waits until it is gone.
@@ -187,6 +215,11 @@ func (b *build) finish(ctx context.Context, results []StepResult) error {
 	drain, cancel := context.WithTimeoutCause(ctx, drainTime, errors.New("the logs took too long to drain"))
 	defer cancel()
 	certificates, derr := b.logs.Drain(drain, b.track.Pod())
+	for step, stop := range b.stopRead {
+		if !captured(certificates, step) {
+			stop(errors.New("the log was given up before its end"))
+		}
+	}
 	for _, c := range certificates {
 		for i := range results {
 			if results[i].Name == c.Slot {
@@ -195,6 +228,11 @@ func (b *build) finish(ctx context.Context, results []StepResult) error {
 		}
 	}
 	err := b.remove(ctx)
+	b.printing.Wait()
+	for i := range results {
+		r := &results[i]
+		r.Lines = max(r.Lines, r.printed) // what is not final may have grown
+	}
 	b.track.Close()
 	b.split.Close()
 	hide()

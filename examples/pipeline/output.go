@@ -6,6 +6,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/go-vela/podlife/logstream"
 )
 
 // printer writes what the pipeline does, as text or as one JSON object a line.
@@ -24,6 +26,17 @@ type logLine struct {
 	Type string `json:"type"`
 	Step string `json:"step"`
 	Line string `json:"line"`
+}
+
+// gapLine stands where lines are missing, or may be.
+type gapLine struct {
+	Type      string     `json:"type"`
+	Step      string     `json:"step"`
+	AfterLine uint64     `json:"afterLine"`
+	From      *time.Time `json:"from"` // the times of the lines before and behind it; null: not known
+	To        *time.Time `json:"to"`
+	Certain   bool       `json:"certain"` // lines are known to be missing
+	Why       string     `json:"why"`
 }
 
 type eventLine struct {
@@ -45,8 +58,19 @@ type StepResult struct {
 	Outcome  string   `json:"outcome"`  // succeeded, failed, error or skipped
 	ExitCode *int32   `json:"exitCode"` // null: unknown
 	Failure  *Problem `json:"failure"`
-	Lines    uint64   `json:"lines"`
-	Log      string   `json:"log"` // verified, unverified, incomplete or none
+	Lines    uint64   `json:"lines"` // captured
+	Gaps     int      `json:"gaps"`  // printed among them: places where lines are missing, or may be
+	Log      string   `json:"log"`   // verified, unverified, incomplete or none
+
+	printed uint64 // lines
+}
+
+// gaps says how many there are, if any.
+func (r *StepResult) gaps() string {
+	if r.Gaps == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d gaps", r.Gaps)
 }
 
 // Problem is why a step could not run.
@@ -62,6 +86,21 @@ func (p *printer) log(step, line string) {
 		return
 	}
 	p.text(p.out, "[%s] %s\n", step, line)
+}
+
+func (p *printer) gap(step string, g logstream.Gap) {
+	if p.json {
+		p.object(gapLine{"gap", step, g.AfterLine, known(g.From), known(g.To), g.Certain, g.Why})
+		return
+	}
+	p.text(p.out, "[%s] [log gap: %s]\n", step, g.Why)
+}
+
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 // event prints every Event as JSON; a person reads the Warnings only.
@@ -86,7 +125,7 @@ func (p *printer) result(steps []StepResult) {
 		if s.ExitCode != nil {
 			code = fmt.Sprint(*s.ExitCode)
 		}
-		p.text(p.out, "%-20s %-9s exit %-3s %6d lines, log %s\n", s.Name, s.Outcome, code, s.Lines, s.Log)
+		p.text(p.out, "%-20s %-9s exit %-3s %6d lines, log %s%s\n", s.Name, s.Outcome, code, s.Lines, s.Log, s.gaps())
 	}
 }
 

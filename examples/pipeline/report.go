@@ -42,19 +42,27 @@ func (r *StepResult) logged(c logstream.Certificate) {
 	}
 }
 
-// printLog prints the step's log, from its first line to its end.
-func (b *build) printLog(ctx context.Context, step string) error {
-	r := b.logs.Reader(ctx, step, logstream.ReadOptions{
-		Gap: func(g logstream.Gap) string { return "[log gap: " + g.Why + "]\n" },
-	})
+// printLog prints the step's log, from its first line to its end, and every gap in
+// its place; when ctx ends, all that is captured by then, and that there is more. It
+// returns the number of both.
+func (b *build) printLog(ctx context.Context, step string) (lines uint64, gaps int) {
+	r := b.logs.Reader(ctx, step, logstream.ReadOptions{})
 	defer r.Close()
+	gap := func(g logstream.Gap) { gaps++; b.out.gap(step, g) }
 	for line, err := range r.Lines() {
-		if err != nil {
-			return err
+		switch {
+		case err == nil && line.Gap != nil:
+			gap(*line.Gap)
+		case err == nil:
+			b.out.log(step, string(line.Text))
+			if !line.More {
+				lines++
+			}
+		case ctx.Err() != nil && b.split.State(step).ContainerID != "":
+			gap(logstream.Gap{Why: context.Cause(ctx).Error(), AfterLine: lines})
 		}
-		b.out.log(step, string(line.Text))
 	}
-	return nil
+	return lines, gaps
 }
 
 // printEvents prints the Events of the pod and of each step until ctx ends.

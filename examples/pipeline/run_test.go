@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -69,10 +70,11 @@ func play(t *testing.T, p *Pipeline, o options, interrupt time.Duration, change 
 func asJSON() options { return options{output: "json"} }
 
 // lines decodes JSON output: its log and event lines, and the result that must
-// come last.
+// come last. It has as many gaps of each step as were printed.
 func (o outcome) lines(t *testing.T) (logs map[string][]string, events []eventLine, steps []StepResult) {
 	t.Helper()
 	logs = map[string][]string{}
+	gaps := map[string]int{}
 	for text := range strings.Lines(o.stdout) {
 		if steps != nil {
 			t.Errorf("behind the result: %s", text)
@@ -89,11 +91,16 @@ func (o outcome) lines(t *testing.T) (logs map[string][]string, events []eventLi
 			logs[l.Step] = append(logs[l.Step], l.Line)
 		case "event":
 			events = append(events, eventLine{"event", l.Step, l.Reason, l.Message})
+		case "gap":
+			gaps[l.Step]++
 		case "result":
 			steps = l.Steps
 		default:
 			t.Errorf("unknown type: %s", text)
 		}
+	}
+	for _, r := range steps {
+		want(t, "gaps of "+r.Name, r.Gaps, gaps[r.Name])
 	}
 	return logs, events, steps
 }
@@ -281,6 +288,47 @@ func TestThePodIsDeletedThough(t *testing.T) {
 			got := play(t, builtin(), asJSON(), 0, func(c *testutil.Cluster) { c.Fault(fault) })
 			_, _, result := got.lines(t)
 			want(t, "outcome", result[0].Outcome, "succeeded")
+		})
+	}
+}
+
+// A step's log that cannot be read for a while is given up by the step, and not by the
+// pipeline: what is captured in the end is printed.
+func TestWhatIsCapturedLateIsPrintedToo(t *testing.T) {
+	for name, c := range map[string]struct {
+		unreadable time.Duration // from the first request for the log on
+		want       string
+		gaps       int
+	}{
+		"after the step gave it up": {drainTime + 15*time.Second, "count succeeded verified", 0},
+		"never":                     {time.Hour, "count succeeded incomplete", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var mu sync.Mutex
+			var until time.Time
+			got := play(t, steps(Step{"count", "demo/count", []string{"20"}}), asJSON(), 0, func(cluster *testutil.Cluster) {
+				cluster.Fault(func(r *http.Request) testutil.Fault {
+					if !strings.HasSuffix(r.URL.Path, "/log") {
+						return testutil.Fault{}
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					if until.IsZero() {
+						until = time.Now().Add(c.unreadable)
+					}
+					if time.Now().After(until) {
+						return testutil.Fault{}
+					}
+					return testutil.Fault{Status: 503, Reason: metav1.StatusReasonServiceUnavailable, Message: "not now"}
+				})
+			})
+			logs, _, result := got.lines(t)
+			want(t, "steps", strings.Join(brief(result), ", "), c.want)
+			want(t, "gaps", result[0].Gaps, c.gaps)
+			want(t, "lines", uint64(len(logs["count"])), result[0].Lines)
+			if c.gaps == 0 {
+				want(t, "lines", len(logs["count"]), 20)
+			}
 		})
 	}
 }

@@ -10,7 +10,8 @@
 // and says what is proven of each run. The exit status is 0 then, 2 for bad usage
 // or an unreadable kubeconfig, and 1 when the API server refuses to show pods, or
 // when stdout fails: at its first error, or when after the interrupt it takes
-// nothing for 10 s. What was captured and not printed is a gap then.
+// nothing for 10 s. What was captured and not printed is a gap then. With -o json
+// a gap is an object in its place, too.
 //
 // A line of more than 1 MiB is printed in pieces of about that length, each a line
 // (with -o json an object) of its own, with the same timestamp.

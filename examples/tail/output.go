@@ -76,23 +76,59 @@ type logLine struct {
 	Message       string `json:"message"`
 }
 
+// gapLine stands where lines are missing, or may be.
+type gapLine struct {
+	Namespace     string `json:"namespace"`
+	PodName       string `json:"podName"`
+	ContainerName string `json:"containerName"`
+	Run           int    `json:"run"`
+	Gap           gap    `json:"gap"`
+}
+
+type gap struct {
+	AfterLine uint64     `json:"afterLine"`
+	From      *time.Time `json:"from"` // the times of the lines before and behind it; null: not known
+	To        *time.Time `json:"to"`
+	Certain   bool       `json:"certain"` // lines are known to be missing
+	Why       string     `json:"why"`
+}
+
 // line prints a line of a log, and says whether it did.
 func (p *printer) line(s source, at time.Time, text []byte) bool {
-	p.turn <- struct{}{}
+	printed := p.print(func(b *bytes.Buffer) {
+		if p.json {
+			object(b, logLine{s.namespace, s.pod, s.container, s.run, at.Format(time.RFC3339Nano), string(text)})
+			return
+		}
+		fmt.Fprintf(b, "%s%s %s |%s ", p.paint(s), s.pod, s.slot(), p.unpaint())
+		b.Write(text)
+		b.WriteByte('\n')
+	})
+	if printed {
+		p.lines.Add(1)
+	}
+	return printed
+}
+
+func object(b *bytes.Buffer, v any) {
+	enc := json.NewEncoder(b)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(v) // cannot fail
+}
+
+// print writes what make makes to out, and says whether it did.
+func (p *printer) print(make func(*bytes.Buffer)) bool {
+	select {
+	case p.turn <- struct{}{}:
+	case <-p.ctx.Done(): // a write may never return
+		return false
+	}
 	defer func() { <-p.turn }()
 	if p.ctx.Err() != nil {
 		return false
 	}
 	p.text.Reset()
-	if p.json {
-		enc := json.NewEncoder(&p.text)
-		enc.SetEscapeHTML(false)
-		_ = enc.Encode(logLine{s.namespace, s.pod, s.container, s.run, at.Format(time.RFC3339Nano), string(text)}) // cannot fail
-	} else {
-		fmt.Fprintf(&p.text, "%s%s %s |%s ", p.paint(s), s.pod, s.slot(), p.unpaint())
-		p.text.Write(text)
-		p.text.WriteByte('\n')
-	}
+	make(&p.text)
 	for some := range slices.Chunk(p.text.Bytes(), piece) {
 		p.writes.Add(1)
 		_, err := p.out.Write(some) // when nobody reads any more, SIGPIPE ends the program
@@ -102,7 +138,6 @@ func (p *printer) line(s source, at time.Time, text []byte) bool {
 			return false
 		}
 	}
-	p.lines.Add(1)
 	return true
 }
 
@@ -150,8 +185,13 @@ func (p *printer) say(format string, args ...any) {
 	fmt.Fprintf(p.err, format+"\n", args...)
 }
 
-// gap says that lines are missing, or may be.
+// gap says that lines are missing, or may be: to err, and as an object in its place.
 func (p *printer) gap(s source, g logstream.Gap) {
+	if p.json {
+		p.print(func(b *bytes.Buffer) {
+			object(b, gapLine{s.namespace, s.pod, s.container, s.run, gap{g.AfterLine, known(g.From), known(g.To), g.Certain, g.Why}})
+		})
+	}
 	what := "lines may be missing"
 	if g.Certain {
 		what = "lines are missing"
@@ -167,6 +207,13 @@ func (p *printer) gap(s source, g logstream.Gap) {
 		when = " before " + to
 	}
 	p.say("%s: gap after line %d%s, %s: %s", s, g.AfterLine, when, what, g.Why)
+}
+
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 // keep notes what a log is worth, for the summary, and how much of it was printed.

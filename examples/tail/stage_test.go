@@ -99,11 +99,28 @@ func (s *stage) remove(name string, grace int64) {
 	}
 }
 
-// messages are the lines printed as JSON, by pod, container and run.
+// messages are the lines printed as JSON, by pod, container and run, without the gaps.
 func (s *stage) messages() map[string][]string {
 	s.t.Helper()
-	all := map[string][]string{}
+	all, _ := s.objects()
+	return all
+}
+
+// objects are what was printed as JSON, by pod, container and run: the lines, and
+// behind which of them there is a gap.
+func (s *stage) objects() (all map[string][]string, gaps map[string][]int) {
+	s.t.Helper()
+	all, gaps = map[string][]string{}, map[string][]int{}
 	for text := range strings.Lines(s.stdout.String()) {
+		if strings.Contains(text, `"gap":`) {
+			var g gapLine
+			if err := json.Unmarshal([]byte(text), &g); err != nil {
+				s.t.Fatalf("%v: %s", err, text)
+			}
+			key := fmt.Sprintf("%s/%s %s#%d", g.Namespace, g.PodName, g.ContainerName, g.Run)
+			gaps[key] = append(gaps[key], len(all[key]))
+			continue
+		}
 		var l logLine
 		dec := json.NewDecoder(strings.NewReader(text))
 		dec.DisallowUnknownFields()
@@ -116,7 +133,7 @@ func (s *stage) messages() map[string][]string {
 		key := fmt.Sprintf("%s/%s %s#%d", l.Namespace, l.PodName, l.ContainerName, l.Run)
 		all[key] = append(all[key], l.Message)
 	}
-	return all
+	return all, gaps
 }
 
 func (s *stage) expect(want map[string][]string) {

@@ -173,12 +173,9 @@ func (f *follower) print(p *corev1.Pod) {
 	}
 }
 
-// printLog prints every run of a container, and to stderr what is missing.
+// printLog prints every run of a container, and what is missing.
 func (f *follower) printLog(slot string) {
-	r := f.logs.Reader(f.t.out.ctx, slot, logstream.ReadOptions{Gap: func(g logstream.Gap) string {
-		f.gap(slot, g)
-		return ""
-	}})
+	r := f.logs.Reader(f.t.out.ctx, slot, logstream.ReadOptions{})
 	defer r.Close()
 	f.printLines(slot, r.Lines())
 }
@@ -201,7 +198,11 @@ func (f *follower) printLines(slot string, lines iter.Seq2[logstream.Line, error
 	}
 	for line, err := range lines {
 		if err != nil {
-			break // stdout has failed
+			break // stdout has failed, or lines are missing: the gaps say which
+		}
+		if line.Gap != nil {
+			f.gap(slot, *line.Gap)
+			continue
 		}
 		if len(text) > 0 && !line.Time.IsZero() {
 			flush(true) // the rest of that line was dropped

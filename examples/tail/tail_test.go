@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -145,7 +146,7 @@ func TestAContainerThatCannotRunIsSaidOnceAndPrintedWhenItRunsAfterAll(t *testin
 	s.expect(map[string][]string{"default/typo a#0": {"after all"}})
 }
 
-func TestAGapIsALineOnStderr(t *testing.T) {
+func TestAGapIsALineOnStderrAndAnObjectInItsPlace(t *testing.T) {
 	s := play(t, options{}, func(s *stage) {
 		s.create("default", newPod("web", script("a", "seq 5", "sleep 600")))
 		time.Sleep(10 * time.Second)
@@ -153,6 +154,9 @@ func TestAGapIsALineOnStderr(t *testing.T) {
 		time.Sleep(10 * time.Second)
 	})
 	s.expect(map[string][]string{"default/web a#0": numbers(5)})
+	if _, gaps := s.objects(); !reflect.DeepEqual(gaps, map[string][]int{"default/web a#0": {5}}) {
+		t.Errorf("gaps behind lines %v", gaps)
+	}
 	s.says("default/web a#0", "gap", "may be missing", "deleted")
 	s.says("default/web a#0", "Incomplete")
 }
