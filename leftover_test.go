@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,17 +39,28 @@ type build struct {
 	split *eventsplit.Splitter
 	logs  *logstream.Capture
 	track *podwatch.Tracking
-	uids  map[types.UID]bool // those that any handler heard of
+
+	mu   sync.Mutex
+	uids map[types.UID]bool // those that any handler heard of
 }
 
 // Handle notes of which pods the handlers hear.
 func (b *build) Handle(ev watch.Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	switch o := ev.Object.(type) {
 	case *corev1.Pod:
 		b.uids[o.UID] = true
 	case *corev1.Event:
 		b.uids[o.InvolvedObject.UID] = true
 	}
+}
+
+// heardOf returns of which pods the handlers heard.
+func (b *build) heardOf() []types.UID {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Collect(maps.Keys(b.uids))
 }
 
 // inCluster runs f in virtual time, with a simulated cluster, a watcher and a
@@ -160,8 +174,8 @@ func (b *build) untouched(when string) {
 	if n := b.logRequests(); n != 0 {
 		b.t.Errorf("%s: %d requests for the leftover's log", when, n)
 	}
-	if len(b.uids) != 0 {
-		b.t.Errorf("%s: the handlers heard of %v", when, b.uids)
+	if uids := b.heardOf(); len(uids) != 0 {
+		b.t.Errorf("%s: the handlers heard of %v", when, uids)
 	}
 }
 
@@ -187,7 +201,7 @@ func (b *build) step(mine *corev1.Pod) {
 	if err != nil || len(certs) != 1 || certs[0].Slot != "step" || certs[0].Proof != logstream.Verified {
 		t.Errorf("Drain returns %+v, %v; want the step's run alone, Verified", certs, err)
 	}
-	for uid := range b.uids {
+	for _, uid := range b.heardOf() {
 		if uid != mine.UID {
 			t.Errorf("the handlers heard of pod %s; the build's is %s", uid, mine.UID)
 		}

@@ -243,10 +243,11 @@ func TestOverTheFakeClientsetIdentityGoesByName(t *testing.T) {
 		var r recorder
 		tr := b.track(w, "a", &r)
 		tr.Created(b.create("a"))
+		r.want(t, "ADDED pod")
 		b.patch("a", `{"metadata":{"labels":{"v":"1"}}}`)
 		b.delete("a")
 		tr.Created(b.create("a"))
-		r.want(t, "ADDED pod", "MODIFIED pod 1", "DELETED pod 1", "ADDED pod")
+		r.want(t, "MODIFIED pod 1", "DELETED pod 1", "ADDED pod")
 		stop()
 	})
 }
