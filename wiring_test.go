@@ -43,8 +43,11 @@ func runStep(ctx context.Context, cfg *rest.Config, pod *corev1.Pod, step, image
 		return err
 	}
 	streamer := logstream.New(opener, logstream.Options{})
-	go watcher.Run(ctx)  // both block until ctx ends, and end what runs on them then:
-	go streamer.Run(ctx) // give them the process's ctx, which outlives every build
+	// They outlive every build: when their context ends, all that is tracked and read ends.
+	life, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go watcher.Run(life) // both block until life ends
+	go streamer.Run(life)
 
 	// Once a pod, before it exists: who did what, every byte of it, and the watch that feeds both.
 	split := eventsplit.New(pod.Namespace, pod.Name, eventsplit.Options{Placeholder: func(string) bool { return true }})
@@ -61,7 +64,7 @@ func runStep(ctx context.Context, cfg *rest.Config, pod *corev1.Pod, step, image
 	if err != nil {
 		return eventsplit.ClassifyAPIError(err) // denied, over quota, forbidden ...
 	}
-	track.Created(created)
+	track.Created(created) // nothing was heard until now: a pod of that name was a leftover
 
 	// Once a step: the reader may be opened before the swap, and misses nothing.
 	reader := logs.Reader(ctx, step, logstream.ReadOptions{Gap: logstream.Gap.String}) // a gap is a line in its place
