@@ -25,10 +25,6 @@ type whole struct {
 	unclean  *Failure // it ended by itself, and that is no outcome
 }
 
-// hintLapse is how long an Event about a disruption explains a deletion: a node
-// that does not answer is given 5 minutes before its pods are deleted.
-const hintLapse = 10 * time.Minute
-
 // deletion is why a pod was deleted, as far as anything told.
 func (s *Splitter) deletion(plain *Failure) *Failure {
 	w := &s.whole

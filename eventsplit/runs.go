@@ -38,7 +38,7 @@ func (s *Splitter) IsPlaceholder(slot, containerID string) bool {
 // returns runs of the past too, so that one reader after another can walk through
 // them. It ends with io.EOF when none will follow or the Splitter is closed, with
 // a *Failure when the slot will not run at all, and with a *WaitError when ctx ends
-// first. None is known to be the last of a container that its restartPolicy
+// first, or the API server refuses the watch. None is known to be the last of a container that its restartPolicy
 // restarts (Always, which is the default) as long as the pod lives.
 func (s *Splitter) NextRun(ctx context.Context, slot, after string) (id string, err error) {
 	sl := s.slot(slot)
@@ -75,6 +75,9 @@ func (s *Splitter) nextRun(sl *slot, after string) (id string, known bool, err e
 	}
 	if s.closed || sl.cur.Final || s.impossible(sl) != nil {
 		return "", true, io.EOF
+	}
+	if s.refused != nil {
+		return "", true, s.refused
 	}
 	return "", false, nil
 }

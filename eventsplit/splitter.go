@@ -5,6 +5,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
@@ -36,9 +37,11 @@ type Splitter struct {
 	mu     sync.Mutex
 	closed bool
 	stale  bool
-	timer  *time.Timer    // one for all deadlines, nil while there is none
-	due    time.Time      // when the timer fires
-	asking sync.WaitGroup // calls of Options.Policy; none begins once closed is set
+	// refused is the API server's refusal of the watch, as long as it goes on.
+	refused *Failure
+	timer   *time.Timer    // one for all deadlines, nil while there is none
+	due     time.Time      // when the timer fires
+	asking  sync.WaitGroup // calls of Options.Policy; none begins once closed is set
 
 	pod     *corev1.Pod // the newest taken in; read-only
 	specced bool        // a version with a spec was taken in
@@ -66,7 +69,9 @@ func New(namespace, name string, o Options) *Splitter {
 
 // Handle takes in one change: Added, Modified or Deleted with a *corev1.Pod or a
 // *corev1.Event (the deletion of an Event is its expiry and ignored), or Error
-// with a *metav1.Status whose Reason is OutOfScope, Stale, Fresh or Closed.
+// with a *metav1.Status whose Reason is OutOfScope, Stale, Fresh or Closed, or
+// Forbidden or Unauthorized: the API server has refused the watch for so long that
+// what waits ends with its refusal, until Fresh comes.
 // Anything else, and objects of other pods, is ignored. It may be called with
 // pods and Events in any order, and again with the same object; pods older than
 // the newest seen are ignored where resourceVersions can be compared. Objects are
@@ -83,7 +88,7 @@ func (s *Splitter) Handle(ev watch.Event) {
 			s.update(func() { s.takeEvent(obj) })
 		}
 	case *metav1.Status:
-		s.handleStatus(obj.Reason)
+		s.handleStatus(obj)
 	}
 }
 
@@ -95,12 +100,18 @@ const (
 	statusClosed     metav1.StatusReason = "Closed"
 )
 
-func (s *Splitter) handleStatus(reason metav1.StatusReason) {
-	switch reason {
+func (s *Splitter) handleStatus(status *metav1.Status) {
+	switch reason := status.Reason; reason {
 	case statusOutOfScope:
 		s.update(func() { s.lose(&Failure{Class: ClassOutOfScope, Reason: string(reason)}) })
 	case statusStale, statusFresh:
-		s.update(func() { s.stale = reason == statusStale })
+		s.update(func() { s.stale, s.refused = reason == statusStale, nil })
+	case metav1.StatusReasonForbidden, metav1.StatusReasonUnauthorized:
+		f := ClassifyAPIError(&apierrors.StatusError{ErrStatus: *status})
+		s.update(func() {
+			s.stale, s.refused = true, f
+			s.release()
+		})
 	case statusClosed:
 		s.Close()
 	}
@@ -148,10 +159,27 @@ func (s *Splitter) Close() {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
+	s.release()
+}
+
+// release wakes all that waits, for it is to end.
+func (s *Splitter) release() {
 	s.whole.release()
 	for _, sl := range s.slots {
 		sl.release()
 	}
+}
+
+// unheard is why nothing more will be heard, or is not for now; nil while the watch goes
+// on. The lock is held.
+func (s *Splitter) unheard() error {
+	switch {
+	case s.closed:
+		return ErrClosed
+	case s.refused != nil:
+		return s.refused
+	}
+	return nil
 }
 
 // learnSlots makes the slots of a pod that are new. Options.Placeholder is asked
@@ -201,8 +229,8 @@ func (s *Splitter) arm(now time.Time) {
 		}
 	}
 	earliest(s.whole.patience.due)
-	if e := &s.whole.event; e.failure != nil && s.whole.waiting == e.failure && s.pod != nil {
-		earliest(e.at.Add(causeLapse))
+	if e := &s.whole.event; e.failure != nil && s.whole.waiting != nil && s.pod != nil {
+		earliest(e.at.Add(lapse(e.failure.Class)))
 	}
 	for _, sl := range s.order {
 		if sl.failure == nil {

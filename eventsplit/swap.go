@@ -168,10 +168,10 @@ func (s *Splitter) swappable(slots []*slot) (blocker *slot, err error) {
 			blocker = sl
 		}
 	}
-	if s.closed {
-		return nil, ErrClosed
+	if blocker != nil || s.closed {
+		return blocker, s.unheard()
 	}
-	return blocker, nil
+	return nil, nil
 }
 
 func (s *Splitter) neverSwappable(sl *slot) error {

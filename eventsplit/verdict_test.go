@@ -169,6 +169,13 @@ func classOf(f *Failure) Class {
 func endedWithContext(t *testing.T, s *Splitter, slot string) map[string]error {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(time.Second, func() { cancel(errGaveUp) })
+	return blocked(ctx, t, s, slot)
+}
+
+// blocked makes every call that blocks, and returns what each ended with.
+func blocked(ctx context.Context, t *testing.T, s *Splitter, slot string) map[string]error {
+	t.Helper()
 	errs := map[string]error{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -194,8 +201,6 @@ func endedWithContext(t *testing.T, s *Splitter, slot string) map[string]error {
 			mu.Unlock()
 		})
 	}
-	time.Sleep(time.Second)
-	cancel(errGaveUp)
 	wg.Wait()
 	return errs
 }

@@ -63,8 +63,9 @@ func (s *Splitter) impossible(sl *slot) *Failure {
 // not exist or will not run, and with one of ClassEnded when the slot has ended for
 // good. It never does of a container that its restartPolicy restarts: Always, which
 // is the default, and OnFailure after a failure have no end for good as long as the
-// pod lives. Wait ends with a *WaitError when ctx ends first, and with ErrClosed
-// when the Splitter is closed.
+// pod lives. Wait ends with a *WaitError when ctx ends first, with ErrClosed when the
+// Splitter is closed, and with a *Failure of ClassForbidden or ClassUnauthorized while
+// the API server refuses the watch.
 //
 // until is called in the caller's goroutine, with no lock held; it must not block.
 func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool) (State, error) {
@@ -86,7 +87,7 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 		s.mu.Unlock()
 	}()
 	for {
-		states, closed := w.pending, s.closed
+		states, unheard := w.pending, s.unheard()
 		w.pending = nil
 		last := *t.cur
 		if sl != nil {
@@ -97,7 +98,7 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 			return last, gaveUp(ctx, "", last)
 		}
 		held := slices.IndexFunc(append(states, &last), func(st *State) bool { return until(*st) })
-		switch over := held >= 0 || closed || settled(last); { // settled: no other edge comes
+		switch over := held >= 0 || unheard != nil || settled(last); { // settled: no other edge comes
 		case over && last.Failure != nil:
 			return last, last.Failure
 		case held == len(states):
@@ -106,8 +107,8 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 			return *states[held], nil
 		case settled(last):
 			return last, endedFailure(last)
-		case closed:
-			return last, ErrClosed
+		case unheard != nil:
+			return last, unheard
 		}
 		select {
 		case <-w.signal:
