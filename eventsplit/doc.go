@@ -58,10 +58,36 @@
 //   - The image must be patched through Swap. A patch by someone else is
 //     recognised when the placeholder was seen running before it; a patch that came
 //     earlier cannot be told from a placeholder, and then the first run counts as one.
-//   - A Splitter made for a pod that has run for a while knows of a slot only what
-//     its status holds: the run before the current one is taken for the placeholder.
+//   - A Splitter that did not see a slot before its first run knows of it only what
+//     the status holds: see below.
 //   - Final is Kubernetes' promise, not ours: a restartPolicy that would not restart a
 //     container.
+//
+// # A Splitter that is made later
+//
+// An executor that was restarted makes a Splitter for a pod whose images may have been
+// patched already. Whose a run is, in a slot that Options.Placeholder declares, then
+// follows from what the status holds:
+//
+//	the run that is seen first                                   it is
+//	restartCount 0, no lastState                                 the placeholder's
+//	restartCount above 0, nothing can have restarted it          the step's
+//	restartCount above 0, something can have                     unknown
+//	the run in lastState, or before                              the placeholder's
+//
+//	the run that follows a placeholder's                         it is
+//	the image was patched meanwhile                              the step's
+//	nothing can have restarted the placeholder                   the step's
+//	its imageID differs from the placeholder's                   the step's
+//	anything else, while a Swap of the slot waits for a run      the placeholder's
+//	anything else                                                unknown
+//
+// What can restart a container is its own restartPolicy (empty is Always) and rules,
+// with the exit code of the run before where that is known, a rule of any container
+// that restarts all of them, and that it is gone from the node. An unknown run is told
+// as a step's and captured, but it never has an Outcome: it ends with a Failure
+// (CauseUnattributed). A placeholder that ends for good is a failed swap if within 2 s
+// an Event says why the new image cannot be had, and else a Failure with that cause.
 //
 // # Concurrency
 //

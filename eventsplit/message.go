@@ -180,6 +180,12 @@ var notYetTexts = map[Class]string{
 
 // causeTexts say the class and the cause in one.
 var causeTexts = map[Class]map[Cause]string{
+	ClassLost: {
+		CauseUnattributed: "it ended, and whether that was the step or its placeholder is not known",
+	},
+	ClassPlaceholder: {
+		CauseUnattributed: "the placeholder ended, and whether the step's image had been set by then is not known",
+	},
 	ClassImagePull: {
 		"":                "cannot be pulled",
 		CauseNotFound:     "was not found",

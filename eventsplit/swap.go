@@ -81,6 +81,8 @@ const (
 // beginSwap waits until all slots can be swapped and records what is replaced. It
 // returns what the slots had recorded before.
 func (s *Splitter) beginSwap(ctx context.Context, slots []*slot) (undo []*swapRecord, err error) {
+	s.want(slots, 1)
+	defer s.want(slots, -1)
 	for {
 		s.mu.Lock()
 		blocker, err := s.swappable(slots)
@@ -103,6 +105,15 @@ func (s *Splitter) beginSwap(ctx context.Context, slots []*slot) (undo []*swapRe
 		case <-changed:
 		case <-ctx.Done():
 		}
+	}
+}
+
+// want counts the swaps that wait for a run to replace.
+func (s *Splitter) want(slots []*slot, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sl := range slots {
+		sl.wanted += n
 	}
 }
 
@@ -196,6 +207,9 @@ func (s *Splitter) neverSwappable(sl *slot) error {
 		}
 	}
 	if r != nil && r.ended && sl.status == statusTerminated && !s.wouldRestart(sl, r) {
+		if r.placeholder {
+			return placeholderFailure(sl)
+		}
 		return endedFailure(*sl.cur)
 	}
 	return nil
