@@ -92,6 +92,12 @@ func (s *Splitter) firstFailed() string {
 	return s.pod.Status.Message
 }
 
+// unnamedSlot: a container is meant, and the caller has no name for it. Elsewhere ""
+// is the pod.
+func unnamedSlot() *Failure {
+	return &Failure{Class: ClassUnknownSlot, Message: "the container's name is empty"}
+}
+
 func unknownSlot(name string) *Failure {
 	return &Failure{Class: ClassUnknownSlot, Slot: name}
 }

@@ -12,13 +12,16 @@ import (
 // taken back where the pod then shows that it cannot be: see the package's table.) A
 // run of which it is not known whether it is a placeholder's is none.
 func (s *Splitter) IsPlaceholder(slot, containerID string) bool {
+	if slot == "" || containerID == "" {
+		return false
+	}
 	sl := s.slot(slot)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := sl.find(containerID); i >= 0 {
 		return sl.runs[i].placeholder
 	}
-	if !sl.declared || containerID == "" {
+	if !sl.declared {
 		return false
 	}
 	rep := sl.replaced()
@@ -43,6 +46,9 @@ func (s *Splitter) IsPlaceholder(slot, containerID string) bool {
 // with a *WaitError when ctx ends first. None is known to be the last of a container
 // that its restartPolicy restarts (Always, which is the default) while the pod lives.
 func (s *Splitter) NextRun(ctx context.Context, slot, after string) (id string, err error) {
+	if slot == "" {
+		return "", unnamedSlot() // the pod has no runs
+	}
 	sl := s.slot(slot)
 	for {
 		s.mu.Lock()

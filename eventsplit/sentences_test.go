@@ -436,6 +436,7 @@ func verdictSentences() []sentence {
 		one("a swap to the image that is there", &Failure{Class: ClassUnchanged, Slot: "build", Image: "registry.example/team/app:1.2"}),
 		one("a swap of an init container", &Failure{Class: ClassInvalid, Slot: "setup", Message: "a new image does not restart an init container"}),
 		one("a container that the pod does not have", unknownSlot("biuld")),
+		one("a container without a name", unnamedSlot()),
 		one("a wait for the start of a container that has ended", endedFailure(State{Slot: "build", Outcome: &Outcome{ExitCode: 2, Reason: "Error"}})),
 		one("a wait for the start of a pod that has ended", endedFailure(State{Outcome: &Outcome{Reason: "Succeeded"}})),
 		one("a pod that ended before a container ran", blocked.podFailure(build)),

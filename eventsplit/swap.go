@@ -42,6 +42,9 @@ func (s *Splitter) Swap(ctx context.Context, patch func(context.Context) (*corev
 	}
 	swapped := make([]*slot, 0, len(slots))
 	for i, name := range slots {
+		if name == "" {
+			return unnamedSlot()
+		}
 		if slices.Contains(slots[:i], name) {
 			return &Failure{Class: ClassInvalid, Slot: name, Message: "it is named twice in one swap"}
 		}

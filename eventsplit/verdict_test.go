@@ -204,3 +204,21 @@ func blocked(ctx context.Context, t *testing.T, s *Splitter, slot string) map[st
 	wg.Wait()
 	return errs
 }
+
+// Where a container is meant, an empty name is a mistake, and not the pod.
+func TestACallForAContainerRefusesAnEmptyName(t *testing.T) {
+	s := New(testNS, testPod, Options{Placeholder: func(string) bool { return true }})
+	defer s.Close()
+	_, next := s.NextRun(t.Context(), "", "")
+	for call, err := range map[string]error{
+		"NextRun": next,
+		"Swap": s.Swap(t.Context(), func(context.Context) (*corev1.Pod, error) { t.Error("patch was called"); return nil, nil }, "a", ""),
+	} {
+		if f := (*Failure)(nil); !errors.As(err, &f) || f.Class != ClassUnknownSlot {
+			t.Errorf("%s: got %v, want %s", call, err, ClassUnknownSlot)
+		}
+	}
+	if s.IsPlaceholder("", "P") {
+		t.Error("the pod has a placeholder")
+	}
+}

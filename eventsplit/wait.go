@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// State returns what is known of a slot, from memory; slot "" is the pod. Of a
-// slot that the pod's spec does not have it has a Failure, once the spec is known.
+// State returns what is known of a slot, from memory; slot "" is the pod, as in Wait.
+// Of a slot that the pod's spec does not have it has a Failure, once the spec is known.
 func (s *Splitter) State(name string) State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,7 +51,8 @@ func (s *Splitter) impossible(sl *slot) *Failure {
 
 // Wait blocks until until holds for a slot, and returns the State for which it
 // did: at once when it holds already, else at the very edge, the ones nobody saw
-// included. Slot "" is the pod.
+// included. Slot "" is the pod: whoever has the name of a container from elsewhere must
+// refuse an empty one, or is answered for the pod.
 //
 // The error is the verdict: it is the State's Failure, whether until holds or not.
 // A step that was evicted has an Outcome, perhaps with exit code 0, and a Failure;
