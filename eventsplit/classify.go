@@ -24,6 +24,7 @@ const (
 	reasonPodUnknown       = "Unknown" // of a pod whose node does not answer
 	reasonPodFailed        = "Failed"  // of a pod that does not say why
 	reasonInspectFailed    = "InspectFailed"
+	reasonFailedCreate     = "FailedCreate" // of an owner, whose pod is refused
 )
 
 // saidAsNormal reports whether a Normal Event says that something is wrong. All others
@@ -223,7 +224,7 @@ func classifyEvent(e *corev1.Event) (*Failure, int) {
 			f.Class, f.Reason = ClassImagePull, reasonImagePullBackOff
 			f.readPull(message)
 		}
-	case "FailedCreate":
+	case reasonFailedCreate:
 		*f = *ownerFailure(e.FirstTimestamp, message)
 		f.Reason, f.Event = e.Reason, e
 	default:
