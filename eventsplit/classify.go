@@ -202,7 +202,9 @@ func classifyWaiting(reason, message string) *Failure {
 	if f.Class == ClassCreate && reason == "CreateContainerError" && containsAny(f.Message, startErrors...) {
 		f.Class = ClassStart
 	}
-	f.MayRecover = f.MayRecover && !(f.Class == ClassStart && lacksCommand(f.Message))
+	if f.Class == ClassStart && lacksCommand(f.Message) {
+		f.MayRecover = false
+	}
 	return f
 }
 
@@ -262,7 +264,9 @@ func failedEvent(f *Failure, message string) int {
 		return rankEcho
 	}
 	f.Class, f.Message = runtimeClass(text), cleanRuntime(text)
-	f.MayRecover = !(f.Class == ClassStart && lacksCommand(text))
+	if f.Class == ClassStart && lacksCommand(text) {
+		f.MayRecover = false
+	}
 	return rankWords
 }
 
