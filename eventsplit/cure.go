@@ -32,7 +32,7 @@ func lapse(c Class) time.Duration {
 // kubelet pulls when the pod's volumes and sandbox are there (pkg/kubelet/kuberuntime/
 // kuberuntime_manager.go SyncPod, v1.36).
 func cured(f *Failure, p *corev1.Pod, started bool) bool {
-	if isTerminal(p) {
+	if isTerminal(p) || f.Reason == reasonFailedCreate { // the pod was created after all
 		return true
 	}
 	switch f.Class {

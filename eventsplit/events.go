@@ -127,7 +127,7 @@ func (s *Splitter) takeOwnerEvent(e *corev1.Event) {
 	}
 	e = normalise(e)
 	s.whole.append(Entry{Time: eventTime(e), Event: e})
-	if s.pod == nil && e.Reason == "FailedCreate" {
+	if s.pod == nil && e.Reason == reasonFailedCreate {
 		s.explainPod(e)
 	}
 }

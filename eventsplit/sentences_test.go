@@ -370,7 +370,11 @@ func eventSentences(t *testing.T) (all []sentence) {
 					e.InvolvedObject.FieldPath = "spec.containers{build}"
 				}
 			}
-			all = append(all, sentence{fmt.Sprintf("%s %s: %s", e.Type, reason, w), Classify(theBuild(), []*corev1.Event{e})})
+			p := theBuild()
+			if reason == reasonFailedCreate {
+				p = nil // it is the owner's
+			}
+			all = append(all, sentence{fmt.Sprintf("%s %s: %s", e.Type, reason, w), Classify(p, []*corev1.Event{e})})
 		}
 	}
 	return all
