@@ -36,6 +36,12 @@
 //     that Kubernetes gave no reason.
 //   - A Failure in a State is never taken back: Wait, State and NextRun agree for good.
 //     Wait returns it as its error, whatever the exit code beside it is.
+//   - A final State is final, the pod's too: whatever comes later changes neither its
+//     Outcome nor its Failure.
+//   - What Events and conditions said of a container or the pod is said no longer than
+//     until its cure shows, and at the latest some minutes later (docs/failures.md).
+//   - While the API server refuses the watch, what waits ends with its refusal, which
+//     is no verdict: State has no Failure, and waiting may be tried again.
 //   - What ends with its context ends with a [*WaitError], which says what was waited
 //     for and why.
 //     Ended holds only with a known Outcome; a run whose end nobody saw (the kubelet's

@@ -326,7 +326,7 @@ func (s *Splitter) derive(sl *slot) (State, time.Time) {
 		return st, time.Time{}
 	}
 	st.Restarts, st.Last = sl.restarts(r), sl.last(r)
-	if sl.status == statusWaiting && sl.failure == nil && !(r.ended && s.over()) {
+	if sl.status == statusWaiting && sl.failure == nil && (!r.ended || !s.over()) {
 		st.Phase, st.Last, st.Waiting = PhaseWaiting, r.outcome, sl.waiting
 		return st, time.Time{}
 	}

@@ -212,7 +212,7 @@ func TestACallForAContainerRefusesAnEmptyName(t *testing.T) {
 	_, next := s.NextRun(t.Context(), "", "")
 	for call, err := range map[string]error{
 		"NextRun": next,
-		"Swap": s.Swap(t.Context(), func(context.Context) (*corev1.Pod, error) { t.Error("patch was called"); return nil, nil }, "a", ""),
+		"Swap":    s.Swap(t.Context(), func(context.Context) (*corev1.Pod, error) { t.Error("patch was called"); return nil, nil }, "a", ""),
 	} {
 		if f := (*Failure)(nil); !errors.As(err, &f) || f.Class != ClassUnknownSlot {
 			t.Errorf("%s: got %v, want %s", call, err, ClassUnknownSlot)
