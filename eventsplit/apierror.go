@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -57,7 +58,7 @@ func ClassifyAPIError(err error) *Failure {
 var (
 	// client-go v0.35: plugin/pkg/client/auth/exec/exec.go:368, transport/
 	// token_source.go:137-141, plugin/pkg/client/auth/oidc/oidc.go:239-257.
-	noCredentials = []string{"getting credentials: ", "failed to read token file", "read empty token from file", "failed to refresh token", "No valid id-token"}
+	noCredentials = []string{"getting credentials: ", "failed to read token file", "read empty token from file", "failed to refresh token", "No valid id-token", "invalid header field value for"}
 	// crypto/x509; crypto/tls alert.go: what a server says of a client's certificate;
 	// net/http.
 	noTrust = []string{
@@ -66,7 +67,9 @@ var (
 	}
 	// net, net/http transport.go; golang.org/x/net/http2, whose REFUSED_STREAM says
 	// that the request was not processed (RFC 9113, 8.7).
-	noConnection = []string{"dial tcp", "proxyconnect tcp", "TLS handshake timeout", "while waiting for connection", "REFUSED_STREAM"}
+	noConnection = []string{
+		"unsupported protocol scheme", "no Host in request URL", "dial tcp", "proxyconnect tcp", "TLS handshake timeout", "while waiting for connection", "REFUSED_STREAM",
+	}
 )
 
 // notSent tells why a request never reached the API server, "" when it may have.
@@ -79,14 +82,29 @@ func notSent(err error) Cause {
 		return CauseCredentials
 	case strings.Contains(text, "client rate limiter Wait returned an error"): // client-go rest/request.go:675
 		return CauseThrottled
-	case errors.As(err, &dns), strings.Contains(text, ": no such host"):
+	case errors.As(err, &dns), containsAny(text, ": no such host", ": server misbehaving", "name resolution"):
 		return CauseNoSuchHost
 	case containsAny(text, noTrust...):
 		return CauseCertificate
-	case errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect"), utilnet.IsConnectionRefused(err), containsAny(text, noConnection...):
+	case errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect"), utilnet.IsConnectionRefused(err), containsAny(text, noConnection...), refusedByProxy(err):
 		return CauseUnreachable
 	}
 	return ""
+}
+
+// refusedByProxy reports whether a proxy would not connect: net/http gives the status
+// of its answer to CONNECT in words and nothing else (net/http transport.go:1937, Go 1.26).
+func refusedByProxy(err error) bool {
+	var request *url.Error
+	if !errors.As(err, &request) {
+		return false
+	}
+	for code := http.StatusBadRequest; code <= http.StatusNetworkAuthenticationRequired; code++ {
+		if text := http.StatusText(code); text != "" && text == request.Err.Error() {
+			return true
+		}
+	}
+	return false
 }
 
 // noAnswer tells why there is no answer.
@@ -115,10 +133,10 @@ func classifyStatus(st *metav1.Status) (Class, Cause, bool) {
 		return ClassUnauthorized, "", false
 	case metav1.StatusReasonNotFound, metav1.StatusReasonGone:
 		return ClassNotFound, "", false
-	case metav1.StatusReasonAlreadyExists:
-		return ClassExists, "", false
-	case metav1.StatusReasonConflict:
-		return ClassConflict, "", true
+	case metav1.StatusReasonAlreadyExists: // apiserver pkg/registry/generic/registry/store.go:549, of one that is on its way out
+		return ClassExists, "", strings.Contains(st.Message, "object is being deleted: ")
+	case metav1.StatusReasonConflict: // apiserver pkg/storage/interfaces.go:152, of another object of the name
+		return ClassConflict, "", !strings.Contains(st.Message, "UID in precondition")
 	case metav1.StatusReasonTooManyRequests:
 		return ClassTransient, CauseTooManyRequests, true
 	case metav1.StatusReasonTimeout, metav1.StatusReasonServerTimeout:

@@ -108,6 +108,11 @@ func TestWhetherARequestWasSent(t *testing.T) {
 		"the proxy is not there":        {post(&net.OpError{Op: "proxyconnect", Net: "tcp", Err: syscall.ECONNREFUSED}), ClassNotSent, CauseUnreachable},
 		"the stream was refused":        {post(errors.New("stream error: stream ID 1; REFUSED_STREAM")), ClassNotSent, CauseUnreachable},
 
+		"a proxy does not let it through": {post(errors.New("Proxy Authentication Required")), ClassNotSent, CauseUnreachable},
+		"a proxy finds no way":            {post(errors.New("Bad Gateway")), ClassNotSent, CauseUnreachable},
+		"a token with a line's end":       {post(errors.New(`net/http: invalid header field value for "Authorization"`)), ClassNotSent, CauseCredentials},
+		"an address without a scheme":     {post(errors.New(`unsupported protocol scheme ""`)), ClassNotSent, CauseUnreachable},
+
 		"given up":                 {context.Canceled, ClassUncertain, ""},
 		"given up, of a request":   {post(context.Canceled), ClassUncertain, ""},
 		"no answer in time":        {context.DeadlineExceeded, ClassUncertain, CauseTimeout},

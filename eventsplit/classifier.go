@@ -133,7 +133,7 @@ func (c *classifier) ofPod() *Failure {
 		return &f
 	case c.cause != nil:
 		return c.cause
-	case hint != nil && !(c.pod != nil && isTerminal(c.pod)):
+	case hint != nil && (c.pod == nil || !isTerminal(c.pod)):
 		return hint
 	case c.told == nil || c.pod != nil && cured(c.told, c.pod, c.started):
 		return nil

@@ -25,6 +25,7 @@ const (
 	reasonPodUnknown       = "Unknown" // of a pod whose node does not answer
 	reasonPodFailed        = "Failed"  // of a pod that does not say why
 	reasonInspectFailed    = "InspectFailed"
+	reasonFailedCreate     = "FailedCreate" // of an owner, whose pod is refused
 )
 
 // saidAsNormal reports whether a Normal Event says that something is wrong. All others
@@ -202,7 +203,9 @@ func classifyWaiting(reason, message string) *Failure {
 	if f.Class == ClassCreate && reason == "CreateContainerError" && containsAny(f.Message, startErrors...) {
 		f.Class = ClassStart
 	}
-	f.MayRecover = f.MayRecover && !(f.Class == ClassStart && lacksCommand(f.Message))
+	if f.Class == ClassStart && lacksCommand(f.Message) {
+		f.MayRecover = false
+	}
 	return f
 }
 
@@ -224,7 +227,7 @@ func classifyEvent(e *corev1.Event) (*Failure, int) {
 			f.Class, f.Reason = ClassImagePull, reasonImagePullBackOff
 			f.readPull(message)
 		}
-	case "FailedCreate":
+	case reasonFailedCreate:
 		*f = *ownerFailure(e.FirstTimestamp, message)
 		f.Reason, f.Event = e.Reason, e
 	default:
@@ -262,7 +265,9 @@ func failedEvent(f *Failure, message string) int {
 		return rankEcho
 	}
 	f.Class, f.Message = runtimeClass(text), cleanRuntime(text)
-	f.MayRecover = !(f.Class == ClassStart && lacksCommand(text))
+	if f.Class == ClassStart && lacksCommand(text) {
+		f.MayRecover = false
+	}
 	return rankWords
 }
 

@@ -9,12 +9,30 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
+// When what was said stops explaining is in docs/failures.md, row by row.
+
+// hintLapse is how long an Event about a disruption explains a deletion: a node
+// that does not answer is given 5 minutes before its pods are deleted.
+const hintLapse = 10 * time.Minute
+
+// lapse is how long the newest Warning Event about a pod explains that nothing starts
+// in it: longer than who says it takes to say it again, if it still holds.
+func lapse(c Class) time.Duration {
+	switch c {
+	case ClassSandbox: // each attempt may take 4 min 15 s; the kubelet drops all but one in 5 min after 25
+		return 6 * time.Minute
+	case ClassUnschedulable: // pkg/scheduler/backend/queue/scheduling_queue.go:66, v1.36: every 5 min
+		return 6 * time.Minute
+	}
+	return 3 * time.Minute // volumes: at least every 2 min 2 s (pkg/util/goroutinemap/exponentialbackoff, v1.36)
+}
+
 // cured reports whether a pod shows that what an Event said of it is over, in whatever
 // order the two came. started: something in the pod got as far as its image, which the
 // kubelet pulls when the pod's volumes and sandbox are there (pkg/kubelet/kuberuntime/
 // kuberuntime_manager.go SyncPod, v1.36).
 func cured(f *Failure, p *corev1.Pod, started bool) bool {
-	if isTerminal(p) {
+	if isTerminal(p) || f.Reason == reasonFailedCreate { // the pod was created after all
 		return true
 	}
 	switch f.Class {

@@ -36,6 +36,12 @@
 //     that Kubernetes gave no reason.
 //   - A Failure in a State is never taken back: Wait, State and NextRun agree for good.
 //     Wait returns it as its error, whatever the exit code beside it is.
+//   - A final State is final, the pod's too: whatever comes later changes neither its
+//     Outcome nor its Failure.
+//   - What Events and conditions said of a container or the pod is said no longer than
+//     until its cure shows, and at the latest some minutes later (docs/failures.md).
+//   - While the API server refuses the watch, what waits ends with its refusal, which
+//     is no verdict: State has no Failure, and waiting may be tried again.
 //   - What ends with its context ends with a [*WaitError], which says what was waited
 //     for and why.
 //     Ended holds only with a known Outcome; a run whose end nobody saw (the kubelet's
@@ -58,10 +64,36 @@
 //   - The image must be patched through Swap. A patch by someone else is
 //     recognised when the placeholder was seen running before it; a patch that came
 //     earlier cannot be told from a placeholder, and then the first run counts as one.
-//   - A Splitter made for a pod that has run for a while knows of a slot only what
-//     its status holds: the run before the current one is taken for the placeholder.
+//   - A Splitter that did not see a slot before its first run knows of it only what
+//     the status holds: see below.
 //   - Final is Kubernetes' promise, not ours: a restartPolicy that would not restart a
 //     container.
+//
+// # A Splitter that is made later
+//
+// An executor that was restarted makes a Splitter for a pod whose images may have been
+// patched already. Whose a run is, in a slot that Options.Placeholder declares, then
+// follows from what the status holds:
+//
+//	the run that is seen first                                   it is
+//	restartCount 0, no lastState                                 the placeholder's
+//	restartCount above 0, nothing can have restarted it          the step's
+//	restartCount above 0, something can have                     unknown
+//	the run in lastState, or before                              the placeholder's
+//
+//	the run that follows a placeholder's                         it is
+//	the image was patched meanwhile                              the step's
+//	nothing can have restarted the placeholder                   the step's
+//	its imageID differs from the placeholder's                   the step's
+//	anything else, while a Swap of the slot waits for a run      the placeholder's
+//	anything else                                                unknown
+//
+// What can restart a container is its own restartPolicy (empty is Always) and rules,
+// with the exit code of the run before where that is known, a rule of any container
+// that restarts all of them, and that it is gone from the node. An unknown run is told
+// as a step's and captured, but it never has an Outcome: it ends with a Failure
+// (CauseUnattributed). A placeholder that ends for good is a failed swap if within 2 s
+// an Event says why the new image cannot be had, and else a Failure with that cause.
 //
 // # Concurrency
 //

@@ -12,8 +12,9 @@ import (
 //
 // The sequence ends when the slot has come to its end (State.Final) and all of its
 // entries were yielded; with a *Failure for a slot that there is not, with a
-// *WaitError when ctx ends first, and with ErrClosed after the entries kept when the
-// Splitter is closed before the slot's end. A container that its restartPolicy
+// *WaitError when ctx ends first, and after the entries kept with ErrClosed when the
+// Splitter is closed before the slot's end, and with a *Failure while the API server
+// refuses the watch. A container that its restartPolicy
 // restarts (Always, which is the default) does not come to its end while the pod
 // lives.
 func (s *Splitter) Entries(ctx context.Context, slot string) iter.Seq2[Entry, error] {
@@ -77,8 +78,6 @@ func (s *Splitter) endOfEntries(sl *slot, t *timeline) (bool, error) {
 			return true, f
 		}
 	}
-	if s.closed {
-		return true, ErrClosed
-	}
-	return false, nil
+	err := s.unheard()
+	return err != nil, err
 }

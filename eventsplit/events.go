@@ -14,9 +14,6 @@ const (
 	// kept until the pod, and so its UID, is known.
 	maxEventUIDs = 1024
 	maxEarly     = 256
-	// causeLapse is how long a pod's Warning explains that nothing starts: the
-	// kubelet repeats one that still holds at least every 2m2s (volumes).
-	causeLapse = 3 * time.Minute
 
 	aggregatedPrefix = "(combined from similar events): "
 )
@@ -36,7 +33,7 @@ const (
 )
 
 func (x *explanation) current(now time.Time) bool {
-	return x.failure != nil && now.Sub(x.at) < causeLapse
+	return x.failure != nil && now.Sub(x.at) < lapse(x.failure.Class)
 }
 
 // eventLog remembers which Events were seen, by UID and count.
@@ -130,7 +127,7 @@ func (s *Splitter) takeOwnerEvent(e *corev1.Event) {
 	}
 	e = normalise(e)
 	s.whole.append(Entry{Time: eventTime(e), Event: e})
-	if s.pod == nil && e.Reason == "FailedCreate" {
+	if s.pod == nil && e.Reason == reasonFailedCreate {
 		s.explainPod(e)
 	}
 }

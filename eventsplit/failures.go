@@ -1,6 +1,9 @@
 package eventsplit
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // swapFailure: the new container was not started, and what was there is dead.
 func swapFailure(sl *slot) *Failure {
@@ -13,9 +16,13 @@ func swapFailure(sl *slot) *Failure {
 }
 
 // placeholderFailure: the placeholder ended before anyone patched the image, and
-// an image patch starts nothing in a container that does not run.
+// an image patch starts nothing in a container that does not run. Where the patch may
+// be older than this Splitter, it may have killed the placeholder.
 func placeholderFailure(sl *slot) *Failure {
 	f := &Failure{Class: ClassPlaceholder, Slot: sl.name, Image: sl.specImage()}
+	if sl.inherited() {
+		f.Cause = CauseUnattributed
+	}
 	if r := sl.replaced(); r != nil && r.outcome != nil {
 		f.Reason = r.outcome.Reason
 		f.Message = fmt.Sprintf("exit code %d", r.outcome.ExitCode)
@@ -39,8 +46,11 @@ func (s *Splitter) lostFailure(sl *slot) *Failure {
 		return s.podFailure(sl)
 	}
 	f := &Failure{Class: ClassLost, Slot: sl.name, Image: sl.specImage(), Reason: reasonStatusUnknown}
-	if r := sl.current(); r != nil && r.lostReason != "" {
-		f.Reason, f.Message = r.lostReason, r.lostMessage
+	if r := sl.current(); r != nil {
+		f.Reason = cmp.Or(r.lostReason, f.Reason)
+		if r.unsure {
+			f.Cause, f.Reason = CauseUnattributed, r.lostReason
+		}
 	}
 	return f
 }
@@ -80,6 +90,12 @@ func (s *Splitter) firstFailed() string {
 		}
 	}
 	return s.pod.Status.Message
+}
+
+// unnamedSlot: a container is meant, and the caller has no name for it. Elsewhere ""
+// is the pod.
+func unnamedSlot() *Failure {
+	return &Failure{Class: ClassUnknownSlot, Message: "the container's name is empty"}
 }
 
 func unknownSlot(name string) *Failure {

@@ -212,6 +212,8 @@ func (s *Splitter) judgeEnded(sl *slot, r *run, now time.Time) {
 		r.disrupted = s.whole.cause != nil && !s.endedBefore(r)
 	}
 	switch {
+	case r.unsure:
+		sl.failure = s.lostFailure(sl)
 	case !s.over() && (sl.status == statusWaiting || s.wouldRestart(sl, r)):
 		if sl.patience.over(now) && sl.waiting != nil {
 			sl.failure = final(sl.waiting)
@@ -267,16 +269,26 @@ func (s *Splitter) judgeReplaced(sl *slot, now time.Time) bool {
 	case !sl.swapped() && sl.replaced().lost:
 		sl.failure = s.lostFailure(sl)
 		return true
+	case sl.inherited(): // a patch may have killed it, and then the words come
+		sl.verdict = now.Add(verdictDelay)
 	case !sl.swapped():
 		sl.failure = placeholderFailure(sl)
 		return true
 	default:
 		sl.verdict = now.Add(verdictDelay)
 	}
+	rep := sl.replaced()
+	if e := sl.explain.event; sl.inherited() && e != nil && !eventTime(e).After(rep.started) {
+		sl.explain = explanation{} // of its own start
+	}
 	switch {
 	case sl.explain.rank < rankWords && !s.whole.gone && now.Before(sl.verdict):
-	case sl.explain.failure == nil && sl.replaced().lost: // by a node that was restarted, perhaps
+	case sl.explain.failure != nil:
+		sl.failure = swapFailure(sl)
+	case rep.lost || rep.unsure: // by a node that was restarted, perhaps
 		sl.failure = s.lostFailure(sl)
+	case sl.inherited():
+		sl.failure = placeholderFailure(sl)
 	default:
 		sl.failure = swapFailure(sl)
 	}
@@ -314,7 +326,7 @@ func (s *Splitter) derive(sl *slot) (State, time.Time) {
 		return st, time.Time{}
 	}
 	st.Restarts, st.Last = sl.restarts(r), sl.last(r)
-	if sl.status == statusWaiting && sl.failure == nil && !(r.ended && s.over()) {
+	if sl.status == statusWaiting && sl.failure == nil && (!r.ended || !s.over()) {
 		st.Phase, st.Last, st.Waiting = PhaseWaiting, r.outcome, sl.waiting
 		return st, time.Time{}
 	}

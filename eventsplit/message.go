@@ -83,9 +83,13 @@ func (f *Failure) what() string {
 		if f.MayRecover {
 			return announced[f.Class]
 		}
-	case ClassQuota, ClassForbidden:
+	case ClassQuota, ClassForbidden, ClassExists:
 		if f.MayRecover {
 			return notYetTexts[f.Class]
+		}
+	case ClassConflict:
+		if !f.MayRecover {
+			return "the pod of that name is another one"
 		}
 	case ClassPodEnded:
 		if f.Reason == "BackoffLimitExceeded" {
@@ -175,11 +179,18 @@ var nodeTexts = map[string]string{
 // notYetTexts are for what time may cure.
 var notYetTexts = map[Class]string{
 	ClassQuota:     "the namespace's quota does not allow the pod now",
+	ClassExists:    "a pod of that name is still being deleted",
 	ClassForbidden: "the API server does not allow the request yet",
 }
 
 // causeTexts say the class and the cause in one.
 var causeTexts = map[Class]map[Cause]string{
+	ClassLost: {
+		CauseUnattributed: "it ended, and whether that was the step or its placeholder is not known",
+	},
+	ClassPlaceholder: {
+		CauseUnattributed: "the placeholder ended, and whether the step's image had been set by then is not known",
+	},
 	ClassImagePull: {
 		"":                "cannot be pulled",
 		CauseNotFound:     "was not found",
@@ -253,7 +264,9 @@ func (f *Failure) hint() string {
 			return "give the pod the requests and limits that the quota counts"
 		}
 	case ClassConflict:
-		return "read the pod again and send the request again"
+		if f.MayRecover {
+			return "read the pod again and send the request again"
+		}
 	case ClassUncertain:
 		return "look whether it did before you send the request again"
 	case ClassUnknownSlot:

@@ -25,10 +25,6 @@ type whole struct {
 	unclean  *Failure // it ended by itself, and that is no outcome
 }
 
-// hintLapse is how long an Event about a disruption explains a deletion: a node
-// that does not answer is given 5 minutes before its pods are deleted.
-const hintLapse = 10 * time.Minute
-
 // deletion is why a pod was deleted, as far as anything told.
 func (s *Splitter) deletion(plain *Failure) *Failure {
 	w := &s.whole
@@ -105,7 +101,8 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	if w.ended && !isTerminal(pod) {
 		return // it has ended, and this is what was before
 	}
-	given := s.pod == nil && w.cause != nil // up, before the pod came; that stays said
+	first := s.pod == nil
+	given := first && w.cause != nil // up, before the pod came; that stays said
 	s.pod = pod
 	if d := pod.DeletionTimestamp; d != nil {
 		w.requested = d.Time
@@ -119,7 +116,7 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 		}
 	}
 	w.ended = w.ended || isTerminal(pod)
-	s.takeSpec(pod)
+	s.takeSpec(pod, first)
 	if given {
 		for _, sl := range s.order {
 			sl.failure = s.podFailure(sl)
@@ -128,11 +125,14 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	s.takeStatuses(pod.Status.InitContainerStatuses)
 	s.takeStatuses(pod.Status.ContainerStatuses)
 	s.takeStatuses(pod.Status.EphemeralContainerStatuses)
+	for _, sl := range s.order {
+		sl.watched = sl.watched || len(sl.runs) == 0
+	}
 }
 
 // takeSpec learns the pod's containers. Those of a spec that was seen stay, should a
 // later version lack it.
-func (s *Splitter) takeSpec(pod *corev1.Pod) {
+func (s *Splitter) takeSpec(pod *corev1.Pod, first bool) {
 	specced := hasSpec(pod)
 	if s.specced && !specced {
 		return
@@ -153,15 +153,15 @@ func (s *Splitter) takeSpec(pod *corev1.Pod) {
 		if sl == nil {
 			return // two pods handled at once: the next version has it
 		}
-		sl.kind = kind
+		sl.kind, sl.pod = kind, pod
 		// A new image restarts neither, so what runs there is never a placeholder.
 		sl.declared = sl.declared && kind != KindInit && kind != KindEphemeral
 		switch {
 		case c != nil:
 			sl.respec(c)
 			sl.volumes = imageVolumes(pod, c)
-		case sl.spec == nil:
-			sl.spec = &corev1.Container{Name: name}
+		case sl.spec == nil: // a status shows it, and none did before
+			sl.spec, sl.watched = &corev1.Container{Name: name}, !first
 		}
 		if grown {
 			s.order = append(s.order, sl)

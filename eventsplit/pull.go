@@ -117,7 +117,7 @@ var jsonCode = regexp.MustCompile(`"code\\?"\s*:\s*\\?"([A-Z_]+)`)
 
 var jsonCodes = map[string]Cause{
 	"UNAUTHORIZED": CauseUnauthorized, "DENIED": CauseUnauthorized,
-	"MANIFEST_UNKNOWN": CauseNotFound, "NAME_UNKNOWN": CauseNotFound,
+	"MANIFEST_UNKNOWN": CauseNotFound, "NAME_UNKNOWN": CauseNotFound, "NOT_FOUND": CauseNotFound,
 }
 
 // network are the texts of an answer that did not come, or not from the registry.
@@ -245,6 +245,10 @@ func refusal(words, lower string, parts []string) Cause {
 			return c
 		}
 	}
+	// Harbor's code NOT_FOUND is none that its clients know, and they call it "unknown".
+	if i := slices.Index(parts, "unknown"); i >= 0 && i+1 < len(parts) && strings.HasSuffix(parts[i+1], " not found") {
+		return CauseNotFound
+	}
 	if m := jsonCode.FindStringSubmatch(words); m != nil && jsonCodes[m[1]] != "" {
 		return jsonCodes[m[1]]
 	}
@@ -255,7 +259,7 @@ func refusal(words, lower string, parts []string) Cause {
 	case 401, 403:
 		return CauseUnauthorized
 	case 404:
-		if containsAny(lower, "reading manifest ") { // else it may be the token's server's
+		if containsAny(lower, "reading manifest ", "/manifests/") { // else it may be the token's server's
 			return CauseNotFound
 		}
 	}

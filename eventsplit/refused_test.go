@@ -40,6 +40,11 @@ func TestWhoeverWaitsIsToldThatTheWatchIsRefused(t *testing.T) {
 				waits := map[string]func(context.Context) error{
 					"Wait":            func(ctx context.Context) error { _, err := s.Wait(ctx, "runs", until); return err },
 					"Wait of the pod": func(ctx context.Context) error { _, err := s.Wait(ctx, "", until); return err },
+					"Entries": func(ctx context.Context) (last error) {
+						for _, last = range s.Entries(ctx, "runs") {
+						}
+						return last
+					},
 					"NextRun": func(ctx context.Context) error {
 						after := ""
 						if seen {

@@ -8,15 +8,20 @@ import (
 // IsPlaceholder tells whether a run of a slot, by its containerID, is a
 // placeholder's. It answers from memory, and the same before and after Handle took
 // in the pod that first shows the run: of a slot that Options.Placeholder declares
-// and of which no run is known, the first one asked about is the placeholder.
+// and of which no run is known, the first one asked about is the placeholder. (That is
+// taken back where the pod then shows that it cannot be: see the package's table.) A
+// run of which it is not known whether it is a placeholder's is none.
 func (s *Splitter) IsPlaceholder(slot, containerID string) bool {
+	if slot == "" || containerID == "" {
+		return false
+	}
 	sl := s.slot(slot)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := sl.find(containerID); i >= 0 {
 		return sl.runs[i].placeholder
 	}
-	if !sl.declared || containerID == "" {
+	if !sl.declared {
 		return false
 	}
 	rep := sl.replaced()
@@ -26,7 +31,7 @@ func (s *Splitter) IsPlaceholder(slot, containerID string) bool {
 			sl.presumed = containerID
 		}
 		return sl.presumed == containerID
-	case rep == nil || !rep.placeholder || sl.swapped():
+	case rep == nil || !rep.placeholder || sl.swapped() || sl.inherited() && sl.wanted == 0:
 		return false
 	}
 	// Not swapped: either it was restarted, or someone else patched the image.
@@ -37,10 +42,13 @@ func (s *Splitter) IsPlaceholder(slot, containerID string) bool {
 // ("": of its first one), placeholders left out. It blocks until there is one, and
 // returns runs of the past too, so that one reader after another can walk through
 // them. It ends with io.EOF when none will follow or the Splitter is closed, with
-// a *Failure when the slot will not run at all, and with a *WaitError when ctx ends
-// first. None is known to be the last of a container that its restartPolicy
-// restarts (Always, which is the default) as long as the pod lives.
+// a *Failure when the slot will not run at all or the API server refuses the watch, and
+// with a *WaitError when ctx ends first. None is known to be the last of a container
+// that its restartPolicy restarts (Always, which is the default) while the pod lives.
 func (s *Splitter) NextRun(ctx context.Context, slot, after string) (id string, err error) {
+	if slot == "" {
+		return "", unnamedSlot() // the pod has no runs
+	}
 	sl := s.slot(slot)
 	for {
 		s.mu.Lock()
@@ -76,8 +84,8 @@ func (s *Splitter) nextRun(sl *slot, after string) (id string, known bool, err e
 	if s.closed || sl.cur.Final || s.impossible(sl) != nil {
 		return "", true, io.EOF
 	}
-	if err := s.refusal(sl.name); err != nil {
-		return "", true, err
+	if s.refused != nil {
+		return "", true, s.refused
 	}
 	return "", false, nil
 }

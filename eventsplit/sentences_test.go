@@ -370,7 +370,11 @@ func eventSentences(t *testing.T) (all []sentence) {
 					e.InvolvedObject.FieldPath = "spec.containers{build}"
 				}
 			}
-			all = append(all, sentence{fmt.Sprintf("%s %s: %s", e.Type, reason, w), Classify(theBuild(), []*corev1.Event{e})})
+			p := theBuild()
+			if reason == reasonFailedCreate {
+				p = nil // it is the owner's
+			}
+			all = append(all, sentence{fmt.Sprintf("%s %s: %s", e.Type, reason, w), Classify(p, []*corev1.Event{e})})
 		}
 	}
 	return all
@@ -425,13 +429,18 @@ func verdictSentences() []sentence {
 	blocked := &Splitter{pod: theBuild(hasPhase(corev1.PodFailed)), order: []*slot{{name: "setup", kind: KindInit, runs: []*run{failed}}}}
 	unknown := &Splitter{}
 	progress := build.makeWaiting(waitingKey{source: waitsForSwap})
+	unsure := placeholderFailure(&slot{name: "build", kind: KindRegular, spec: &p.Spec.Containers[0], declared: true, runs: []*run{failed}, from: 1})
+	unattributed := &slot{name: "build", kind: KindRegular, spec: &p.Spec.Containers[0], runs: []*run{{unsure: true, lost: true, lostReason: "Completed"}}}
 	return []sentence{
 		one("a swap is under way", progress),
 		one("a swap that failed, and nobody said why", swapFailure(build)),
 		one("a swap whose placeholder has ended", placeholderFailure(replaced)),
+		one("the same, of a swap that another process may have made", unsure),
+		one("a step or its placeholder has ended", unknown.lostFailure(unattributed)),
 		one("a swap to the image that is there", &Failure{Class: ClassUnchanged, Slot: "build", Image: "registry.example/team/app:1.2"}),
 		one("a swap of an init container", &Failure{Class: ClassInvalid, Slot: "setup", Message: "a new image does not restart an init container"}),
 		one("a container that the pod does not have", unknownSlot("biuld")),
+		one("a container without a name", unnamedSlot()),
 		one("a wait for the start of a container that has ended", endedFailure(State{Slot: "build", Outcome: &Outcome{ExitCode: 2, Reason: "Error"}})),
 		one("a wait for the start of a pod that has ended", endedFailure(State{Outcome: &Outcome{Reason: "Succeeded"}})),
 		one("a pod that ended before a container ran", blocked.podFailure(build)),

@@ -21,14 +21,15 @@ type run struct {
 	image, imageID string
 	specImage      string // the spec's image in the version that first showed it; "" when only lastState did
 	placeholder    bool
+	unsure         bool  // whether it is a placeholder's or a step's is not known
+	afterLost      bool  // the one before it is gone from the node
 	restarts       int32 // the status' restartCount
 	started        time.Time
 	ended          bool
 	lost           bool   // it ended, nobody knows how
 	code           int32  // the exit code that the kubelet goes by; of a run that was lost, its invention
 	lostReason     string // what the status says of that
-	lostMessage    string
-	neverStarted   bool // created, and its process could not be started
+	neverStarted   bool   // created, and its process could not be started
 	outcome        *Outcome
 	saidStarted    bool
 	saidEnded      bool
@@ -61,6 +62,9 @@ type slot struct {
 	kind     Kind
 	declared bool              // Options.Placeholder says that its first run is a placeholder
 	spec     *corev1.Container // nil: the pod's spec does not have it, or is unknown
+	pod      *corev1.Pod       // the version that spec is of
+	watched  bool              // it was seen before its first run was
+	wanted   int               // swaps of it that wait for a run to replace
 	volumes  []string          // the images of the volumes that it mounts
 
 	presumed string // the placeholder, as long as Handle has not seen a run
@@ -167,7 +171,11 @@ func (s *slot) observe(st *corev1.ContainerStatus) {
 	if id != "" {
 		i := s.find(id)
 		if i < 0 {
-			i = s.add(&run{id: id, anonymous: id == anonymousID(st.RestartCount), restarts: st.RestartCount, specImage: s.specImage()})
+			last := st.LastTerminationState.Terminated
+			i = s.add(&run{
+				id: id, anonymous: id == anonymousID(st.RestartCount), restarts: st.RestartCount,
+				specImage: s.specImage(), imageID: st.ImageID, afterLost: last != nil && endUnknown(last),
+			})
 		}
 		r := s.runs[i]
 		r.image, r.imageID = st.Image, st.ImageID
@@ -275,14 +283,8 @@ func (s *slot) add(r *run) int {
 		old.ended = true
 		s.sayEnded(old)
 	}
-	if s.declared && len(s.runs) == s.from {
-		prev := s.replaced()
-		switch {
-		case prev == nil:
-			r.placeholder = true
-		case r.specImage != "" && prev.placeholder && r.specImage == prev.specImage:
-			r.placeholder = true // restarted before anyone patched
-		}
+	if s.declared {
+		r.placeholder, r.unsure = s.attribute(r)
 	}
 	if len(s.runs) >= maxRuns {
 		s.runs = append(s.runs[:0:0], s.runs[1:]...)
@@ -307,11 +309,9 @@ func (s *slot) end(r *run, t *corev1.ContainerStateTerminated) {
 	}
 	r.ended, r.code = true, t.ExitCode
 	// Where an image was swapped, only the ID in the state itself says whose end it is.
-	unattributed := t.ContainerID == "" && (s.swapped() || s.from > 0 && s.work() != nil)
-	if endUnknown(t) || unattributed {
-		if r.lost, r.lostReason = true, t.Reason; unattributed && !endUnknown(t) {
-			r.lostMessage = "the status does not say which of its runs ended"
-		}
+	r.unsure = r.unsure || t.ContainerID == "" && (s.swapped() || s.from > 0 && s.work() != nil)
+	if r.unsure || endUnknown(t) {
+		r.lost, r.lostReason = true, t.Reason
 		return
 	}
 	r.outcome = outcomeOf(t)

@@ -37,10 +37,11 @@ type Splitter struct {
 	mu     sync.Mutex
 	closed bool
 	stale  bool
-	denied *Failure       // the API server refuses to let the pods be watched; nil: it does not
-	timer  *time.Timer    // one for all deadlines, nil while there is none
-	due    time.Time      // when the timer fires
-	asking sync.WaitGroup // calls of Options.Policy; none begins once closed is set
+	// refused is the API server's refusal of the watch, as long as it goes on.
+	refused *Failure
+	timer   *time.Timer    // one for all deadlines, nil while there is none
+	due     time.Time      // when the timer fires
+	asking  sync.WaitGroup // calls of Options.Policy; none begins once closed is set
 
 	pod     *corev1.Pod // the newest taken in; read-only
 	specced bool        // a version with a spec was taken in
@@ -70,9 +71,9 @@ func New(namespace, name string, o Options) *Splitter {
 
 // Handle takes in one change: Added, Modified or Deleted with a *corev1.Pod or a
 // *corev1.Event (the deletion of an Event is its expiry and ignored), or Error
-// with a *metav1.Status whose Reason is OutOfScope, Stale, Fresh, Closed, or
-// Forbidden or Unauthorized: then nothing will be heard for now, and whatever
-// would wait ends with a *Failure of the API server's words, until Fresh comes.
+// with a *metav1.Status whose Reason is OutOfScope, Stale, Fresh or Closed, or
+// Forbidden or Unauthorized: the API server has refused the watch for so long that
+// what waits ends with its refusal, until Fresh comes.
 // Anything else, and objects of other pods, is ignored. It may be called with
 // pods and Events in any order, and again with the same object; pods older than
 // the newest seen are ignored where resourceVersions can be compared. Objects are
@@ -101,21 +102,21 @@ const (
 	statusClosed     metav1.StatusReason = "Closed"
 )
 
-func (s *Splitter) handleStatus(st *metav1.Status) {
-	switch reason := st.Reason; reason {
-	case metav1.StatusReasonForbidden, metav1.StatusReasonUnauthorized:
-		f := ClassifyAPIError(&apierrors.StatusError{ErrStatus: *st})
-		s.update(func() {
-			s.stale, s.denied = true, f
-			s.release()
-		})
+func (s *Splitter) handleStatus(status *metav1.Status) {
+	switch reason := status.Reason; reason {
 	case statusOutOfScope:
 		s.update(func() { s.lose(&Failure{Class: ClassOutOfScope, Reason: string(reason)}) })
 	case statusStale, statusFresh:
 		s.update(func() {
 			if s.stale = reason == statusStale; !s.stale {
-				s.denied = nil
+				s.refused = nil
 			}
+		})
+	case metav1.StatusReasonForbidden, metav1.StatusReasonUnauthorized:
+		f := ClassifyAPIError(&apierrors.StatusError{ErrStatus: *status})
+		s.update(func() {
+			s.stale, s.refused = true, f
+			s.release()
 		})
 	case statusClosed:
 		s.Close()
@@ -167,7 +168,7 @@ func (s *Splitter) Close() {
 	s.release()
 }
 
-// release wakes everyone who waits. The lock is held.
+// release wakes all that waits, for it is to end.
 func (s *Splitter) release() {
 	s.whole.release()
 	for _, sl := range s.slots {
@@ -175,15 +176,16 @@ func (s *Splitter) release() {
 	}
 }
 
-// refusal tells why there is nothing to wait for now, nil when there is. Unlike a
-// slot's failure it is no part of its State, for it is taken back. The lock is held.
-func (s *Splitter) refusal(slot string) error {
-	if s.denied == nil {
-		return nil
+// unheard is why nothing more will be heard, or is not for now; nil while the watch goes
+// on. The lock is held.
+func (s *Splitter) unheard() error {
+	switch {
+	case s.closed:
+		return ErrClosed
+	case s.refused != nil:
+		return s.refused
 	}
-	f := *s.denied
-	f.Slot = slot
-	return &f
+	return nil
 }
 
 // learnSlots makes the slots of a pod that are new. Options.Placeholder is asked
@@ -233,8 +235,8 @@ func (s *Splitter) arm(now time.Time) {
 		}
 	}
 	earliest(s.whole.patience.due)
-	if e := &s.whole.event; e.failure != nil && s.whole.waiting == e.failure && s.pod != nil {
-		earliest(e.at.Add(causeLapse))
+	if e := &s.whole.event; e.failure != nil && s.whole.waiting != nil && s.pod != nil {
+		earliest(e.at.Add(lapse(e.failure.Class)))
 	}
 	for _, sl := range s.order {
 		if sl.failure == nil {

@@ -42,6 +42,9 @@ func (s *Splitter) Swap(ctx context.Context, patch func(context.Context) (*corev
 	}
 	swapped := make([]*slot, 0, len(slots))
 	for i, name := range slots {
+		if name == "" {
+			return unnamedSlot()
+		}
 		if slices.Contains(slots[:i], name) {
 			return &Failure{Class: ClassInvalid, Slot: name, Message: "it is named twice in one swap"}
 		}
@@ -81,6 +84,8 @@ const (
 // beginSwap waits until all slots can be swapped and records what is replaced. It
 // returns what the slots had recorded before.
 func (s *Splitter) beginSwap(ctx context.Context, slots []*slot) (undo []*swapRecord, err error) {
+	s.want(slots, 1)
+	defer s.want(slots, -1)
 	for {
 		s.mu.Lock()
 		blocker, err := s.swappable(slots)
@@ -97,16 +102,21 @@ func (s *Splitter) beginSwap(ctx context.Context, slots []*slot) (undo []*swapRe
 			s.mu.Unlock()
 			return undo, nil
 		}
-		if err := s.refusal(blocker.name); err != nil {
-			s.mu.Unlock()
-			return nil, err
-		}
 		changed := blocker.changed()
 		s.mu.Unlock()
 		select {
 		case <-changed:
 		case <-ctx.Done():
 		}
+	}
+}
+
+// want counts the swaps that wait for a run to replace.
+func (s *Splitter) want(slots []*slot, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sl := range slots {
+		sl.wanted += n
 	}
 }
 
@@ -172,10 +182,10 @@ func (s *Splitter) swappable(slots []*slot) (blocker *slot, err error) {
 			blocker = sl
 		}
 	}
-	if s.closed {
-		return nil, ErrClosed
+	if blocker != nil || s.closed {
+		return blocker, s.unheard()
 	}
-	return blocker, nil
+	return nil, nil
 }
 
 func (s *Splitter) neverSwappable(sl *slot) error {
@@ -200,6 +210,9 @@ func (s *Splitter) neverSwappable(sl *slot) error {
 		}
 	}
 	if r != nil && r.ended && sl.status == statusTerminated && !s.wouldRestart(sl, r) {
+		if r.placeholder {
+			return placeholderFailure(sl)
+		}
 		return endedFailure(*sl.cur)
 	}
 	return nil

@@ -169,4 +169,5 @@ const (
 	CauseLimitRange           Cause = "LimitRange"
 	CauseTimeout              Cause = "Timeout"
 	CauseTooManyRequests      Cause = "TooManyRequests"
+	CauseUnattributed         Cause = "Unattributed" // of ClassLost: whether the step or its placeholder ended
 )

@@ -169,6 +169,13 @@ func classOf(f *Failure) Class {
 func endedWithContext(t *testing.T, s *Splitter, slot string) map[string]error {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(time.Second, func() { cancel(errGaveUp) })
+	return blocked(ctx, t, s, slot)
+}
+
+// blocked makes every call that blocks, and returns what each ended with.
+func blocked(ctx context.Context, t *testing.T, s *Splitter, slot string) map[string]error {
+	t.Helper()
 	errs := map[string]error{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -194,8 +201,24 @@ func endedWithContext(t *testing.T, s *Splitter, slot string) map[string]error {
 			mu.Unlock()
 		})
 	}
-	time.Sleep(time.Second)
-	cancel(errGaveUp)
 	wg.Wait()
 	return errs
+}
+
+// Where a container is meant, an empty name is a mistake, and not the pod.
+func TestACallForAContainerRefusesAnEmptyName(t *testing.T) {
+	s := New(testNS, testPod, Options{Placeholder: func(string) bool { return true }})
+	defer s.Close()
+	_, next := s.NextRun(t.Context(), "", "")
+	for call, err := range map[string]error{
+		"NextRun": next,
+		"Swap":    s.Swap(t.Context(), func(context.Context) (*corev1.Pod, error) { t.Error("patch was called"); return nil, nil }, "a", ""),
+	} {
+		if f := (*Failure)(nil); !errors.As(err, &f) || f.Class != ClassUnknownSlot {
+			t.Errorf("%s: got %v, want %s", call, err, ClassUnknownSlot)
+		}
+	}
+	if s.IsPlaceholder("", "P") {
+		t.Error("the pod has a placeholder")
+	}
 }

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// State returns what is known of a slot, from memory; slot "" is the pod. Of a
-// slot that the pod's spec does not have it has a Failure, once the spec is known.
+// State returns what is known of a slot, from memory; slot "" is the pod, as in Wait.
+// Of a slot that the pod's spec does not have it has a Failure, once the spec is known.
 func (s *Splitter) State(name string) State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,7 +51,8 @@ func (s *Splitter) impossible(sl *slot) *Failure {
 
 // Wait blocks until until holds for a slot, and returns the State for which it
 // did: at once when it holds already, else at the very edge, the ones nobody saw
-// included. Slot "" is the pod.
+// included. Slot "" is the pod: whoever has the name of a container from elsewhere must
+// refuse an empty one, or is answered for the pod.
 //
 // The error is the verdict: it is the State's Failure, whether until holds or not.
 // A step that was evicted has an Outcome, perhaps with exit code 0, and a Failure;
@@ -64,8 +65,8 @@ func (s *Splitter) impossible(sl *slot) *Failure {
 // good. It never does of a container that its restartPolicy restarts: Always, which
 // is the default, and OnFailure after a failure have no end for good as long as the
 // pod lives. Wait ends with a *WaitError when ctx ends first, with ErrClosed when the
-// Splitter is closed, and while the API server refuses to let the pods be watched
-// with a *Failure in its words.
+// Splitter is closed, and with a *Failure of ClassForbidden or ClassUnauthorized while
+// the API server refuses the watch.
 //
 // until is called in the caller's goroutine, with no lock held; it must not block.
 func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool) (State, error) {
@@ -87,7 +88,7 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 		s.mu.Unlock()
 	}()
 	for {
-		states, closed, refusal := w.pending, s.closed, s.refusal(name)
+		states, unheard := w.pending, s.unheard()
 		w.pending = nil
 		last := *t.cur
 		if sl != nil {
@@ -98,7 +99,7 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 			return last, gaveUp(ctx, "", last)
 		}
 		held := slices.IndexFunc(append(states, &last), func(st *State) bool { return until(*st) })
-		switch over := held >= 0 || closed || settled(last); { // settled: no other edge comes
+		switch over := held >= 0 || unheard != nil || settled(last); { // settled: no other edge comes
 		case over && last.Failure != nil:
 			return last, last.Failure
 		case held == len(states):
@@ -107,10 +108,8 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 			return *states[held], nil
 		case settled(last):
 			return last, endedFailure(last)
-		case closed:
-			return last, ErrClosed
-		case refusal != nil:
-			return last, refusal
+		case unheard != nil:
+			return last, unheard
 		}
 		select {
 		case <-w.signal:

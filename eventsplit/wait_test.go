@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -258,14 +259,15 @@ func TestCloseLeavesNoTimerBehind(t *testing.T) {
 
 func TestPolicyIsNotCalledOnceCloseHasReturned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		calls, running, closed := 0, false, false
+		var calls atomic.Int32
+		var running, closed atomic.Bool
 		s := New(testNS, testPod, Options{Policy: func(*Failure) (time.Duration, bool) {
-			if calls++; closed {
+			if calls.Add(1); closed.Load() {
 				t.Error("Policy was called after Close")
 			}
-			running = true
+			running.Store(true)
 			time.Sleep(time.Minute)
-			running = false
+			running.Store(false)
 			return time.Hour, true
 		}})
 		p := onePod("1", "a", "b")
@@ -276,16 +278,16 @@ func TestPolicyIsNotCalledOnceCloseHasReturned(t *testing.T) {
 		}
 		go s.Handle(modified(p))
 		synctest.Wait()
-		if !running {
+		if !running.Load() {
 			t.Fatal("Policy was not asked")
 		}
 		s.Close()
-		if closed = true; running {
+		if closed.Store(true); running.Load() {
 			t.Error("Close returned while Policy was being asked")
 		}
 		time.Sleep(time.Hour)
-		if calls != 1 {
-			t.Errorf("Policy was asked %d times, want the one that Close found under way", calls)
+		if n := calls.Load(); n != 1 {
+			t.Errorf("Policy was asked %d times, want the one that Close found under way", n)
 		}
 	})
 }

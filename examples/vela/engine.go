@@ -72,11 +72,24 @@ func (e *Engine) AssembleBuild(ctx context.Context, _ *Build) (err error) {
 	return nil
 }
 
+// valid refuses a step without an ID: the empty slot is the pod, whose end is not
+// the step's.
+func (c *Container) valid() error {
+	if c.ID == "" {
+		return errors.New("the step has no container ID")
+	}
+	return nil
+}
+
 // RunContainer swaps the step's image in and returns once it runs or has run.
 // What keeps it from running, such as an image that cannot be pulled, is the
 // error, in words for the person who reads the step.
 func (e *Engine) RunContainer(ctx context.Context, c *Container, _ *Build) error {
-	err := e.split.Swap(ctx, func(ctx context.Context) (*corev1.Pod, error) {
+	err := c.valid()
+	if err != nil {
+		return err
+	}
+	err = e.split.Swap(ctx, func(ctx context.Context) (*corev1.Pod, error) {
 		return e.pods().Patch(ctx, e.pod.Name, types.StrategicMergePatchType,
 			fmt.Appendf(nil, `{"spec":{"containers":[{"name":%q,"image":%q}]}}`, c.ID, c.Image), metav1.PatchOptions{})
 	}, c.ID)
@@ -89,6 +102,9 @@ func (e *Engine) RunContainer(ctx context.Context, c *Container, _ *Build) error
 // TailContainer is the same call before the swap, during the step and after its
 // end: the whole log, from its first byte.
 func (e *Engine) TailContainer(ctx context.Context, c *Container) (io.ReadCloser, error) {
+	if err := c.valid(); err != nil {
+		return nil, err
+	}
 	return e.logs.Reader(ctx, c.ID, logstream.ReadOptions{
 		Gap: func(g logstream.Gap) string { return "[log gap: " + g.Why + "]\n" },
 	}), nil
@@ -96,6 +112,9 @@ func (e *Engine) TailContainer(ctx context.Context, c *Container) (io.ReadCloser
 
 // WaitContainer returns when the step has ended, or never will.
 func (e *Engine) WaitContainer(ctx context.Context, c *Container) error {
+	if err := c.valid(); err != nil {
+		return err
+	}
 	_, err := e.split.Wait(ctx, c.ID, eventsplit.Ended)
 	return err
 }
@@ -104,6 +123,9 @@ func (e *Engine) WaitContainer(ctx context.Context, c *Container) error {
 // the exit code alone; one that could not be started, or was evicted, may have an
 // exit code beside the error.
 func (e *Engine) InspectContainer(_ context.Context, c *Container) error {
+	if err := c.valid(); err != nil {
+		return err
+	}
 	s := e.split.State(c.ID)
 	if s.Outcome != nil {
 		c.ExitCode = s.Outcome.ExitCode

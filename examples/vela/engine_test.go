@@ -176,6 +176,20 @@ func TestAnImageThatCannotBePulledIsTheStepsErrorAndNeverAnExitCode(t *testing.T
 	})
 }
 
+// The empty slot is the pod: a step without an ID must not get the pod's end.
+func TestAStepWithoutAnIDIsRefused(t *testing.T) {
+	e, c := &Engine{}, &Container{Image: "hello", ExitCode: 42}
+	_, terr := e.TailContainer(t.Context(), c)
+	for call, err := range map[string]error{
+		"run": e.RunContainer(t.Context(), c, nil), "tail": terr,
+		"wait": e.WaitContainer(t.Context(), c), "inspect": e.InspectContainer(t.Context(), c),
+	} {
+		if err == nil || c.ExitCode != 42 {
+			t.Errorf("%s: no error, exit code %d", call, c.ExitCode)
+		}
+	}
+}
+
 func TestRemoveBuildBeforeAssembleBuildDoesNothing(t *testing.T) {
 	if err := (&Engine{}).RemoveBuild(t.Context(), nil); err != nil {
 		t.Fatal(err)

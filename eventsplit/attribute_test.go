@@ -1,0 +1,229 @@
+package eventsplit
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+const (
+	ofPlaceholder = "placeholder"
+	ofStep        = "step"
+	ofEither      = "unknown"
+)
+
+// inheritance is one cell of the table: what a Splitter that was made after the patch
+// finds, and what may restart the container.
+type inheritance struct {
+	policy corev1.RestartPolicy
+	rules  string // "", "own": of the container, on exit code 1; "all": of another one, on 88
+	last   string // what ended before the run in question: "", "0", "1", "gone"
+	count  int32  // the restartCount of the run in question
+	image  string // its imageID, compared with that of the run before: "same", "other", ""
+	spec   string // "patched": the patch was seen; ""
+}
+
+// restartable is the kubelet's rule, said the long way.
+func (c inheritance) restartable() bool {
+	switch {
+	case c.rules == "all", c.last == "gone", c.policy == corev1.RestartPolicyAlways, c.policy == "":
+		return true
+	case c.last == "":
+		return c.policy == corev1.RestartPolicyOnFailure || c.rules == "own"
+	case c.last == "1":
+		return c.policy == corev1.RestartPolicyOnFailure || c.rules == "own"
+	}
+	return false
+}
+
+func (c inheritance) pod(image string) *corev1.Pod {
+	p := onePod("", "a", "b")
+	p.Spec.RestartPolicy, p.Spec.Containers[0].Image = c.policy, image
+	never := corev1.ContainerRestartPolicyNever
+	switch c.rules {
+	case "own":
+		onlyOn(&p.Spec.Containers[0], 1, corev1.ContainerRestartRuleActionRestart)
+		p.Spec.Containers[0].RestartPolicy = nil
+		if c.policy == corev1.RestartPolicyNever {
+			p.Spec.Containers[0].RestartPolicy = &never
+		}
+	case "all":
+		onlyOn(&p.Spec.Containers[1], 88, corev1.ContainerRestartRuleActionRestartAllContainers)
+	}
+	return p
+}
+
+func (c inheritance) lastState() corev1.ContainerState {
+	switch c.last {
+	case "gone":
+		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: reasonStatusUnknown}}
+	case "":
+		return corev1.ContainerState{}
+	}
+	return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ContainerID: "P", ExitCode: int32(c.last[0] - '0')}}
+}
+
+func eachInheritance(images, specs []string, f func(inheritance)) {
+	for _, policy := range []corev1.RestartPolicy{corev1.RestartPolicyNever, corev1.RestartPolicyOnFailure, corev1.RestartPolicyAlways, ""} {
+		for _, rules := range []string{"", "own", "all"} {
+			for _, last := range []string{"", "0", "1", "gone"} {
+				for _, image := range images {
+					for _, spec := range specs {
+						for count := range int32(3) {
+							f(inheritance{policy, rules, last, count, image, spec})
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// A Splitter that was made after the image was patched has nothing but the status. It
+// never takes one run for the other: where that cannot be told there is no outcome.
+func TestWhoseTheFirstRunIsThatALateSplitterSees(t *testing.T) {
+	eachInheritance([]string{"same"}, []string{""}, func(c inheritance) {
+		want := ofEither
+		switch {
+		case c.count == 0 && (c.last == "" || c.last == "gone"):
+			want = ofPlaceholder // every first run is one
+		case !c.restartable():
+			want = ofStep
+		}
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
+			p := c.pod("step")
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{
+				Name: "a", ContainerID: "X", ImageID: "i", RestartCount: c.count, LastTerminationState: c.lastState(),
+				State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+			}}
+			checkWhose(t, want, "X", p)
+		})
+	})
+}
+
+// What follows the placeholder that a late Splitter saw running.
+func TestWhoseTheRunIsThatFollowsAnInheritedPlaceholder(t *testing.T) {
+	eachInheritance([]string{"same", "other", ""}, []string{"", "patched"}, func(c inheritance) {
+		want := ofEither
+		switch {
+		case c.spec == "patched", !c.restartable(), c.image == "other":
+			want = ofStep
+		}
+		if c.count == 0 {
+			return // a second run has a restartCount
+		}
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
+			before := c.pod("step")
+			if c.spec == "patched" {
+				before = c.pod("pause")
+			}
+			imageID := map[string]string{"same": "i", "other": "j"}[c.image]
+			before.Status.ContainerStatuses = []corev1.ContainerStatus{{
+				Name: "a", ContainerID: "P", ImageID: "i", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+			}}
+			after := c.pod("step")
+			after.Status.ContainerStatuses = []corev1.ContainerStatus{{
+				Name: "a", ContainerID: "X", ImageID: imageID, RestartCount: c.count, LastTerminationState: c.lastState(),
+				State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+			}}
+			checkWhose(t, want, "X", before, after)
+		})
+	})
+}
+
+// checkWhose plays the versions, of which the last shows a run, lets it end with exit
+// code 7 in an ended pod, and checks whose all that is said of it shows it to be.
+func checkWhose(t *testing.T, want, id string, versions ...*corev1.Pod) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := New(testNS, testPod, Options{Placeholder: func(slot string) bool { return slot == "a" }})
+		defer s.Close()
+		for _, p := range versions {
+			s.Handle(modified(p.DeepCopy()))
+		}
+		if got := s.IsPlaceholder("a", id); got != (want == ofPlaceholder) {
+			t.Errorf("IsPlaceholder says %v, want it to be a %s", got, want)
+		}
+		if st := s.State("a"); (st.ContainerID == id) != (want != ofPlaceholder) {
+			t.Errorf("%s, of a %s", stateText(st), want)
+		}
+		if next, _, _ := nextKnown(s, "a", ""); (next == id) != (want != ofPlaceholder) {
+			t.Errorf("the next run is %q, of a %s", next, want)
+		}
+		p := versions[len(versions)-1].DeepCopy()
+		p.Status.Phase = corev1.PodFailed
+		p.Status.ContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ContainerID: id, ExitCode: 7, Reason: "Error"}}
+		s.Handle(modified(p))
+		st, err := s.Wait(within(t, time.Hour), "a", Ended)
+		var f *Failure
+		switch errors.As(err, &f); {
+		case want == ofStep && (err != nil || st.Outcome.ExitCode != 7):
+			t.Errorf("the step's end: %s, %v", stateText(st), err)
+		case want == ofStep:
+		case st.Outcome != nil || f == nil || f.Cause != CauseUnattributed:
+			t.Errorf("the end of a %s: %s, %v; want no outcome, and a failure that says what is not known", want, stateText(st), err)
+		}
+		for e := range bufferedEntries(s, "a") {
+			if e.State != nil && e.State.Outcome != nil && want != ofStep && e.State.ContainerID == id {
+				t.Errorf("an outcome was told: %s", stateText(*e.State))
+			}
+		}
+	})
+}
+
+// A pull that failed is told as that by a Splitter which saw neither the patch nor the
+// placeholder's start, in whatever order Event and status come; an Event of the
+// placeholder's own start explains nothing.
+func TestALateSplitterTellsAFailedPull(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		started    int // the placeholder started so many seconds after the Event
+		eventFirst bool
+		want       Class
+	}{
+		{"the Event comes first", -10, true, ClassImagePull},
+		{"the status comes first", -10, false, ClassImagePull},
+		{"the Event is older than the placeholder", 10, true, ClassPlaceholder},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := New(testNS, testPod, Options{Placeholder: func(string) bool { return true }})
+				defer s.Close()
+				now := time.Now().Truncate(time.Second)
+				started := metav1.NewTime(now.Add(time.Duration(c.started) * time.Second))
+				p := withRunning(onePod("", "a"), "a", "P")
+				p.Spec.Containers[0].Image = "step"
+				p.Status.ContainerStatuses[0].State.Running.StartedAt = started
+				s.Handle(modified(p.DeepCopy()))
+				event := func() {
+					s.Handle(watch.Event{Type: watch.Added, Object: &corev1.Event{
+						ObjectMeta:     metav1.ObjectMeta{UID: "e"},
+						InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: testNS, Name: testPod, UID: "u", FieldPath: "spec.containers{a}"},
+						Type:           "Warning", Reason: "Failed", Message: `Failed to pull image "step": not found`,
+						FirstTimestamp: metav1.NewTime(now), LastTimestamp: metav1.NewTime(now),
+					}})
+				}
+				if c.eventFirst {
+					event()
+				}
+				s.Handle(modified(withTerminated(p.DeepCopy(), "a", "P", 0)))
+				p.Status.ContainerStatuses = nil
+				s.Handle(modified(withTerminated(p, "a", "P", 0)))
+				if !c.eventFirst {
+					time.Sleep(time.Second)
+					event()
+				}
+				st, err := s.Wait(within(t, time.Minute), "a", Ended)
+				if classOf(st.Failure) != c.want || st.Outcome != nil {
+					t.Errorf("got %s, %v, want %s", stateText(st), err, c.want)
+				}
+			})
+		})
+	}
+}
