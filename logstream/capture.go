@@ -62,7 +62,7 @@ type slot struct {
 	newest int32  // the number of its newest run that a status told of; -1: there was none
 	image  string // of the newest run that a status told of while it was the current one
 
-	nameless bool  // a status showed that a run has begun which has no ID, and no later one did
+	nameless bool  // a run that has no ID has begun, by a status, and has not ended, by any
 	which    int32 // its number
 }
 
@@ -312,8 +312,9 @@ func (c *Capture) changedLocked() {
 // the capture of every run that has ended is final, and returns the certificates
 // of all runs, in the order in which they were found; those of runs that go on say
 // Live. A run that the node gave no ID has a certificate, too, when it has ended: one that
-// is Incomplete, without a ContainerID. With an error, that of ctx or ErrClosed, it returns what is known by then.
-// After Drain the pod can be deleted. Nothing is captured before [Streamer.Run].
+// is Incomplete, without a ContainerID. With an error, that of ctx or ErrClosed, it returns
+// what is known by then. After Drain the pod can be deleted. Nothing is captured before
+// [Streamer.Run].
 //
 // newest may be stale: it is compared with what Handle was given, by
 // resourceVersion. Of a pod that replaced another of the same name it ends the

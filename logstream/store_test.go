@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -159,9 +160,9 @@ func TestADiskThatDoesNotWorkIsToldOfAtTheStartAndMemoryIsUsedAlone(t *testing.T
 func TestADiskThatWorksAgainIsToldOfOnceWhetherItIsNeededOrNot(t *testing.T) {
 	for _, needed := range []bool{false, true} {
 		var told told
-		works := false
+		var works atomic.Bool
 		create := func() (spillFile, error) {
-			if works {
+			if works.Load() {
 				return createSpill("")
 			}
 			return nil, syscall.EROFS
@@ -172,7 +173,7 @@ func TestADiskThatWorksAgainIsToldOfOnceWhetherItIsNeededOrNot(t *testing.T) {
 				b.n.bulk("a", 1024)
 			}
 			time.Sleep(time.Minute + diskRetry/2)
-			works = true
+			works.Store(true)
 			time.Sleep(2 * diskRetry)
 			want := []NoticeKind{NoticeDiskFailed, NoticeDiskResumed}
 			if needed {
