@@ -12,8 +12,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
@@ -29,6 +27,7 @@ type play struct {
 	split   *eventsplit.Splitter
 	track   *podwatch.Tracking
 	tape    *tape
+	real    bool          // not simulated
 	patched chan struct{} // closed when a swap has called its patch
 }
 
@@ -68,12 +67,9 @@ func stage(t *testing.T, client kubernetes.Interface, pod *corev1.Pod) *play {
 func (p *play) swap(ctx context.Context, images ...string) error {
 	p.tape.swap(images)
 	slots := make([]string, len(images))
-	patches := make([]string, len(images))
 	for i, text := range images {
-		slot, image, _ := strings.Cut(text, "=")
-		slots[i], patches[i] = slot, fmt.Sprintf(`{"name":%q,"image":%q}`, slot, image)
+		slots[i], _, _ = strings.Cut(text, "=")
 	}
-	patch := []byte(`{"spec":{"containers":[` + strings.Join(patches, ",") + `]}}`)
 	calls := 0
 	err := p.split.Swap(ctx, func(ctx context.Context) (*corev1.Pod, error) {
 		if calls++; calls > 1 {
@@ -84,7 +80,7 @@ func (p *play) swap(ctx context.Context, images ...string) error {
 		default:
 			close(p.patched)
 		}
-		return p.client.CoreV1().Pods(p.pod.Namespace).Patch(ctx, p.pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+		return patchImages(ctx, p.client, p.pod, images...)
 	}, slots...)
 	return err
 }

@@ -30,14 +30,16 @@ type story struct {
 
 func (s story) run(t *testing.T) {
 	t.Helper()
-	s.runOn(t, world.client)
+	s.runOn(t, world.client, true)
 }
 
-func (s story) runOn(t *testing.T, client kubernetes.Interface) {
+// runOn runs the story on a cluster, which is a real one or simulated.
+func (s story) runOn(t *testing.T, client kubernetes.Interface, real bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	p := stage(t, client, s.pod)
+	p.real = real
 	s.do(ctx, t, p)
 	p.checkFates(ctx, t, s.want)
 	outlines := p.checkTimelines(ctx, t)
