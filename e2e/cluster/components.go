@@ -140,11 +140,15 @@ func kubeletReady(ctx context.Context, c *Cluster) error {
 	if node.Status.Allocatable.Pods().IsZero() {
 		return fmt.Errorf("node %s takes no pods", node.Name)
 	}
-	asApiserver, err := rest.HTTPClientFor(&rest.Config{TLSClientConfig: rest.TLSClientConfig{
+	config := &rest.Config{TLSClientConfig: rest.TLSClientConfig{
 		CAFile:   c.path("pki", "ca.crt"),
 		CertFile: c.path("pki", "kubelet-client.crt"),
 		KeyFile:  c.path("pki", "kubelet-client.key"),
-	}})
+	}}
+	if err := rest.LoadTLSFiles(config); err != nil { // else they are looked at for good
+		return err
+	}
+	asApiserver, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return err
 	}
