@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -278,33 +277,44 @@ func readAnswers(t *testing.T, file string) (all []recordedAnswer) {
 	return all
 }
 
-// writeAnswers replaces this version's answers in the file; the other lines are kept as
-// they are.
+// writeAnswers replaces this version's answers in the file. Other versions' are kept as
+// they are, and so are the lines before all recorded ones, which are sorted by their names.
 func writeAnswers(t *testing.T, file, version string, recorded []recordedAnswer) {
 	t.Helper()
-	others := slices.DeleteFunc(readAnswers(t, file), func(r recordedAnswer) bool { return strings.HasSuffix(r.Name, saidBy(version)) })
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out bytes.Buffer
-	for line := range bytes.Lines(text) {
-		if !bytes.Contains(line, []byte(saidBy(version))) {
-			out.Write(line)
+	all := readAnswers(t, file)
+	others := slices.DeleteFunc(slices.Clone(all), func(r recordedAnswer) bool { return strings.HasSuffix(r.Name, saidBy(version)) })
+	var written, lines []string // the latter with their names before them
+	for i, line := range slices.Collect(strings.Lines(string(text))) {
+		switch name := all[i].Name; {
+		case strings.HasSuffix(name, saidBy(version)):
+		case strings.HasSuffix(name, " says it"):
+			lines = append(lines, name+"\n"+line)
+		default:
+			written = append(written, line)
 		}
 	}
-	slices.SortFunc(recorded, func(a, b recordedAnswer) int { return cmp.Compare(a.Name, b.Name) })
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
 	for _, r := range recorded {
 		if said := saidSo(others, r, version); gocmp.Equal(said, withName(r, said.Name)) {
 			continue
 		}
-		if err := encoder.Encode(withName(r, r.Name+saidBy(version))); err != nil {
+		r.Name += saidBy(version)
+		var line strings.Builder
+		encoder := json.NewEncoder(&line)
+		encoder.SetEscapeHTML(false)
+		if err := encoder.Encode(r); err != nil {
 			t.Fatal(err)
 		}
+		lines = append(lines, r.Name+"\n"+line.String())
 	}
-	if err := os.WriteFile(file, out.Bytes(), 0o600); err != nil {
+	slices.Sort(lines)
+	for i, line := range lines {
+		_, lines[i], _ = strings.Cut(line, "\n")
+	}
+	if err := os.WriteFile(file, []byte(strings.Join(append(written, lines...), "")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
