@@ -118,12 +118,17 @@ type account struct {
 type stretch struct {
 	from, to       int    // numbers; to < 0: nobody knows
 	torn           bool   // it is one line, all the pieces of which were captured
+	pieces         string // of lines that were captured in between
 	after, upto    uint64 // lines captured before: between them are pieces
 	before, behind time.Time
 }
 
 func (s stretch) String() string {
-	return fmt.Sprintf("[%d, %d) after %d captured lines, between %s and %s", s.from, s.to, s.after, stamp(s.before), stamp(s.behind))
+	text := fmt.Sprintf("[%d, %d) after %d captured lines, between %s and %s", s.from, s.to, s.after, stamp(s.before), stamp(s.behind))
+	if s.pieces != "" {
+		text += fmt.Sprintf(", where %.300q came", s.pieces)
+	}
+	return text
 }
 
 func stamp(at time.Time) string { return at.Format(time.RFC3339Nano) }
@@ -202,7 +207,7 @@ func (a *account) numbered(number int, text []byte) {
 func (a *account) miss(to int) {
 	line := a.truth.appendLine(nil, a.next)
 	torn := to == a.next+1 && bytes.Equal(a.torn, line[:len(line)-1])
-	a.missing = append(a.missing, stretch{a.next, to, torn, a.wholes, a.lines, a.whole, a.behind})
+	a.missing = append(a.missing, stretch{a.next, to, torn, string(a.torn), a.wholes, a.lines, a.whole, a.behind})
 }
 
 // end takes the container's last word.

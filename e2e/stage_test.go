@@ -28,12 +28,13 @@ type play struct {
 	track   *podwatch.Tracking
 	tape    *tape
 	real    bool          // not simulated
+	plain   bool          // without placeholders
 	patched chan struct{} // closed when a swap has called its patch
 }
 
-// stage creates the pod, every slot of it a placeholder at first, watched from
-// before its creation.
-func stage(t *testing.T, client kubernetes.Interface, pod *corev1.Pod) *play {
+// stage creates the pod, every slot of it a placeholder at first unless it is plain,
+// watched from before its creation.
+func stage(t *testing.T, client kubernetes.Interface, pod *corev1.Pod, plain bool) *play {
 	t.Helper()
 	w, err := podwatch.New(client, podwatch.Options{
 		Namespace: pod.Namespace, LabelSelector: buildLabel + "=" + pod.Labels[buildLabel], Events: podwatch.EventsRequired,
@@ -44,8 +45,8 @@ func stage(t *testing.T, client kubernetes.Interface, pod *corev1.Pod) *play {
 	runUntilCleanup(t, w.Run)
 	p := &play{
 		client:  client,
-		split:   eventsplit.New(pod.Namespace, pod.Name, eventsplit.Options{Placeholder: func(string) bool { return true }}),
-		tape:    newTape(pod),
+		split:   eventsplit.New(pod.Namespace, pod.Name, eventsplit.Options{Placeholder: func(string) bool { return !plain }}),
+		tape:    newTape(pod, plain),
 		patched: make(chan struct{}),
 	}
 	if p.track, err = w.Track(pod.Namespace, pod.Name, p.tape, p.split); err != nil {
@@ -232,7 +233,7 @@ func (p *play) checkTimelines(ctx context.Context, t *testing.T) map[string][]st
 			if st.ContainerID == "" {
 				continue
 			}
-			if st.ContainerID == p.tape.placeholder(c.Name) {
+			if !p.plain && st.ContainerID == p.tape.placeholder(c.Name) {
 				t.Errorf("slot %q: the placeholder is spoken of: %+v", c.Name, st)
 			}
 			before := phase[st.ContainerID]
