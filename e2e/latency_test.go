@@ -54,10 +54,10 @@ func TestTheFirstPatchFollowsTheStatusThatShowsTheLastPlaceholder(t *testing.T) 
 	if err := w.WaitForSync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, busy := range []int{0, 4} {
+	for _, busy := range []int{0, 2} {
 		for _, slots := range []int{1, 3, 10} {
 			var whole, ours []time.Duration
-			for range 5 {
+			for range 3 {
 				var load []*corev1.Pod
 				for i := range busy { // other builds of ten that begin meanwhile
 					load = append(load, swappable(fmt.Sprintf("load%d", i), 10))

@@ -136,7 +136,7 @@ func TestContainersThatTheNodeLostHaveNoExitCode(t *testing.T) {
 				p.placeholdersRun(ctx, t)
 				s.remove(ctx, t, p, "step", *busyboxImage)
 			},
-			want: map[string]string{"step": "ImagePull/NeverPull", "other": "runs"},
+			want: map[string]string{"step": "waits: ImagePull/NeverPull", "other": "runs"},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.runOn(t, s.client, true) })
