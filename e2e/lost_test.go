@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"cmp"
 	"context"
 	"strings"
 	"testing"
@@ -45,12 +44,7 @@ func TestAnImageVolumeFailsOnlyTheContainersThatMountIt(t *testing.T) {
 			pod: withImageVolume(newPod("volume", slot("a"), sh("b", "sleep 1; exit 0")), "a", c.image, c.policy),
 			do: func(ctx context.Context, t *testing.T, p *play) {
 				p.mustSwap(ctx, t, "b="+*busyboxImage)
-				// One that may still come is waited for.
-				eventually(ctx, t, "the trouble of a to be known", func() bool {
-					st := p.split.State("a")
-					f := cmp.Or(st.Failure, st.Waiting)
-					return f != nil && kindOf(f) == c.want
-				})
+				p.troubled(ctx, t, "a", c.want)
 			},
 			// The pod goes on: the kubelet tries again for ever.
 			want: map[string]string{"b": "exit 0"},

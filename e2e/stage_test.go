@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -143,6 +144,16 @@ func (p *play) fate(ctx context.Context, slot, want string) string {
 		return fmt.Sprintf("exit %d, %s", st.Outcome.ExitCode, kindOf(st.Failure))
 	}
 	return fmt.Sprintf("exit %d", st.Outcome.ExitCode)
+}
+
+// troubled waits until that is known of a slot, be it fatal or waited for.
+func (p *play) troubled(ctx context.Context, t *testing.T, slot, kind string) {
+	t.Helper()
+	eventually(ctx, t, slot+" to have the trouble "+kind, func() bool {
+		st := p.split.State(slot)
+		f := cmp.Or(st.Failure, st.Waiting)
+		return f != nil && kindOf(f) == kind
+	})
 }
 
 func (p *play) reaches(ctx context.Context, slot, want string, until func(eventsplit.State) bool) string {
