@@ -259,7 +259,7 @@ func (c *capture) weigh(t *testing.T, p *printing) {
 		if c.gap += size; size > 2*of {
 			t.Errorf("%s: a gap encloses %d lines, of which %d are missing: %+v", name, size, of, g)
 		}
-		if g.From.IsZero() && c.account.begin.Before(g.To) || g.To.IsZero() && c.ended {
+		if g.From.IsZero() && c.begin.Before(g.To) || g.To.IsZero() && c.ended {
 			t.Errorf("%s: a gap has no bound: %+v", name, g)
 		}
 	}
