@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,8 +53,29 @@ type recordedAnswer struct {
 	Status     metav1.Status `json:"status"`
 }
 
-// recordedSuffix ends the names of the answers that are recorded, not written.
-const recordedSuffix = ", as v1.36.3 says it"
+// saidBy ends the name of an answer that is recorded, not written. A version that says what
+// another one does has no record of its own.
+func saidBy(version string) string { return ", as " + version + " says it" }
+
+// saidSo returns the record that an answer of this version is held against: its own, or
+// another version's, if any that says the same.
+func saidSo(all []recordedAnswer, got recordedAnswer, version string) (found recordedAnswer) {
+	for _, r := range all {
+		name, isRecorded := strings.CutSuffix(r.Name, " says it")
+		switch {
+		case r.Name == got.Name+saidBy(version):
+			return r
+		case isRecorded && strings.HasPrefix(name, got.Name+", as v") && (found.Name == "" || gocmp.Equal(withName(got, r.Name), r)):
+			found = r
+		}
+	}
+	return found
+}
+
+func withName(r recordedAnswer, name string) recordedAnswer {
+	r.Name = name
+	return r
+}
 
 func apiAnswers() []answer {
 	const image = `{"spec":{"containers":[{"name":"step","image":"podlife.test/busybox:1"}]}}`
@@ -206,18 +226,16 @@ func TestAnswersOfARealAPIServerHaveTheirClass(t *testing.T) {
 			})
 		}
 	})
-	file := filepath.Join(goldenDir, "apierrors.jsonl")
+	file, version := filepath.Join(goldenDir, "apierrors.jsonl"), versionOf(t, world.client)
 	if *recordTraces && !t.Failed() {
-		writeAnswers(t, file, recorded)
+		writeAnswers(t, file, version, recorded)
 		return
 	}
-	want := map[string]recordedAnswer{}
-	for _, r := range readAnswers(t, file) {
-		want[r.Name] = r
-	}
+	all := readAnswers(t, file)
 	for _, got := range recorded {
-		if diff := gocmp.Diff(want[got.Name], got); diff != "" {
-			t.Errorf("%s: (-%s +cluster):\n%s", got.Name, file, diff)
+		want := saidSo(all, got, version)
+		if diff := gocmp.Diff(want, withName(got, want.Name)); diff != "" {
+			t.Errorf("%s, %s: (-%s +cluster):\n%s", got.Name, version, file, diff)
 		}
 	}
 }
@@ -243,7 +261,7 @@ func (a answer) get(t *testing.T) recordedAnswer {
 		t.Fatalf("no answer of an API server: %v", err)
 	}
 	text := strings.ReplaceAll(steady(string(marshal(t, status.Status()))), ns, "ci")
-	r := recordedAnswer{Name: a.name + recordedSuffix, MayRecover: a.mayRecover, Refused: a.refused}
+	r := recordedAnswer{Name: a.name, MayRecover: a.mayRecover, Refused: a.refused}
 	r.Class, r.Cause, _ = strings.Cut(a.want, "/")
 	if err := json.Unmarshal([]byte(text), &r.Status); err != nil {
 		t.Fatal(err)
@@ -275,29 +293,44 @@ func readAnswers(t *testing.T, file string) (all []recordedAnswer) {
 	return all
 }
 
-// writeAnswers replaces the recorded answers in the file; the lines before them
-// are kept as they are.
-func writeAnswers(t *testing.T, file string, recorded []recordedAnswer) {
+// writeAnswers replaces this version's answers in the file. Other versions' are kept as
+// they are, and so are the lines before all recorded ones, which are sorted by their names.
+func writeAnswers(t *testing.T, file, version string, recorded []recordedAnswer) {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out bytes.Buffer
-	for line := range bytes.Lines(text) {
-		if !bytes.Contains(line, []byte(recordedSuffix)) {
-			out.Write(line)
+	all := readAnswers(t, file)
+	others := slices.DeleteFunc(slices.Clone(all), func(r recordedAnswer) bool { return strings.HasSuffix(r.Name, saidBy(version)) })
+	var written, lines []string // the latter with their names before them
+	for i, line := range slices.Collect(strings.Lines(string(text))) {
+		switch name := all[i].Name; {
+		case strings.HasSuffix(name, saidBy(version)):
+		case strings.HasSuffix(name, " says it"):
+			lines = append(lines, name+"\n"+line)
+		default:
+			written = append(written, line)
 		}
 	}
-	slices.SortFunc(recorded, func(a, b recordedAnswer) int { return cmp.Compare(a.Name, b.Name) })
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
 	for _, r := range recorded {
+		if said := saidSo(others, r, version); gocmp.Equal(said, withName(r, said.Name)) {
+			continue
+		}
+		r.Name += saidBy(version)
+		var line strings.Builder
+		encoder := json.NewEncoder(&line)
+		encoder.SetEscapeHTML(false)
 		if err := encoder.Encode(r); err != nil {
 			t.Fatal(err)
 		}
+		lines = append(lines, r.Name+"\n"+line.String())
 	}
-	if err := os.WriteFile(file, out.Bytes(), 0o600); err != nil {
+	slices.Sort(lines)
+	for i, line := range lines {
+		_, lines[i], _ = strings.Cut(line, "\n")
+	}
+	if err := os.WriteFile(file, []byte(strings.Join(append(written, lines...), "")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }

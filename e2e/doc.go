@@ -6,6 +6,9 @@
 //	go test -timeout 30m ./...  # brings a cluster up and down; the first time it builds it
 //	go test -short ./...        # skips what needs one
 //
+// It is Kubernetes 1.37 with containerd 2.4; with -kubernetes 1.36 it is that version with
+// Debian's containerd 1.6.
+//
 // With -record the tests write what the cluster shows as test data of eventsplit
 // (its testdata/real-*.txt and the recorded part of apierrors.jsonl); then
 //

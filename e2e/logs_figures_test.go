@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -74,8 +75,10 @@ func (s *tally) add(a *account, c *logstream.Certificate, n *onNode, shown time.
 // addRequest counts the first request for a slot's log. Of its run are the time when a
 // status showed it, and that of the first read.
 func (s *tally) addRequest(q *request, shown, read time.Time) {
-	if q != nil && q.begun.Load() != nil {
-		begun := *q.begun.Load()
+	if q == nil {
+		return
+	}
+	if begun, _, _ := q.lived(); !begun.IsZero() {
 		s.asks, s.answers, s.ours = append(s.asks, q.asked.Sub(shown)), append(s.answers, begun.Sub(q.asked)), append(s.ours, read.Sub(begun))
 	}
 }
@@ -188,53 +191,169 @@ func (s *stopwatch) wasBrief(pod string, c *logstream.Certificate) bool {
 const outOfWatchers = "failed to create fsnotify watcher: too many open files"
 
 // listener is an Opener that counts how often the kubelet refused to follow, and notes
-// how long the first requests took.
+// what became of the requests.
 type listener struct {
 	logstream.Opener
 	refused atomic.Int64
-	firsts  sync.Map // *request by pod/slot
+
+	mu     sync.Mutex
+	asks   map[string][]*request // by pod/slot
+	last   map[string]time.Time  // when the last bytes of a pod's logs came
+	silent map[string][][2]time.Time
+}
+
+// came notes that bytes of a pod's logs came.
+func (l *listener) came(pod string) {
+	const short = 100 * time.Millisecond
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if last := l.last[pod]; now.Sub(last) > short {
+		l.silent[pod] = append(l.silent[pod], [2]time.Time{last, now})
+	}
+	l.last[pod] = now
+}
+
+// silence returns for how long no bytes of a pod's logs came between two instants, but
+// for short pauses.
+func (l *listener) silence(pod string, from, to time.Time) (all time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range append(l.silent[pod], [2]time.Time{l.last[pod], to}) {
+		begin, end := s[0], s[1]
+		if begin.Before(from) {
+			begin = from
+		}
+		if end.After(to) {
+			end = to
+		}
+		all += max(0, end.Sub(begin))
+	}
+	return all
 }
 
 // request is one for a log.
 type request struct {
-	asked time.Time
-	begun atomic.Pointer[time.Time] // when the first byte came; nil: none did
+	asked   time.Time
+	options string
+
+	mu           sync.Mutex
+	begun, ended time.Time // of its body; zero: it has not
+	bytes        int64
+	end          error // nil: it was closed before it came to its end
+}
+
+func (q *request) String() string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	text := fmt.Sprintf("%s: %s: %d bytes", stamp(q.asked), q.options, q.bytes)
+	if !q.begun.IsZero() {
+		text += fmt.Sprintf(", from %s later", q.begun.Sub(q.asked).Round(time.Millisecond))
+	}
+	switch {
+	case q.ended.IsZero():
+		return text + ", goes on"
+	case q.end == nil:
+		return text + fmt.Sprintf(", closed after %s", q.ended.Sub(q.asked).Round(time.Millisecond))
+	}
+	return text + fmt.Sprintf(", %v after %s", q.end, q.ended.Sub(q.asked).Round(time.Millisecond))
+}
+
+// read notes what a read of the body brought.
+func (q *request) read(n int, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if n > 0 && q.begun.IsZero() {
+		q.begun = time.Now()
+	}
+	q.bytes += int64(n)
+	if err != nil && q.ended.IsZero() {
+		q.ended, q.end = time.Now(), err
+	}
+}
+
+func (q *request) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ended.IsZero() {
+		q.ended = time.Now()
+	}
+}
+
+// lived returns when its body began and ended, and whether it was the cluster that
+// ended it; a zero end is none.
+func (q *request) lived() (begun, ended time.Time, byCluster bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.begun, q.ended, q.end != nil && !errors.Is(q.end, context.Canceled)
 }
 
 func (l *listener) OpenLog(ctx context.Context, namespace, pod string, o *corev1.PodLogOptions) (io.ReadCloser, error) {
-	q := &request{asked: time.Now()}
-	l.firsts.LoadOrStore(pod+"/"+o.Container, q)
+	q := &request{asked: time.Now(), options: spell(o)}
+	l.mu.Lock()
+	l.asks[pod+"/"+o.Container] = append(l.asks[pod+"/"+o.Container], q)
+	l.mu.Unlock()
 	body, err := l.Opener.OpenLog(ctx, namespace, pod, o)
 	if err != nil {
+		q.read(0, err)
 		return nil, err
 	}
-	h := &heard{ReadCloser: body, request: q}
+	h := &heard{ReadCloser: body, request: q, came: func() { l.came(pod) }}
 	if o.Follow {
 		h.refused = &l.refused
 	}
 	return h, nil
 }
 
+// spell says what is asked of a log.
+func spell(o *corev1.PodLogOptions) (text string) {
+	text = "read"
+	if o.Follow {
+		text = "follow"
+	}
+	if o.Previous {
+		text += " previous"
+	}
+	if o.SinceTime != nil {
+		text += " since " + stamp(o.SinceTime.Time)
+	}
+	if o.TailLines != nil {
+		text += fmt.Sprintf(" tail %d", *o.TailLines)
+	}
+	if o.LimitBytes != nil {
+		text += fmt.Sprintf(" limit %d", *o.LimitBytes)
+	}
+	return text
+}
+
+// requests are those for a slot's log, in order.
+func (l *listener) requests(pod, slot string) []*request {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.asks[pod+"/"+slot])
+}
+
 // first is the first request for a slot's log; nil: there was none.
 func (l *listener) first(pod, slot string) *request {
-	q, _ := l.firsts.Load(pod + "/" + slot)
-	first, _ := q.(*request)
-	return first
+	if all := l.requests(pod, slot); len(all) > 0 {
+		return all[0]
+	}
+	return nil
 }
 
 // heard is a body whose first byte and last words are listened to.
 type heard struct {
 	io.ReadCloser
 	request *request
+	came    func()
 	refused *atomic.Int64 // nil: it is no stream
 	end     []byte
 }
 
 func (h *heard) Read(p []byte) (int, error) {
 	n, err := h.ReadCloser.Read(p)
-	if n > 0 && h.request.begun.Load() == nil {
-		now := time.Now()
-		h.request.begun.Store(&now)
+	if h.request.read(n, err); n > 0 {
+		h.came()
 	}
 	if h.refused == nil {
 		return n, err
@@ -245,6 +364,11 @@ func (h *heard) Read(p []byte) (int, error) {
 		h.refused.Add(1)
 	}
 	return n, err
+}
+
+func (h *heard) Close() error {
+	h.request.close()
+	return h.ReadCloser.Close()
 }
 
 // report logs the figures of a test, and fails it when the first reads came grossly

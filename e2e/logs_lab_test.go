@@ -38,7 +38,13 @@ func sharedSite(t *testing.T) site {
 // ownSite is a cluster that a test may break.
 func ownSite(t *testing.T, cfg cluster.Config) site {
 	t.Helper()
-	c, config := ownCluster(t, cfg)
+	needCluster(t)
+	return bringUpSite(t, cfg)
+}
+
+func bringUpSite(t *testing.T, cfg cluster.Config) site {
+	t.Helper()
+	c, config := bringUp(t, cfg)
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
@@ -56,6 +62,7 @@ type lab struct {
 	latency *stopwatch
 	words   *listener
 	late    time.Duration // by which captures hear of the pods to come
+	swapped bool          // containers of the pods to come are placeholders first
 }
 
 func newLab(t *testing.T, s site, o logstream.Options) *lab {
@@ -64,7 +71,7 @@ func newLab(t *testing.T, s site, o logstream.Options) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{site: s, label: strings.ToLower(rand.Text()[:8]), gates: t.TempDir(), latency: newStopwatch(), words: &listener{Opener: open}}
+	l := &lab{site: s, label: strings.ToLower(rand.Text()[:8]), gates: t.TempDir(), latency: newStopwatch(), words: &listener{Opener: open, asks: map[string][]*request{}, last: map[string]time.Time{}, silent: map[string][][2]time.Time{}}}
 	if err := os.Chmod(l.gates, 0o755); err != nil {
 		t.Fatal(err)
 	}

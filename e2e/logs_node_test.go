@@ -27,12 +27,18 @@ type keeper struct {
 	from, to string // directories
 
 	mu    sync.Mutex
-	seen  map[uint64]bool     // inodes
-	links map[string][]string // by run: slot/attempt
+	seen  map[uint64]bool   // inodes
+	links map[string][]link // by run: slot/attempt
+}
+
+// link is one to a file, and when that was seen first.
+type link struct {
+	name string
+	seen time.Time
 }
 
 func newKeeper(from, to string) *keeper {
-	return &keeper{from: from, to: to, seen: map[uint64]bool{}, links: map[string][]string{}}
+	return &keeper{from: from, to: to, seen: map[uint64]bool{}, links: map[string][]link{}}
 }
 
 // sweep links what files are new. A kubelet compresses a rotated file when it
@@ -51,18 +57,18 @@ func (k *keeper) sweep() error {
 		if n, err := inode(file); err != nil || k.seen[n] {
 			continue // renamed just now: the next sweep finds it
 		}
-		link := filepath.Join(k.to, fmt.Sprint(len(k.seen)))
-		if err := os.Link(file, link); errors.Is(err, fs.ErrNotExist) {
+		to := filepath.Join(k.to, fmt.Sprint(len(k.seen)))
+		if err := os.Link(file, to); errors.Is(err, fs.ErrNotExist) {
 			continue
 		} else if err != nil {
 			return err
 		}
-		n, err := inode(link)
+		n, err := inode(to)
 		if err != nil {
 			return err
 		}
 		if k.seen[n] { // a file of that name took its place meanwhile
-			if err := os.Remove(link); err != nil {
+			if err := os.Remove(to); err != nil {
 				return err
 			}
 			continue
@@ -70,7 +76,7 @@ func (k *keeper) sweep() error {
 		k.seen[n] = true
 		attempt, _, _ := strings.Cut(filepath.Base(file), ".log")
 		run := filepath.Join(filepath.Base(filepath.Dir(file)), attempt)
-		k.links[run] = append(k.links[run], link)
+		k.links[run] = append(k.links[run], link{to, time.Now()})
 	}
 	return nil
 }
@@ -136,24 +142,32 @@ func (p *printing) onNode(t *testing.T, tr truth, id string) *onNode {
 
 // onNode is what all the files that a node had of one run hold, together.
 type onNode struct {
-	files int
-	text  hash.Hash // as kubectl logs would show it
+	files []time.Time // when each began: its first line, or when it was seen if it has none
+	text  hash.Hash   // as kubectl logs would show it
 	bytes int64
-	lines []bool // by number: whether it is there, whole
+	lines []nodeLine // by number
 	seams []stretch
 	begin time.Time // of the first line
 }
 
+// nodeLine is where a line is, whole; without a time it is nowhere.
+type nodeLine struct {
+	at   int64 // nanoseconds since 1970
+	file int   // from the oldest
+}
+
+func (l nodeLine) there() bool { return l.at != 0 }
+
 // readFiles reads the files of one run.
-func (tr truth) readFiles(names []string) (*onNode, error) {
+func (tr truth) readFiles(links []link) (*onNode, error) {
 	type file struct {
-		name        string
+		link
 		first, last time.Time
 	}
 	var files []file
-	for _, name := range names {
-		f := file{name: name}
-		err := eachRecord(name, func(at time.Time, _ bool, _ []byte) {
+	for _, l := range links {
+		f := file{link: l}
+		err := eachRecord(f.name, func(at time.Time, _ bool, _ []byte) {
 			if f.first.IsZero() {
 				f.first = at
 			}
@@ -170,16 +184,19 @@ func (tr truth) readFiles(names []string) (*onNode, error) {
 		}
 		return a.first.Compare(b.first)
 	})
-	n := &onNode{files: len(files), text: sha256.New()}
+	n := &onNode{text: sha256.New()}
 	if len(files) > 0 {
 		n.begin = files[0].first
 	}
 	var line []byte
 	for i, f := range files {
+		if n.files = append(n.files, f.first); f.first.IsZero() {
+			n.files[i] = f.seen
+		}
 		if i > 0 {
 			n.seams = append(n.seams, stretch{before: files[i-1].last, behind: f.first})
 		}
-		err := eachRecord(f.name, func(_ time.Time, partial bool, text []byte) {
+		err := eachRecord(f.name, func(at time.Time, partial bool, text []byte) {
 			line = append(line, text...)
 			n.bytes += int64(len(text))
 			_, _ = n.text.Write(text)
@@ -189,8 +206,8 @@ func (tr truth) readFiles(names []string) (*onNode, error) {
 			n.bytes++
 			_, _ = n.text.Write([]byte("\n"))
 			if number, ok := tr.number(line); ok {
-				n.lines = append(n.lines, make([]bool, max(0, number+1-len(n.lines)))...)
-				n.lines[number] = true
+				n.lines = append(n.lines, make([]nodeLine, max(0, number+1-len(n.lines)))...)
+				n.lines[number] = nodeLine{at.UnixNano(), i}
 			}
 			line = line[:0]
 		})
@@ -227,8 +244,8 @@ func eachRecord(name string, take func(at time.Time, partial bool, text []byte))
 // lost, if a file has it; else the runtime never wrote it.
 func (a *account) hold(n *onNode, c *logstream.Certificate) (flaws []string) {
 	if c.Proof == logstream.Verified {
-		if n.files != 1 {
-			flaws = append(flaws, fmt.Sprintf("Verified, but the node had %d files", n.files))
+		if len(n.files) != 1 {
+			flaws = append(flaws, fmt.Sprintf("Verified, but the node had %d files", len(n.files)))
 		}
 		if !bytes.Equal(a.text.Sum(nil), n.text.Sum(nil)) {
 			flaws = append(flaws, fmt.Sprintf("Verified, but the %d bytes are not the %d in the node's file", a.bytes, n.bytes))
@@ -246,15 +263,18 @@ func (a *account) hold(n *onNode, c *logstream.Certificate) (flaws []string) {
 // file of the node's has. Without the files nothing is known to be in none.
 func (a *account) lost(n *onNode) (all, unwritten int) {
 	for _, s := range a.missing {
+		if s.torn {
+			continue
+		}
 		for i := s.from; i < s.to; i++ {
-			if all++; n != nil && (i >= len(n.lines) || !n.lines[i]) {
+			if all++; n != nil && (i >= len(n.lines) || !n.lines[i].there()) {
 				unwritten++
 			}
 		}
 	}
 	if n != nil && !a.ended {
-		for _, has := range n.lines[min(a.next, len(n.lines)):] {
-			if has {
+		for _, line := range n.lines[min(a.next, len(n.lines)):] {
+			if line.there() {
 				all++
 			}
 		}
@@ -295,14 +315,14 @@ func TestWhatTheNodeHasTellsALossFromWhatWasNeverWritten(t *testing.T) {
 		"no file":                    {take: []int{0}, proof: logstream.Verified, want: []string{"0 files", "are not the"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var names []string
+			var links []link
 			for i, text := range c.files {
-				names = append(names, filepath.Join(t.TempDir(), fmt.Sprint(i)))
-				if err := os.WriteFile(names[i], []byte(text), 0o600); err != nil {
+				links = append(links, link{name: filepath.Join(t.TempDir(), fmt.Sprint(i))})
+				if err := os.WriteFile(links[i].name, []byte(text), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
-			n, err := tr.readFiles(names)
+			n, err := tr.readFiles(links)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/go-vela/podlife/eventsplit"
 	"github.com/go-vela/podlife/logstream"
 	"github.com/go-vela/podlife/podwatch"
 )
@@ -27,10 +28,20 @@ type printing struct {
 	pod    *corev1.Pod
 	truths []truth
 	logs   *logstream.Capture
+	split  *eventsplit.Splitter // nil: its containers are no slots to swap
 	track  *podwatch.Tracking
 	news   *news
 	live   []<-chan reading // of readers that were there before the pod, one a truth
 	kept   *keeper          // nil: the node is not ours
+
+	examined []examined // runs that were checked
+}
+
+// examined is a run that was captured, with what is known of it.
+type examined struct {
+	*account
+	certificate *logstream.Certificate
+	node        *onNode
 }
 
 // print creates a pod whose containers print truths.
@@ -45,16 +56,30 @@ func (l *lab) print(t *testing.T, name string, policy corev1.RestartPolicy, trut
 	pod.Spec.Volumes = []corev1.Volume{{
 		Name: "gate", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: l.gates}},
 	}}
-	p := &printing{lab: l, truths: truths, news: newNews(), logs: l.logs.Pod(pod.Namespace, pod.Name, nil)}
+	p := &printing{lab: l, truths: truths, news: newNews()}
+	handlers := []podwatch.Handler{l.latency, nil, p.news}
+	var runs logstream.Runs
+	if l.swapped {
+		for i := range pod.Spec.Containers {
+			pod.Spec.Containers[i].Image = *pauseImage
+		}
+		p.split = eventsplit.New(pod.Namespace, pod.Name, eventsplit.Options{Placeholder: func(string) bool { return true }})
+		runs, handlers = p.split, append(handlers, p.split)
+	}
+	p.logs = l.logs.Pod(pod.Namespace, pod.Name, runs)
+	handlers[1] = l.belated(t, p.logs)
 	for _, tr := range truths {
 		p.live = append(p.live, p.read(t.Context(), tr))
 	}
 	var err error
-	if p.track, err = l.watch.Track(pod.Namespace, pod.Name, l.latency, l.belated(t, p.logs), p.news); err != nil {
+	if p.track, err = l.watch.Track(pod.Namespace, pod.Name, handlers...); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		p.track.Close()
+		if p.split != nil {
+			p.split.Close()
+		}
 		if err := p.logs.Close(); err != nil {
 			t.Errorf("closing the capture: %v", err)
 		}
@@ -69,6 +94,23 @@ func (l *lab) print(t *testing.T, name string, policy corev1.RestartPolicy, trut
 		p.kept = newKeeper(dir, t.TempDir())
 	}
 	return p
+}
+
+// swap has slots, which were placeholders so far, print their truths.
+func (p *printing) swap(t *testing.T, slots ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	err := p.split.Swap(ctx, func(ctx context.Context) (*corev1.Pod, error) {
+		var images []string
+		for _, slot := range slots {
+			images = append(images, slot+"="+*printImage)
+		}
+		return patchImages(ctx, p.lab.client, p.pod, images...)
+	}, slots...)
+	if err != nil {
+		t.Fatalf("swapping %s: %v", slots, err)
+	}
 }
 
 // openGate ends the containers that wait for it.
@@ -260,6 +302,7 @@ func (p *printing) check(t *testing.T, sum *tally, certificates []logstream.Cert
 			}
 			delete(byID, c.ContainerID)
 			n := p.onNode(t, tr, c.ContainerID)
+			p.examined = append(p.examined, examined{a, c, n})
 			for _, flaw := range a.judge(c, n) {
 				t.Errorf("%s: run %.8s, %s (%s), gaps %+v: %s", name, c.ContainerID, c.Proof, c.Why, c.Gaps, flaw)
 			}

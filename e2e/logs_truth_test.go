@@ -25,6 +25,8 @@ type truth struct {
 	batch int           // lines at a time; 0: all
 	pause time.Duration // between batches
 	first time.Duration // after the first one, more
+	width int           // least length of a line, with its newline
+	rush  bool          // it exits at once after its last word
 
 	// The end: the first of them; zero values are none.
 	lines int
@@ -43,6 +45,7 @@ func (t truth) container(gate string) corev1.Container {
 	args := []string{
 		"-slot=" + t.slot, fmt.Sprint("-batch=", batch), fmt.Sprint("-pause=", t.pause), fmt.Sprint("-first=", t.first),
 		fmt.Sprint("-lines=", t.lines), fmt.Sprint("-lasts=", t.lasts), fmt.Sprint("-code=", t.code),
+		fmt.Sprint("-width=", t.width), fmt.Sprint("-linger=", !t.rush),
 	}
 	c := corev1.Container{Name: t.slot, Image: *printImage, ImagePullPolicy: corev1.PullIfNotPresent, Args: args}
 	// No other container mounts the directory: a runtime makes the source of a mount
@@ -59,10 +62,15 @@ const gates = "/gate"
 
 // appendLine appends the line of that number, newline included.
 func (t truth) appendLine(b []byte, number int) []byte {
+	begin := len(b)
 	b = append(append(b, t.slot...), ' ')
 	b = append(strconv.AppendInt(b, int64(number), 10), ' ')
 	b = strconv.AppendInt(b, int64(number)*7919%100003, 10)
-	return append(b, " the quick brown fox jumps over the lazy dog\n"...)
+	b = append(b, " the quick brown fox jumps over the lazy dog"...)
+	for len(b)-begin+1 < t.width {
+		b = append(b, '.')
+	}
+	return append(b, '\n')
 }
 
 // number returns which of the lines text is.
@@ -90,6 +98,7 @@ type account struct {
 	missing []stretch
 	flaws   []string
 	pieces  int       // of lines that the runtime cut
+	torn    []byte    // those since the last whole line
 	begin   time.Time // of the first line
 	last    time.Time // of the last one
 	read    time.Time // when its first line was
@@ -97,6 +106,7 @@ type account struct {
 	life    time.Duration
 	sum     hash.Hash // of the lines but the last word
 	text    hash.Hash // of all
+	came    arrivals
 
 	// The last line that is whole: lines up to it, and its time.
 	wholes uint64
@@ -107,12 +117,18 @@ type account struct {
 // stretch is lines of the truth that were not captured, or not in one piece.
 type stretch struct {
 	from, to       int    // numbers; to < 0: nobody knows
+	torn           bool   // it is one line, all the pieces of which were captured
+	pieces         string // of lines that were captured in between
 	after, upto    uint64 // lines captured before: between them are pieces
 	before, behind time.Time
 }
 
 func (s stretch) String() string {
-	return fmt.Sprintf("[%d, %d) after %d captured lines, between %s and %s", s.from, s.to, s.after, stamp(s.before), stamp(s.behind))
+	text := fmt.Sprintf("[%d, %d) after %d captured lines, between %s and %s", s.from, s.to, s.after, stamp(s.before), stamp(s.behind))
+	if s.pieces != "" {
+		text += fmt.Sprintf(", where %.300q came", s.pieces)
+	}
+	return text
 }
 
 func stamp(at time.Time) string { return at.Format(time.RFC3339Nano) }
@@ -148,9 +164,11 @@ func (a *account) take(l logstream.Line) {
 		a.end(l)
 	case ok:
 		a.numbered(number, l.Text)
+		a.came.note(number, time.Now())
 		a.wholes, a.whole = a.lines+1, l.Time
 	case a.truth.isPiece(l.Text):
 		a.pieces++
+		a.torn = append(a.torn, l.Text...)
 	default:
 		a.flaw("line %d was never printed: %.200q", a.lines, l.Text)
 	}
@@ -180,14 +198,16 @@ func (a *account) numbered(number int, text []byte) {
 	if number > a.next {
 		a.miss(number)
 	}
-	a.next = number + 1
+	a.next, a.torn = number+1, a.torn[:0]
 	_, _ = a.sum.Write(text)
 	_, _ = a.sum.Write([]byte("\n"))
 }
 
 // miss notes that the lines before to are missing, or in pieces.
 func (a *account) miss(to int) {
-	a.missing = append(a.missing, stretch{a.next, to, a.wholes, a.lines, a.whole, a.behind})
+	line := a.truth.appendLine(nil, a.next)
+	torn := to == a.next+1 && bytes.Equal(a.torn, line[:len(line)-1])
+	a.missing = append(a.missing, stretch{a.next, to, torn, string(a.torn), a.wholes, a.lines, a.whole, a.behind})
 }
 
 // end takes the container's last word.

@@ -19,10 +19,11 @@ import (
 )
 
 var (
-	nodeName     = flag.String("node-name", cluster.NodeName, "node that runs the tests' pods")
-	pauseImage   = flag.String("pause-image", cluster.PauseImage, "image that waits for SIGTERM, whatever its arguments")
-	printImage   = flag.String("print-image", cluster.PrintImage, "image of cmd/print, whose arguments are its own")
-	busyboxImage = flag.String("busybox-image", cluster.BusyboxImage, "image with a shell and no entrypoint")
+	nodeName          = flag.String("node-name", cluster.NodeName, "node that runs the tests' pods")
+	pauseImage        = flag.String("pause-image", cluster.PauseImage, "image that waits for SIGTERM, whatever its arguments")
+	printImage        = flag.String("print-image", cluster.PrintImage, "image of cmd/print, whose arguments are its own")
+	kubernetesVersion = flag.String("kubernetes", cluster.Kubernetes137, "`version` of Kubernetes, and its containerd, to bring up: 1.37 with containerd 2.4, or 1.36 with Debian's containerd")
+	busyboxImage      = flag.String("busybox-image", cluster.BusyboxImage, "image with a shell and no entrypoint")
 )
 
 // world is the cluster that the tests run on. TestMain sets it once.
@@ -77,7 +78,7 @@ func run(m *testing.M) (code int, err error) {
 		}()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Hour) // A first build takes its time.
 		defer cancel()
-		world.cluster, err = cluster.Up(ctx, cluster.Config{State: state, Progress: os.Stderr})
+		world.cluster, err = cluster.Up(ctx, cluster.Config{State: state, Kubernetes: *kubernetesVersion, Progress: os.Stderr})
 		if err != nil {
 			return 1, err
 		}

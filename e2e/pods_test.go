@@ -85,8 +85,18 @@ func createOn(t *testing.T, client kubernetes.Interface, pod *corev1.Pod) *corev
 
 // setImage swaps a slot's image.
 func setImage(ctx context.Context, pod *corev1.Pod, slot, image string) (*corev1.Pod, error) {
-	patch := fmt.Appendf(nil, `{"spec":{"containers":[{"name":%q,"image":%q}]}}`, slot, image)
-	return world.client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	return patchImages(ctx, world.client, pod, slot+"="+image)
+}
+
+// patchImages swaps the images of slots, "slot=image" each, all in one.
+func patchImages(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, images ...string) (*corev1.Pod, error) {
+	patches := make([]string, len(images))
+	for i, text := range images {
+		slot, image, _ := strings.Cut(text, "=")
+		patches[i] = fmt.Sprintf(`{"name":%q,"image":%q}`, slot, image)
+	}
+	patch := []byte(`{"spec":{"containers":[` + strings.Join(patches, ",") + `]}}`)
+	return client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 }
 
 // bind is what a scheduler does.

@@ -28,7 +28,7 @@ func TestTheSimulatedClusterTellsTheRealOnesStories(t *testing.T) {
 					Pull:   pullSimulated,
 				})
 				runUntilCleanup(t, c.Run)
-				s.runOn(t, c.Client())
+				s.runOn(t, c.Client(), false)
 			})
 		})
 	}

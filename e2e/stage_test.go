@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,8 +13,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
@@ -29,12 +28,14 @@ type play struct {
 	split   *eventsplit.Splitter
 	track   *podwatch.Tracking
 	tape    *tape
+	real    bool          // not simulated
+	plain   bool          // without placeholders
 	patched chan struct{} // closed when a swap has called its patch
 }
 
-// stage creates the pod, every slot of it a placeholder at first, watched from
-// before its creation.
-func stage(t *testing.T, client kubernetes.Interface, pod *corev1.Pod) *play {
+// stage creates the pod, every slot of it a placeholder at first unless it is plain,
+// watched from before its creation.
+func stage(t *testing.T, client kubernetes.Interface, pod *corev1.Pod, plain bool) *play {
 	t.Helper()
 	w, err := podwatch.New(client, podwatch.Options{
 		Namespace: pod.Namespace, LabelSelector: buildLabel + "=" + pod.Labels[buildLabel], Events: podwatch.EventsRequired,
@@ -45,8 +46,8 @@ func stage(t *testing.T, client kubernetes.Interface, pod *corev1.Pod) *play {
 	runUntilCleanup(t, w.Run)
 	p := &play{
 		client:  client,
-		split:   eventsplit.New(pod.Namespace, pod.Name, eventsplit.Options{Placeholder: func(string) bool { return true }}),
-		tape:    newTape(pod),
+		split:   eventsplit.New(pod.Namespace, pod.Name, eventsplit.Options{Placeholder: func(string) bool { return !plain }}),
+		tape:    newTape(pod, plain),
 		patched: make(chan struct{}),
 	}
 	if p.track, err = w.Track(pod.Namespace, pod.Name, p.tape, p.split); err != nil {
@@ -68,12 +69,9 @@ func stage(t *testing.T, client kubernetes.Interface, pod *corev1.Pod) *play {
 func (p *play) swap(ctx context.Context, images ...string) error {
 	p.tape.swap(images)
 	slots := make([]string, len(images))
-	patches := make([]string, len(images))
 	for i, text := range images {
-		slot, image, _ := strings.Cut(text, "=")
-		slots[i], patches[i] = slot, fmt.Sprintf(`{"name":%q,"image":%q}`, slot, image)
+		slots[i], _, _ = strings.Cut(text, "=")
 	}
-	patch := []byte(`{"spec":{"containers":[` + strings.Join(patches, ",") + `]}}`)
 	calls := 0
 	err := p.split.Swap(ctx, func(ctx context.Context) (*corev1.Pod, error) {
 		if calls++; calls > 1 {
@@ -84,7 +82,7 @@ func (p *play) swap(ctx context.Context, images ...string) error {
 		default:
 			close(p.patched)
 		}
-		return p.client.CoreV1().Pods(p.pod.Namespace).Patch(ctx, p.pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+		return patchImages(ctx, p.client, p.pod, images...)
 	}, slots...)
 	return err
 }
@@ -146,6 +144,16 @@ func (p *play) fate(ctx context.Context, slot, want string) string {
 		return fmt.Sprintf("%v, when it was %+v", err, p.split.State(slot))
 	}
 	return fmt.Sprintf("exit %d", st.Outcome.ExitCode)
+}
+
+// troubled waits until that is known of a slot, be it fatal or waited for.
+func (p *play) troubled(ctx context.Context, t *testing.T, slot, kind string) {
+	t.Helper()
+	eventually(ctx, t, slot+" to have the trouble "+kind, func() bool {
+		st := p.split.State(slot)
+		f := cmp.Or(st.Failure, st.Waiting)
+		return f != nil && kindOf(f) == kind
+	})
 }
 
 func (p *play) reaches(ctx context.Context, slot, want string, until func(eventsplit.State) bool) string {
@@ -236,7 +244,7 @@ func (p *play) checkTimelines(ctx context.Context, t *testing.T) map[string][]st
 			if st.ContainerID == "" {
 				continue
 			}
-			if st.ContainerID == p.tape.placeholder(c.Name) {
+			if !p.plain && st.ContainerID == p.tape.placeholder(c.Name) {
 				t.Errorf("slot %q: the placeholder is spoken of: %+v", c.Name, st)
 			}
 			before := phase[st.ContainerID]

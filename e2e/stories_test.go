@@ -26,18 +26,27 @@ type story struct {
 	golden bool
 	// real: the simulated cluster cannot play it.
 	real bool
+	// plain: its containers are no placeholders.
+	plain bool
 }
 
 func (s story) run(t *testing.T) {
 	t.Helper()
-	s.runOn(t, world.client)
+	s.runOn(t, world.client, true)
 }
 
-func (s story) runOn(t *testing.T, client kubernetes.Interface) {
+// runOn runs the story on a cluster, which is a real one or simulated.
+func (s story) runOn(t *testing.T, client kubernetes.Interface, real bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	p := stage(t, client, s.pod)
+	p := stage(t, client, s.pod, s.plain)
+	p.real, p.plain = real, s.plain
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("what the cluster showed:\n%s", p.tape.text(s.name, "of now"))
+		}
+	})
 	s.do(ctx, t, p)
 	p.checkFates(ctx, t, s.want)
 	outlines := p.checkTimelines(ctx, t)

@@ -30,6 +30,11 @@ import (
 func ownCluster(t *testing.T, cfg cluster.Config) (*cluster.Cluster, *rest.Config) {
 	t.Helper()
 	needCluster(t)
+	return bringUp(t, cfg)
+}
+
+func bringUp(t *testing.T, cfg cluster.Config) (*cluster.Cluster, *rest.Config) {
+	t.Helper()
 	if world.cluster == nil {
 		t.Skip("a cluster is given by KUBECONFIG: brings up none of its own")
 	}
@@ -46,7 +51,7 @@ func ownCluster(t *testing.T, cfg cluster.Config) (*cluster.Cluster, *rest.Confi
 			t.Error(err)
 		}
 	})
-	cfg.State = state
+	cfg.State, cfg.Kubernetes = state, *kubernetesVersion
 	c, err := cluster.Up(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -19,17 +19,30 @@ import (
 
 const modulePath = "github.com/go-vela/podlife/e2e"
 
-// programs are what the module in binaries/ pins.
-func programs() []string {
-	return []string{"k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes/cmd/kubelet", "go.etcd.io/etcd/server/v3"}
+// Kubernetes versions to run, each with its containerd: see Config.Kubernetes.
+const (
+	Kubernetes137 = "1.37"
+	Kubernetes136 = "1.36"
+)
+
+// modules returns the modules in binaries/ that pin the programs of a Kubernetes
+// version. What none of them pins is Debian's.
+func modules(kubernetes string) []string {
+	return map[string][]string{
+		Kubernetes137: {"kubernetes-1.37", "containerd-2.4"},
+		Kubernetes136: {"kubernetes-1.36"},
+	}[kubernetes]
 }
+
+// buildTags leave out of containerd what needs a C compiler or the kernel's headers.
+const buildTags = "-tags=tools,no_btrfs,no_devmapper,no_zfs"
 
 var kubernetesVersion = regexp.MustCompile(`(?m)^\s*k8s\.io/kubernetes (v(\d+)\.(\d+)\.\S+)`)
 
 // own are this module's programs, below cmd/: what the images run.
 func own() []string { return []string{"pause", "print"} }
 
-// build returns the directory with etcd, kube-apiserver, kubelet, pause and print, which
+// build returns the directory with the programs of cfg.Kubernetes, pause and print, which
 // it builds unless it has been done before from the same sources. The programs
 // are static, so that no C compiler is needed.
 func build(ctx context.Context, cfg Config) (string, error) {
@@ -37,7 +50,7 @@ func build(ctx context.Context, cfg Config) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	flags, key, err := buildKey(module)
+	flags, key, err := buildKey(module, cfg.Kubernetes)
 	if err != nil {
 		return "", err
 	}
@@ -58,14 +71,21 @@ func build(ctx context.Context, cfg Config) (string, error) {
 		return "", err
 	}
 	defer func() { _ = os.RemoveAll(tmp) }()
-	p := newProgress(cfg.Progress)
+	p := newProgress(cfg.Progress, modules(cfg.Kubernetes))
 	defer p.stop()
-	args := append([]string{"build", "-v", "-tags=tools", "-ldflags=" + flags, "-o", tmp + "/"}, programs()...)
-	if err := goCommand(ctx, filepath.Join(module, "binaries"), p, args...); err != nil {
-		return "", err
+	for _, name := range modules(cfg.Kubernetes) {
+		pins := filepath.Join(module, "binaries", name)
+		programs, err := pinned(ctx, pins, p)
+		if err != nil {
+			return "", err
+		}
+		args := append([]string{"build", "-v", buildTags, "-ldflags=" + flags, "-o", tmp + "/"}, programs...)
+		if _, err := goCommand(ctx, pins, p, args...); err != nil {
+			return "", err
+		}
 	}
 	for _, name := range own() {
-		if err := goCommand(ctx, module, p, "build", "-ldflags=-s -w", "-o", tmp+"/", "./cmd/"+name); err != nil {
+		if _, err := goCommand(ctx, module, p, "build", "-ldflags=-s -w", "-o", tmp+"/", "./cmd/"+name); err != nil {
 			return "", err
 		}
 	}
@@ -76,6 +96,13 @@ func build(ctx context.Context, cfg Config) (string, error) {
 		return "", err
 	}
 	return dir, os.Rename(tmp, dir)
+}
+
+// pinned lists the programs that a module in binaries/ pins: what its tools.go imports,
+// which -e allows although nobody else can import a program.
+func pinned(ctx context.Context, module string, p *progress) ([]string, error) {
+	out, err := goCommand(ctx, module, p, "list", "-e", buildTags, "-f", `{{join .Imports " "}}`, ".")
+	return strings.Fields(string(out)), err
 }
 
 // moduleDir returns the e2e module's directory.
@@ -92,48 +119,52 @@ func moduleDir(ctx context.Context, dir string) (string, error) {
 
 // buildKey returns the linker flags, and a name for all that the programs are
 // made of. Without a version they call themselves v0.0.0 and refuse each other.
-func buildKey(module string) (ldflags, key string, err error) {
+func buildKey(module, kubernetes string) (ldflags, key string, err error) {
 	sum := sha256.New()
-	var modfile []byte
-	sources := []string{"binaries/go.mod", "binaries/go.sum"}
-	for _, name := range own() {
-		sources = append(sources, "cmd/"+name+"/main.go")
+	var sources []string
+	for _, name := range modules(kubernetes) {
+		for _, file := range []string{"go.mod", "go.sum", "tools.go"} {
+			sources = append(sources, filepath.Join("binaries", name, file))
+		}
 	}
+	for _, name := range own() {
+		sources = append(sources, filepath.Join("cmd", name, "main.go"))
+	}
+	var version [][]byte
 	for _, name := range sources {
 		text, err := os.ReadFile(filepath.Join(module, name))
 		if err != nil {
 			return "", "", err
 		}
-		if modfile == nil {
-			modfile = text
+		if version == nil {
+			version = kubernetesVersion.FindSubmatch(text)
 		}
 		fmt.Fprintf(sum, "%s %d\n%s", name, len(text), text)
 	}
-	v := kubernetesVersion.FindSubmatch(modfile)
-	if v == nil {
-		return "", "", fmt.Errorf("cluster: %s does not require k8s.io/kubernetes", filepath.Join(module, "binaries/go.mod"))
+	if version == nil {
+		return "", "", fmt.Errorf("cluster: none of %q requires k8s.io/kubernetes", sources)
 	}
 	const pkg = "-X k8s.io/component-base/version."
-	ldflags = fmt.Sprintf("-s -w %sgitVersion=%s %sgitMajor=%s %sgitMinor=%s", pkg, v[1], pkg, v[2], pkg, v[3])
-	fmt.Fprintln(sum, ldflags, programs(), runtime.Version(), runtime.GOARCH)
-	return ldflags, fmt.Sprintf("%s-%s", v[1], hex.EncodeToString(sum.Sum(nil))[:12]), nil
+	ldflags = fmt.Sprintf("-s -w %sgitVersion=%s %sgitMajor=%s %sgitMinor=%s", pkg, version[1], pkg, version[2], pkg, version[3])
+	fmt.Fprintln(sum, ldflags, buildTags, runtime.Version(), runtime.GOARCH)
+	return ldflags, fmt.Sprintf("%s-%s", version[1], hex.EncodeToString(sum.Sum(nil))[:12]), nil
 }
 
-// goCommand runs the go command. What it prints goes to p, and the end of it
-// into the error.
-func goCommand(ctx context.Context, dir string, p *progress, args ...string) error {
+// goCommand runs the go command and returns its output. What it says besides goes to
+// p, and the end of it into the error.
+func goCommand(ctx context.Context, dir string, p *progress, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = io.Discard, io.MultiWriter(&said, p)
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, io.MultiWriter(&said, p)
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
-		return fmt.Errorf("cluster: building in %s: %w\n%s", dir, err, lastLines(said.Bytes(), 20))
+		return nil, fmt.Errorf("cluster: building in %s: %w\n%s", dir, err, lastLines(said.Bytes(), 20))
 	}
-	return nil
+	return out.Bytes(), nil
 }
 
 // progress says every few seconds how far a build has come.
@@ -145,10 +176,10 @@ type progress struct {
 	last  string
 }
 
-func newProgress(out io.Writer) *progress {
+func newProgress(out io.Writer, modules []string) *progress {
 	p := &progress{done: make(chan struct{}), joined: make(chan struct{})}
 	begin := time.Now()
-	_, _ = fmt.Fprintln(out, "building etcd, kube-apiserver and kubelet: minutes the first time, seconds when Go's build cache has them")
+	_, _ = fmt.Fprintf(out, "building %s: minutes the first time, seconds when Go's build cache has them\n", strings.Join(modules, " and "))
 	go func() {
 		defer close(p.joined)
 		tick := time.NewTicker(10 * time.Second)

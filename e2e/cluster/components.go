@@ -5,6 +5,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -114,11 +115,7 @@ func containerdCommand(c *Cluster) []string {
 }
 
 func containerdReady(ctx context.Context, c *Cluster) error {
-	out, err := exec.CommandContext(ctx, "ctr", "--address", c.containerdSocket(), "version").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, out)
-	}
-	return nil
+	return c.ctr(ctx, nil, "version")
 }
 
 func kubeletCommand(c *Cluster) []string {
@@ -143,11 +140,15 @@ func kubeletReady(ctx context.Context, c *Cluster) error {
 	if node.Status.Allocatable.Pods().IsZero() {
 		return fmt.Errorf("node %s takes no pods", node.Name)
 	}
-	asApiserver, err := rest.HTTPClientFor(&rest.Config{TLSClientConfig: rest.TLSClientConfig{
+	config := &rest.Config{TLSClientConfig: rest.TLSClientConfig{
 		CAFile:   c.path("pki", "ca.crt"),
 		CertFile: c.path("pki", "kubelet-client.crt"),
 		KeyFile:  c.path("pki", "kubelet-client.key"),
-	}})
+	}}
+	if err := rest.LoadTLSFiles(config); err != nil { // else they are looked at for good
+		return err
+	}
+	asApiserver, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return err
 	}
@@ -172,6 +173,24 @@ func get(ctx context.Context, client *http.Client, url string) error {
 }
 
 func (c *Cluster) program(name string) string { return filepath.Join(c.state.Programs, name) }
+
+// searchPath is the PATH of the cluster's programs: what was built for it comes before
+// what the machine has. containerd finds its shim there.
+func (c *Cluster) searchPath() string { return c.state.Programs + ":" + searchPath }
+
+// ctr runs containerd's client on what containerd keeps for the kubelet.
+func (c *Cluster) ctr(ctx context.Context, stdin io.Reader, args ...string) error {
+	program, err := findIn(c.searchPath(), "ctr")
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, program, append([]string{"--address", c.containerdSocket(), "--namespace", "k8s.io"}, args...)...)
+	cmd.Stdin = stdin
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("cluster: ctr %s: %w: %s", strings.Join(args, " "), err, lastLines(out, 10))
+	}
+	return nil
+}
 
 func (c *Cluster) containerdSocket() string { return c.path("containerd", "sock") }
 

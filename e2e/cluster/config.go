@@ -41,6 +41,10 @@ type Config struct {
 	// Module is the directory of the e2e module, which holds what is built.
 	// Empty: the go command is asked, in the current directory.
 	Module string
+	// Kubernetes is the version to run, and with it that of containerd:
+	// Kubernetes137 (v1.37.2, containerd v2.4.2, both built from their Go modules)
+	// or Kubernetes136 (v1.36.3, Debian's containerd). Empty: Kubernetes137.
+	Kubernetes string
 	// LogMaxSize is the size at which the kubelet rotates a container's log, as a
 	// Kubernetes quantity ("100Ki"). Empty: the kubelet's default, 10Mi.
 	LogMaxSize string
@@ -81,6 +85,12 @@ func (c Config) withDefaults() (_ Config, err error) {
 	}
 	if c.Cache, err = absolute(c.Cache, "bin"); err != nil {
 		return c, err
+	}
+	if c.Kubernetes == "" {
+		c.Kubernetes = Kubernetes137
+	}
+	if modules(c.Kubernetes) == nil {
+		return c, fmt.Errorf("cluster: no Kubernetes %q; there are %s and %s", c.Kubernetes, Kubernetes137, Kubernetes136)
 	}
 	if len(c.State) > maxState {
 		return c, fmt.Errorf("cluster: the state directory's path is %d bytes long, at most %d are possible: %s", len(c.State), maxState, c.State)

@@ -14,6 +14,7 @@ func TestConfigThatCannotWorkIsRefusedWithItsReason(t *testing.T) {
 		want   string
 	}{
 		"path too long for sockets": {Config{State: "/tmp/" + strings.Repeat("x", 100)}, "bytes long"},
+		"Kubernetes version":        {Config{Kubernetes: "1.2"}, "there are 1.37 and 1.36"},
 		"log size":                  {Config{LogMaxSize: "much"}, "100Ki"},
 		"log interval":              {Config{LogMonitorInterval: time.Second}, "3 s"},
 	} {
@@ -43,32 +44,61 @@ func TestDirectoryWithSomethingElseIsLeftAlone(t *testing.T) {
 }
 
 func TestProgramsAreBuiltAnewWhenTheirSourcesChange(t *testing.T) {
-	module := t.TempDir()
-	if err := os.CopyFS(module, os.DirFS("..")); err != nil {
-		t.Fatal(err)
+	for _, kubernetes := range []string{Kubernetes137, Kubernetes136} {
+		t.Run(kubernetes, func(t *testing.T) {
+			module := t.TempDir()
+			if err := os.CopyFS(module, os.DirFS("..")); err != nil {
+				t.Fatal(err)
+			}
+			flags, before, err := buildKey(module, kubernetes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(flags, "gitVersion=v"+kubernetes+".") || !strings.Contains(flags, "gitMajor=1 ") {
+				t.Errorf("linker flags %q give the programs no version", flags)
+			}
+			sources := []string{"cmd/pause/main.go", "cmd/print/main.go"}
+			for _, m := range modules(kubernetes) {
+				for _, file := range []string{"go.mod", "go.sum", "tools.go"} {
+					sources = append(sources, filepath.Join("binaries", m, file))
+				}
+			}
+			for _, name := range sources {
+				appendNewline(t, filepath.Join(module, name))
+				_, after, err := buildKey(module, kubernetes)
+				if err != nil || after == before {
+					t.Errorf("%s changed: key %s before, %s after (%v)", name, before, after, err)
+				}
+				before = after
+			}
+		})
 	}
-	flags, before, err := buildKey(module)
+}
+
+func appendNewline(t *testing.T, file string) {
+	t.Helper()
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(flags, "gitVersion=v1.") || !strings.Contains(flags, "gitMajor=1 ") {
-		t.Errorf("linker flags %q give the programs no version", flags)
+	if _, err := f.WriteString("\n"); err != nil {
+		t.Fatal(err)
 	}
-	for _, name := range []string{"binaries/go.mod", "binaries/go.sum", "cmd/pause/main.go", "cmd/print/main.go"} {
-		f, err := os.OpenFile(filepath.Join(module, name), os.O_APPEND|os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Debian's containerd would hide that the built one is missing.
+func TestOnlyTheVersionThatNeedsItInstallsContainerd(t *testing.T) {
+	for kubernetes, want := range map[string]bool{Kubernetes137: false, Kubernetes136: true} {
+		for program, pkg := range needed(kubernetes) {
+			if pkg == "containerd" && !want {
+				t.Errorf("Kubernetes %s wants Debian's %s", kubernetes, program)
+			}
 		}
-		if _, err := f.WriteString("\n"); err != nil {
-			t.Fatal(err)
+		if _, got := needed(kubernetes)["containerd"]; got != want {
+			t.Errorf("Kubernetes %s wants Debian's containerd: %t", kubernetes, got)
 		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-		_, after, err := buildKey(module)
-		if err != nil || after == before {
-			t.Errorf("%s changed: key %s before, %s after (%v)", name, before, after, err)
-		}
-		before = after
 	}
 }

@@ -1,6 +1,8 @@
 // Package cluster runs a real Kubernetes on a bare Linux machine for tests: etcd,
-// kube-apiserver and kubelet, built from their Go modules, on Debian's containerd
-// and runc. It needs root, Go and a module proxy; no Docker and no image registry.
+// kube-apiserver, kubelet and containerd, built from their Go modules, with Debian's
+// runc. It needs root, Go and a module proxy; no Docker and no image registry.
+//
+// Config.Kubernetes says which version of Kubernetes, and with it of containerd, to run.
 //
 // # What it does
 //

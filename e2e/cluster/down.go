@@ -56,13 +56,36 @@ func (c *Cluster) down(ctx context.Context) error {
 		}
 	}
 	containers := c.containers()
-	err := wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, 30*time.Second, true, func(context.Context) (bool, error) {
+	err := c.killAll(ctx, containers, func() []int {
 		left := c.members()
 		for _, p := range c.state.Processes {
 			if p.alive() { // of one that is about to end its mounts are gone first
 				left = append(left, p.PID)
 			}
 		}
+		return left
+	})
+	if err != nil {
+		return err
+	}
+	removeMountPoints()
+	for _, point := range mountsBelow(c.dir) {
+		if err := unmount(point); err != nil {
+			return fmt.Errorf("cluster: unmounting %s: %w", point, err)
+		}
+	}
+	if err := os.RemoveAll(c.dir); err != nil {
+		return err
+	}
+	c.say("ended %d containers and all that was started for %s", len(containers), c.dir)
+	return nil
+}
+
+// killAll kills these containers' processes, and the others that are left, until there
+// are none, and removes the containers' cgroups.
+func (c *Cluster) killAll(ctx context.Context, containers []string, others func() []int) error {
+	err := wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, 30*time.Second, true, func(context.Context) (bool, error) {
+		left := others()
 		for _, id := range containers {
 			left = append(left, processesOf(id)...)
 		}
@@ -78,16 +101,6 @@ func (c *Cluster) down(ctx context.Context) error {
 	for _, id := range containers {
 		removeCgroups(id)
 	}
-	removeMountPoints()
-	for _, point := range mountsBelow(c.dir) {
-		if err := unmount(point); err != nil {
-			return fmt.Errorf("cluster: unmounting %s: %w", point, err)
-		}
-	}
-	if err := os.RemoveAll(c.dir); err != nil {
-		return err
-	}
-	c.say("ended %d containers and all that was started for %s", len(containers), c.dir)
 	return nil
 }
 

@@ -95,13 +95,7 @@ func (c *Cluster) loadImages(ctx context.Context) error {
 	if err := writeArchive(&archive, all); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "ctr", "--address", c.containerdSocket(), "--namespace", "k8s.io",
-		"images", "import", "--snapshotter", c.snapshotter(), "-")
-	cmd.Stdin = &archive
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("cluster: loading images: %w\n%s", err, out)
-	}
-	return nil
+	return c.ctr(ctx, &archive, "images", "import", "--snapshotter", c.snapshotter(), "-")
 }
 
 // writeArchive writes images in the format of "docker save".

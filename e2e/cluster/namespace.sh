@@ -7,7 +7,7 @@ state=$1 mark=$2 holder=$3
 # By this mount's name every process of the cluster is known, shims included.
 mount -t tmpfs -o size=4k "$mark" "$state/mark"
 
-# Paths that containerd 1.6 (shim sockets) and kubelet 1.36 (device plugins,
+# Paths that containerd (shim sockets) and kubelet (device plugins,
 # symlinks to logs) cannot be configured away from.
 mount --bind "$state/run" /run/containerd
 mount --bind "$state/kubelet" /var/lib/kubelet

@@ -15,22 +15,25 @@ import (
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // needed maps the machine's programs that a cluster uses to their Debian packages.
-func needed() map[string]string {
-	return map[string]string{
-		"containerd":              "containerd",
-		"containerd-shim-runc-v2": "containerd",
-		"ctr":                     "containerd",
-		"runc":                    "runc",
-		"busybox":                 "busybox-static",
-		"nsenter":                 "util-linux",
-		"unshare":                 "util-linux",
-		"mount":                   "mount",
+func needed(kubernetes string) map[string]string {
+	programs := map[string]string{
+		"runc":    "runc",
+		"busybox": "busybox-static",
+		"nsenter": "util-linux",
+		"unshare": "util-linux",
+		"mount":   "mount",
 	}
+	if kubernetes == Kubernetes136 {
+		for _, name := range []string{"containerd", "containerd-shim-runc-v2", "ctr"} {
+			programs[name] = "containerd"
+		}
+	}
+	return programs
 }
 
 // ensurePackages installs what is missing, where that is possible and wanted.
 func ensurePackages(ctx context.Context, cfg Config) error {
-	missing := missingPackages()
+	missing := missingPackages(cfg.Kubernetes)
 	if len(missing) == 0 {
 		return nil
 	}
@@ -47,15 +50,15 @@ func ensurePackages(ctx context.Context, cfg Config) error {
 			return fmt.Errorf("cluster: installing %s: apt-get %s: %w\n%s", names, args[0], err, lastLines(out, 10))
 		}
 	}
-	if missing = missingPackages(); len(missing) != 0 {
+	if missing = missingPackages(cfg.Kubernetes); len(missing) != 0 {
 		return fmt.Errorf("cluster: still missing after their installation: %s", strings.Join(missing, ", "))
 	}
 	return nil
 }
 
-func missingPackages() []string {
+func missingPackages(kubernetes string) []string {
 	var missing []string
-	for program, pkg := range needed() {
+	for program, pkg := range needed(kubernetes) {
 		path, err := findProgram(program)
 		if err == nil && program == "busybox" {
 			err = checkStatic(path) // It has to run in an image of its own.
@@ -68,14 +71,16 @@ func missingPackages() []string {
 	return missing
 }
 
-func findProgram(name string) (string, error) {
-	for _, dir := range filepath.SplitList(searchPath) {
-		path := filepath.Join(dir, name)
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return path, nil
+func findProgram(name string) (string, error) { return findIn(searchPath, name) }
+
+func findIn(path, name string) (string, error) {
+	for _, dir := range filepath.SplitList(path) {
+		file := filepath.Join(dir, name)
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return file, nil
 		}
 	}
-	return "", fmt.Errorf("cluster: no %s in %s", name, searchPath)
+	return "", fmt.Errorf("cluster: no %s in %s", name, path)
 }
 
 func checkStatic(path string) error {

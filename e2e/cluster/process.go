@@ -23,9 +23,9 @@ type process struct {
 	Boot    string `json:"boot"`
 }
 
-// start runs argv detached from this process and its terminal, its output
-// appended to the file log.
-func start(log string, argv ...string) (process, error) {
+// start runs argv detached from this process and its terminal, with this PATH, its
+// output appended to the file log.
+func start(log, path string, argv ...string) (process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return process{}, err
@@ -33,7 +33,7 @@ func start(log string, argv ...string) (process, error) {
 	defer func() { _ = out.Close() }()
 	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // It outlives every context of this process.
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.Env = append(os.Environ(), "PATH="+searchPath)
+	cmd.Env = append(os.Environ(), "PATH="+path)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return process{}, err

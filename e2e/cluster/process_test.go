@@ -25,7 +25,7 @@ func sleeper(t *testing.T) process {
 	if err := exec.CommandContext(t.Context(), "cp", sleep, name).Run(); err != nil {
 		t.Fatal(err)
 	}
-	p, err := start(filepath.Join(t.TempDir(), "log"), name, "60")
+	p, err := start(filepath.Join(t.TempDir(), "log"), searchPath, name, "60")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestAProcessIsAliveUntilItsLastThreadHasEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv(withoutLeader, "yes")
-	p, err := start(filepath.Join(t.TempDir(), "log"), self)
+	p, err := start(filepath.Join(t.TempDir(), "log"), searchPath, self)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,7 +127,7 @@ func (c *Cluster) start(ctx context.Context, comp component) error {
 
 // launch starts a process and records it.
 func (c *Cluster) launch(name string, argv ...string) error {
-	p, err := start(c.logFile(name), argv...)
+	p, err := start(c.logFile(name), c.searchPath(), argv...)
 	if err != nil {
 		return fmt.Errorf("cluster: starting %s: %w", name, err)
 	}

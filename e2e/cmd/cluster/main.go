@@ -101,6 +101,7 @@ func parse(fs *flag.FlagSet, args []string, want ...string) ([]string, error) {
 func up(ctx context.Context, fs *flag.FlagSet, state *string, args []string) error {
 	var cfg cluster.Config
 	fs.StringVar(&cfg.Cache, "cache", "", "`directory` for built programs (default: in the user's cache directory)")
+	fs.StringVar(&cfg.Kubernetes, "kubernetes", cluster.Kubernetes137, "`version` of Kubernetes, and its containerd: 1.37 with containerd 2.4, or 1.36 with Debian's containerd")
 	fs.StringVar(&cfg.LogMaxSize, "log-max-size", "", "`size` at which a container's log is rotated, like 100Ki (default 10Mi)")
 	fs.DurationVar(&cfg.LogMonitorInterval, "log-monitor-interval", 0, "how often that size is looked at, 3s or more (default 10s)")
 	fs.BoolVar(&cfg.NoInstall, "no-install", false, "do not install missing Debian packages, name them")

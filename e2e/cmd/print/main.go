@@ -32,6 +32,8 @@ func main() {
 	batch := flag.Int("batch", 1, "`lines` written at a time")
 	pause := flag.Duration("pause", 0, "between batches")
 	first := flag.Duration("first", 0, "more of it, after the first batch")
+	width := flag.Int("width", 0, "least `bytes` of a line, filled up with dots")
+	linger := flag.Bool("linger", true, fmt.Sprintf("live for a moment after the end, from %d lines on", lingerFrom))
 	code := flag.Int("code", 0, "exit `status`")
 	lines := flag.Int("lines", 0, "end: at this many; 0: not so")
 	lasts := flag.Duration("lasts", 0, "end: after so long; 0: not so")
@@ -48,9 +50,14 @@ func main() {
 	out := bufio.NewWriterSize(os.Stdout, 64<<10)
 	sum := sha256.New()
 	both, printed := io.MultiWriter(out, sum), 0
+	var line []byte
 	for !over(printed) {
 		for range *batch {
-			fmt.Fprintf(both, "%s %d %d the quick brown fox jumps over the lazy dog\n", *slot, printed, printed*7919%100003)
+			line = fmt.Appendf(line[:0], "%s %d %d the quick brown fox jumps over the lazy dog", *slot, printed, printed*7919%100003)
+			for len(line)+1 < *width {
+				line = append(line, '.')
+			}
+			_, _ = both.Write(append(line, '\n'))
 			printed++
 		}
 		flush(out)
@@ -59,7 +66,7 @@ func main() {
 	}
 	fmt.Fprintf(out, "end %d %x %d\n", printed, sum.Sum(nil), time.Since(begin).Nanoseconds())
 	flush(out)
-	if printed >= lingerFrom {
+	if *linger && printed >= lingerFrom {
 		time.Sleep(500 * time.Millisecond)
 	}
 	os.Exit(*code)

@@ -1,6 +1,6 @@
 //go:build tools
 
-package binaries
+package kubernetes
 
 import (
 	_ "go.etcd.io/etcd/server/v3"

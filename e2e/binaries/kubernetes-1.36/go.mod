@@ -1,4 +1,4 @@
-module github.com/go-vela/podlife/e2e/binaries
+module github.com/go-vela/podlife/e2e/binaries/kubernetes-1.36
 
 go 1.26.0
 
