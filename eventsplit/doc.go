@@ -47,7 +47,8 @@
 //     Ended holds only with a known Outcome; a run whose end nobody saw (the kubelet's
 //     ContainerStatusUnknown with exit code 137, containerd's Unknown with 255, a pod
 //     that vanished) has a Failure and no Outcome. One whose container is gone from
-//     the node is not Running: it waits to be started again, and Policy is asked.
+//     the node is not Running: it waits to be started again, and Policy is asked; where
+//     its restartPolicy starts nothing again, it is lost.
 //   - Nothing waits for ever for a container that cannot come: a pod that was
 //     deleted, evicted, refused by its node or left the watch's scope, an init
 //     container that failed, a slot that the pod does not have all end the wait.
@@ -130,6 +131,10 @@
 //     Failure.
 //   - Eviction can end in exit code 0, when the process obeys SIGTERM: a run that
 //     ended after the pod's disruption was announced has a Failure beside its Outcome.
+//   - When a container is removed behind the kubelet's back, its status shows the run
+//     before it as ended, a step's placeholder with exit code 0: that is not the end of
+//     the run that was removed, which is lost (v1.37). A Splitter that did not see that
+//     run knows so only where restartPolicy and rules restart nothing.
 //   - Plain init containers are not restarted by a new image, and Swap refuses them.
 //
 // # Testing
