@@ -157,6 +157,9 @@ func (c *classifier) failure(sl *slot) *Failure {
 	if f := c.found[sl]; f != nil {
 		return f
 	}
+	if v := c.told; v != nil && v.Class == ClassImagePull && sl.explain.failure == nil && sl.mounts(v.Image) {
+		sl.explain = explanation{event: v.Event, failure: v, rank: c.rank}
+	}
 	waits := sl.status == statusNone || sl.status == statusWaiting
 	switch {
 	case !waits:
@@ -167,9 +170,6 @@ func (c *classifier) failure(sl *slot) *Failure {
 		return nil
 	}
 	f := sl.explain.failure
-	if v := c.told; f == nil && v != nil && v.Class == ClassImagePull && slices.Contains(sl.volumes, v.Image) {
-		f = v
-	}
 	if f == nil {
 		return nil
 	}

@@ -59,6 +59,9 @@ func (f *Failure) what() string {
 	}
 	switch f.Class {
 	case ClassImagePull:
+		if f.Image == "" { // its own or a volume's
+			image = "an image"
+		}
 		if (f.Reason == reasonImageInspect || f.Reason == reasonInspectFailed) && f.Cause == "" {
 			return image + " cannot be looked up on the node"
 		}

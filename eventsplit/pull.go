@@ -136,7 +136,7 @@ var serverFault = regexp.MustCompile(`\b5\d\d [A-Z][a-z]`)
 // nothing leaves the class' own verdict.
 func (f *Failure) readPull(message string) {
 	words := pullWords(message)
-	f.Message, f.Image = words, namedImage(message)
+	f.Message, f.Image = words, cmp.Or(namedImage(message), f.Image)
 	if words == "" {
 		return
 	}
@@ -146,49 +146,6 @@ func (f *Failure) readPull(message string) {
 	if f.Cause == "" { // else the reason says it already
 		f.Cause, f.MayRecover = classifyPull(words)
 	}
-}
-
-// namedImage returns the image that the kubelet's text names, as the spec names it.
-func namedImage(message string) string {
-	for _, prefix := range []string{`Back-off pulling image "`, `Failed to pull image "`, `Failed to apply default image tag "`, `Container image "`} {
-		if rest, ok := strings.CutPrefix(strings.TrimSpace(message), prefix); ok {
-			image, _, _ := strings.Cut(rest, `"`)
-			return image
-		}
-	}
-	return ""
-}
-
-// pulledImage is the image that a failure to pull speaks of: the container's own or
-// that of a volume that it mounts. An ErrImagePull has the runtime's words alone, which
-// name the image in full ("docker.io/library/x:latest").
-func (s *slot) pulledImage(f *Failure) string {
-	own := s.specImage()
-	if f.Class != ClassImagePull || f.Image != "" { // the kubelet names it; perhaps the one before a swap
-		return cmp.Or(f.Image, own)
-	}
-	best := ""
-	for _, image := range append([]string{own}, s.volumes...) {
-		if len(image) > len(best) && namesImage(f.Message, image) {
-			best = image
-		}
-	}
-	return cmp.Or(best, own)
-}
-
-// namesImage reports whether words hold an image's name, and not a longer one.
-func namesImage(words, image string) bool {
-	for rest := words; image != ""; {
-		before, after, ok := strings.Cut(rest, image)
-		if !ok {
-			return false
-		}
-		if (before == "" || strings.ContainsAny(before[len(before)-1:], `"/ [(`)) && (after == "" || strings.ContainsAny(after[:1], `":@, ])`)) {
-			return true
-		}
-		rest = after
-	}
-	return false
 }
 
 // classifyPull tells from the words of a failed pull why it failed and whether a
