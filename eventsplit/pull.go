@@ -2,6 +2,7 @@ package eventsplit
 
 import (
 	"cmp"
+	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
@@ -168,9 +169,13 @@ func classifyPull(words string) (cause Cause, mayRecover bool) {
 
 func classifyPullError(words string) (Cause, bool) {
 	text := unquoted(primary(words))
-	lower := strings.ToLower(text)
+	lower, parts := strings.ToLower(text), pullParts(text)
+	status := answered(parts)
 	if c := find(lower, limits); c != nil {
 		return c.cause, c.mayRecover
+	}
+	if status == http.StatusTooManyRequests {
+		return CauseRateLimited, true
 	}
 	if containsAny(lower, atNode...) {
 		if strings.Contains(lower, "no space left on device") {
@@ -184,11 +189,10 @@ func classifyPullError(words string) (Cause, bool) {
 	if c := find(lower, refused); c != nil {
 		return c.cause, c.mayRecover
 	}
-	parts := pullParts(text)
 	if c := refusal(words, lower, parts); c != "" {
 		return c, false
 	}
-	if containsAny(lower, network...) || serverFault.MatchString(text) || answered(parts)/100 == 5 || unanswered(parts) {
+	if containsAny(lower, network...) || serverFault.MatchString(text) || status/100 == 5 || status == http.StatusRequestTimeout || unanswered(parts) {
 		return CauseNetwork, true
 	}
 	return "", true
@@ -202,9 +206,10 @@ func refusal(words, lower string, parts []string) Cause {
 			return c
 		}
 	}
-	// Harbor's code NOT_FOUND is none that its clients know, and they call it "unknown".
-	if i := slices.Index(parts, "unknown"); i >= 0 && i+1 < len(parts) && strings.HasSuffix(parts[i+1], " not found") {
-		return CauseNotFound
+	if i := slices.Index(parts, "unknown"); i >= 0 && i+1 < len(parts) {
+		if c := saidUnknown(strings.ToLower(parts[i+1])); c != "" {
+			return c
+		}
 	}
 	if m := jsonCode.FindStringSubmatch(words); m != nil && jsonCodes[m[1]] != "" {
 		return jsonCodes[m[1]]
@@ -221,6 +226,19 @@ func refusal(words, lower string, parts []string) Cause {
 		}
 	}
 	return unresolved(parts)
+}
+
+// saidUnknown reads what a registry says behind a code that its clients do not know, and
+// which they call "unknown" (distribution registry/api/errcode/errors.go): Harbor has
+// NOT_FOUND, Artifactory and Nexus have none.
+func saidUnknown(text string) Cause {
+	switch {
+	case text == "not found", strings.HasSuffix(text, " not found"):
+		return CauseNotFound
+	case text == "forbidden", text == "unauthorized", text == "bad credentials", text == "authentication is required":
+		return CauseUnauthorized
+	}
+	return ""
 }
 
 // unresolved reports whether a reference was looked for and is not there. containerd
