@@ -83,7 +83,7 @@
 //	the run in lastState, or before                              the placeholder's
 //
 //	the run that follows a placeholder's                         it is
-//	the image was patched meanwhile                              the step's
+//	the image was patched meanwhile, and the imageID differs     the step's
 //	nothing can have restarted the placeholder                   the step's
 //	its imageID differs from the placeholder's                   the step's
 //	anything else, while a Swap of the slot waits for a run      the placeholder's
@@ -91,7 +91,10 @@
 //
 // What can restart a container is its own restartPolicy (empty is Always) and rules,
 // with the exit code of the run before where that is known, a rule of any container
-// that restarts all of them, and that it is gone from the node. An unknown run is told
+// that restarts all of them, and that it is gone from the node. A Splitter that made the
+// swap goes by the second half of the table, too: the kubelet may restart the placeholder
+// from the old image after the patch was stored. Where a fake pod has no imageIDs, what
+// follows a patch is the step's. An unknown run is told
 // as a step's and captured, but it never has an Outcome: it ends with a Failure
 // (CauseUnattributed). A placeholder that ends for good is a failed swap if within 2 s
 // an Event says why the new image cannot be had, and else a Failure with that cause.
