@@ -96,13 +96,22 @@ func TestWhoseTheFirstRunIsThatALateSplitterSees(t *testing.T) {
 		case !c.restartable():
 			want = ofStep
 		}
+		p := c.pod("step")
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{
+			Name: "a", ContainerID: "X", ImageID: "i", RestartCount: c.count, LastTerminationState: c.lastState(),
+			State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+		}}
 		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
-			p := c.pod("step")
-			p.Status.ContainerStatuses = []corev1.ContainerStatus{{
-				Name: "a", ContainerID: "X", ImageID: "i", RestartCount: c.count, LastTerminationState: c.lastState(),
-				State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
-			}}
 			checkWhose(t, want, "X", p)
+		})
+		if c.count == 0 || c.last != "gone" {
+			return
+		}
+		t.Run(fmt.Sprintf("%+v, and it waits at first", c), func(t *testing.T) {
+			waiting := p.DeepCopy()
+			st := &waiting.Status.ContainerStatuses[0]
+			st.ContainerID, st.ImageID, st.State = "", "", corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}
+			checkWhose(t, want, "X", waiting, p)
 		})
 	})
 }

@@ -127,7 +127,7 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	s.takeStatuses(pod.Status.ContainerStatuses, newer)
 	s.takeStatuses(pod.Status.EphemeralContainerStatuses, newer)
 	for _, sl := range s.order {
-		sl.watched = sl.watched || len(sl.runs) == 0
+		sl.watched = sl.watched || len(sl.runs) == 0 && !sl.counted
 	}
 }
 

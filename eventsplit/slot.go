@@ -64,6 +64,7 @@ type slot struct {
 	spec     *corev1.Container // nil: the pod's spec does not have it, or is unknown
 	pod      *corev1.Pod       // the version that spec is of
 	watched  bool              // it was seen before its first run was
+	counted  bool              // its first status counts runs that came before
 	wanted   int               // swaps of it that wait for a run to replace
 	volumes  []string          // the images of the volumes that it mounts
 
@@ -158,6 +159,9 @@ func (s *slot) respec(c *corev1.Container) {
 func (s *slot) observe(st *corev1.ContainerStatus, newer bool) {
 	if s.cur != nil && settled(*s.cur) {
 		return // no run follows, and what was said of the last one stays said
+	}
+	if len(s.runs) == 0 && !s.watched {
+		s.counted = st.RestartCount > 0
 	}
 	st = s.unmasked(st, newer)
 	id, status := s.currentRun(st)
