@@ -196,8 +196,13 @@ func (x *explanation) take(e *corev1.Event, f *Failure, rank int) {
 	}
 }
 
-// explained keeps what an Event says of why the slot does not run.
+// explained keeps what an Event says of why the slot does not run. One that comes late,
+// of a time before the newest run, explains nothing that comes after it; times of Events
+// and runs are the node's, and whole seconds.
 func (s *slot) explained(e *corev1.Event) {
+	if r, at := s.current(), eventTime(e); r != nil && !at.IsZero() && at.Before(r.started.Truncate(time.Second)) {
+		return
+	}
 	if e.Type != corev1.EventTypeWarning && (isStep(e) || e.Reason == "Pulling") {
 		s.progress = e.Reason
 		return

@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 )
 
@@ -220,5 +221,57 @@ func TestACallForAContainerRefusesAnEmptyName(t *testing.T) {
 	}
 	if s.IsPlaceholder("", "P") {
 		t.Error("the pod has a placeholder")
+	}
+}
+
+// Events come late, too: what an Event says that is older than the newest run is of that
+// run's own start, and of nothing that comes after it.
+func TestAnEventOfAnEarlierTimeExplainsNothing(t *testing.T) {
+	event := func(uid, message string, at time.Time) *corev1.Event {
+		return &corev1.Event{
+			ObjectMeta:     metav1.ObjectMeta{UID: types.UID(uid)},
+			InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: testNS, Name: testPod, UID: "u", FieldPath: "spec.containers{a}"},
+			Type:           "Warning", Reason: "Failed", Message: message,
+			FirstTimestamp: metav1.NewTime(at.Add(-time.Hour)), LastTimestamp: metav1.NewTime(at),
+		}
+	}
+	const placeholders, steps = `Failed to pull image "pause": EOF`, `Failed to pull image "step": manifest unknown`
+	for _, c := range []struct {
+		name     string
+		messages []string
+		want     Class
+		image    string
+	}{
+		{"the step's comes first", []string{steps, placeholders}, ClassImagePull, "step"},
+		{"the placeholder's comes first", []string{placeholders, steps}, ClassImagePull, "step"},
+		{"the placeholder's alone", []string{placeholders}, ClassNotStarted, "step"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := New(testNS, testPod, Options{Placeholder: func(string) bool { return true }})
+				defer s.Close()
+				s.Handle(modified(onePod("", "a")))
+				p := onePod("", "a")
+				p.Spec.Containers[0].Image = "pause"
+				started := time.Now().Truncate(time.Second)
+				p.Status.ContainerStatuses = []corev1.ContainerStatus{running("P", 0)}
+				s.Handle(modified(p.DeepCopy()))
+				p.Spec.Containers[0].Image = "step"
+				swap(t, s, p, "a")
+				for _, message := range c.messages {
+					at := started.Add(-time.Minute)
+					if message == steps {
+						at = started // a second is all that the times tell
+					}
+					s.Handle(watch.Event{Type: watch.Added, Object: event(message, message, at)})
+				}
+				p.Status.ContainerStatuses = []corev1.ContainerStatus{exited("P", 0, 0)}
+				s.Handle(modified(p))
+				st, _ := s.Wait(within(t, time.Minute), "a", Ended)
+				if st.Failure == nil || st.Failure.Class != c.want || st.Failure.Image != c.image {
+					t.Errorf("got %s, want %s of image %s", stateText(st), c.want, c.image)
+				}
+			})
+		})
 	}
 }
