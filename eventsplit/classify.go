@@ -292,7 +292,7 @@ var configErrors = []string{
 // (internal/oci/runtime_oci.go:344, v1.37).
 var startErrors = []string{
 	"failed to start container", "failed to create containerd task", "OCI runtime", "start failed", "exec: ", "exec /",
-	"executable file", "open executable", "container process", "xec format error",
+	"executable file", "open executable", "container process", "xec format error", "o command specified",
 }
 
 // runtimeClass tells at which step of starting a container an error came.
@@ -307,11 +307,13 @@ func runtimeClass(text string) Class {
 }
 
 // lacksCommand reports whether the image has no such command, or none that can be
-// executed: neither changes until the image or the command does (runc v1.3
-// libcontainer/standard_init_linux.go and os/exec; crun's exec errors).
+// executed, or none at all: neither changes until the image or the command does (runc v1.3
+// libcontainer/standard_init_linux.go and os/exec; crun's exec errors; containerd v2.4.2
+// internal/cri/opts/spec_opts.go:77).
 func lacksCommand(text string) bool {
-	return strings.Contains(text, "not found in $PATH") || strings.Contains(text, "xec format error") ||
-		strings.Contains(text, "exec: ") && containsAny(text, "no such file or directory", "permission denied", "is a directory")
+	return containsAny(text, "not found in $PATH", "xec format error", "o command specified") ||
+		containsAny(text, "exec: ", "open executable", "exec container process") &&
+			containsAny(strings.ToLower(text), "no such file or directory", "permission denied", "is a directory")
 }
 
 // cleanRuntime strips the wrapping of a gRPC error.

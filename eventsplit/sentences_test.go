@@ -144,6 +144,7 @@ func waitingSentences(t *testing.T) (all []sentence) {
 		"CreateContainerError": {
 			"context deadline exceeded", `failed to reserve container name "build_build-1": name "build_build-1" is reserved for "c1"`,
 			"container create failed: executable file `mak` not found in $PATH: No such file or directory",
+			`failed to generate container "c1" spec: failed to generate spec: no command specified`,
 		},
 		"PreCreateHookError": {"device plugin does not answer"},
 		"PreStartHookError":  {"cannot allocate cpus"},

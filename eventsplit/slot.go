@@ -219,7 +219,7 @@ func (s *slot) vanished(st *corev1.ContainerStatus, newer bool) string {
 		if again && st.RestartCount > s.runs[i].restarts {
 			return anonymousID(st.RestartCount)
 		}
-	case again && !mayRestart(s.pod, s.spec, s.kind):
+	case again && st.RestartCount > 0 && !mayRestart(s.pod, s.spec, s.kind):
 		// With a restart the same shows of the newest run: it waited in CrashLoopBackOff,
 		// and the kubelet was started anew.
 		return anonymousID(st.RestartCount)
