@@ -21,6 +21,7 @@ import (
 // promises of all of them.
 func FuzzAnySequenceKeepsTheInvariants(f *testing.F) {
 	f.Add([]byte("\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff"))
+	f.Add([]byte("00010000000\xe30000001210000010001")) // a run gets its ID, and shows one before it
 	for seed := range 24 {
 		b := make([]byte, 120)
 		x := uint32(seed*2654435761 + 12345)

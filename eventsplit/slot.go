@@ -262,7 +262,7 @@ func (s *slot) observeLast(st *corev1.ContainerStatus, id string, status slotSta
 			return
 		}
 		i = len(s.runs) - 1
-	case i < 0 && status == statusNone:
+	case i < 0 && (status == statusNone || s.find(id) >= 0): // it came before a run that is known
 		return
 	case i < 0:
 		r := &run{id: t.ContainerID, image: st.Image, restarts: st.RestartCount}
