@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 )
@@ -36,6 +37,15 @@ type Options struct {
 	// Unschedulable, if set, says why no node takes a pod, "" when one does. A pod
 	// that is refused is asked about again every second.
 	Unschedulable func(*corev1.Pod) string
+
+	// Logs is how the logs of containers are rotated.
+	Logs LogRotation
+
+	// Status, if set, is asked whenever the kubelet is about to write a pod's status:
+	// how long until the API server has it. The kubelet writes one after the other,
+	// and of a pod that changes meanwhile only the newest: statuses come late, and
+	// some never. nil: 10 ms.
+	Status func(pod types.NamespacedName) time.Duration
 }
 
 // Cluster is a simulated Kubernetes cluster: an API server and, while Run runs,
@@ -116,6 +126,9 @@ type Request struct {
 	Name      string
 	Path      string
 	Query     url.Values
+
+	// ContainerID is the run that a log request was answered from, "" if none was.
+	ContainerID string
 }
 
 // Requests returns every request so far, in the order they came in.
@@ -133,12 +146,21 @@ func (c *Cluster) saw(r *http.Request) Fault {
 		Time: time.Now(), Method: r.Method, Verb: t.verb, Resource: t.resource,
 		Namespace: t.namespace, Name: t.name, Path: r.URL.Path, Query: r.URL.Query(),
 	})
-	fault := c.fault
+	number, f := len(c.requests), c.fault
 	c.mu.Unlock()
-	if fault == nil {
-		return Fault{}
+	fault := Fault{}
+	if f != nil {
+		fault = f(r)
 	}
-	return fault(r)
+	fault.request = number
+	return fault
+}
+
+// answeredFrom notes which run a log request is answered from.
+func (c *Cluster) answeredFrom(r *http.Request, id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests[faultOf(r).request-1].ContainerID = id
 }
 
 // id makes up 64 hexadecimal digits, the same ones in every run of a test.

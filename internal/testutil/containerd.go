@@ -1,7 +1,9 @@
 package testutil
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -25,7 +27,7 @@ type containerd struct {
 // guarded by the runtime's lock.
 type container struct {
 	status containerStatus
-	log    *logFile
+	log    *containerLog
 	term   context.CancelCauseFunc
 	ended  func()        // called at its end, whatever ended it
 	killed chan struct{} // closed then
@@ -83,7 +85,7 @@ func (p podStatus) latest(name string) *containerStatus {
 
 // create makes a container, not yet running; ended is called at its end.
 func (r *containerd) create(uid types.UID, c *corev1.Container, image image, attempt int32, ended func()) *container {
-	it := &container{log: newLogFile(), ended: ended, killed: make(chan struct{})}
+	it := &container{log: newContainerLog(), ended: ended, killed: make(chan struct{})}
 	it.status = containerStatus{
 		container: it, id: "containerd://" + r.id(), name: c.Name, specImage: c.Image,
 		image: image.ref, imageID: image.id, attempt: attempt,
@@ -213,6 +215,38 @@ func (r *containerd) find(uid types.UID, id string) *container {
 	}
 	return nil
 }
+
+// named is the container of that ID, whatever its pod; nil when it was removed.
+func (r *containerd) named(id string) *container {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, cs := range r.pods {
+		for _, c := range cs {
+			if c.status.id == id {
+				return c
+			}
+		}
+	}
+	return nil
+}
+
+// running are the containers that run, in the order of their IDs.
+func (r *containerd) running() (all []*container) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, cs := range r.pods {
+		for _, c := range cs {
+			if c.status.state == running {
+				all = append(all, c)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b *container) int { return cmp.Compare(a.status.id, b.status.id) })
+	return all
+}
+
+// logName is the name of the file that the container's log is in.
+func (c *container) logName() string { return fmt.Sprintf("%d.log", c.status.attempt) }
 
 // close kills everything and waits for the programs.
 func (r *containerd) close() {
