@@ -83,6 +83,11 @@ func (p podStatus) latest(name string) *containerStatus {
 	return nil
 }
 
+// differs says whether a container was made or removed since before.
+func (p podStatus) differs(before podStatus) bool {
+	return len(p) != len(before) || len(p) > 0 && p[0].id != before[0].id
+}
+
 // create makes a container, not yet running; ended is called at its end.
 func (r *containerd) create(uid types.UID, c *corev1.Container, image image, attempt int32, ended func()) *container {
 	it := &container{log: newContainerLog(), ended: ended, killed: make(chan struct{})}
