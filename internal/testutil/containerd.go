@@ -16,7 +16,8 @@ import (
 // containerd is the container runtime of the node: it outlives the
 // kubelet. It keeps the containers of a pod until they are removed.
 type containerd struct {
-	id func() string
+	id    func() string
+	stamp func(now time.Time, i int) time.Time // Options.Stamp
 
 	mu       sync.Mutex
 	pods     map[types.UID][]*container // newest first
@@ -55,8 +56,8 @@ type containerStatus struct {
 	started, finished time.Time
 }
 
-func newContainerd(id func() string) *containerd {
-	return &containerd{id: id, pods: map[types.UID][]*container{}}
+func newContainerd(id func() string, stamp func(time.Time, int) time.Time) *containerd {
+	return &containerd{id: id, stamp: stamp, pods: map[types.UID][]*container{}}
 }
 
 // containers are the containers of a pod, newest first.
@@ -90,7 +91,7 @@ func (p podStatus) differs(before podStatus) bool {
 
 // create makes a container, not yet running; ended is called at its end.
 func (r *containerd) create(uid types.UID, c *corev1.Container, image image, attempt int32, ended func()) *container {
-	it := &container{log: newContainerLog(), ended: ended, killed: make(chan struct{})}
+	it := &container{log: newContainerLog(r.stamp), ended: ended, killed: make(chan struct{})}
 	it.status = containerStatus{
 		container: it, id: "containerd://" + r.id(), name: c.Name, specImage: c.Image,
 		image: image.ref, imageID: image.id, attempt: attempt,

@@ -41,9 +41,11 @@ type rotatedFile struct {
 // kubelet gives files other names and reads the one that has the log's name. The
 // two are not always the same file: see [containerLog.rotate].
 type containerLog struct {
+	stamp func(now time.Time, i int) time.Time // of the i-th record
+
 	mu       sync.Mutex
 	line     []byte        // begun, not ended
-	last     time.Time     // of the newest record
+	count    int           // of records
 	closed   bool          // the container is dead
 	out      *logFile      // that the runtime writes to
 	current  *logFile      // that has the log's name; nil while none has
@@ -51,9 +53,18 @@ type containerLog struct {
 	watchers map[*logWatcher]bool
 }
 
-func newContainerLog() *containerLog {
+// newContainerLog is the log of a new container; a nil stamp is containerd's, which
+// asks the clock for each record: no two have one time, even where time stands still.
+func newContainerLog(stamp func(time.Time, int) time.Time) *containerLog {
+	if stamp == nil {
+		var last time.Time
+		stamp = func(now time.Time, _ int) time.Time {
+			last = latest(now, last.Add(1))
+			return last
+		}
+	}
 	f := &logFile{}
-	return &containerLog{out: f, current: f, watchers: map[*logWatcher]bool{}}
+	return &containerLog{stamp: stamp, out: f, current: f, watchers: map[*logWatcher]bool{}}
 }
 
 // Write is the program's. A line is in the file once it ends or is too long: a
@@ -87,11 +98,11 @@ func (l *containerLog) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// add moves the line to the file. No two records have one time, even where time
-// stands still: containerd asks the clock for each. Called with the lock held.
+// add moves the line to the file. Called with the lock held.
 func (l *containerLog) add(partial bool) {
-	l.last = latest(time.Now(), l.last.Add(1))
-	l.out.records = append(l.out.records, logRecord{time: l.last, data: l.line, partial: partial})
+	at := l.stamp(time.Now(), l.count)
+	l.count++
+	l.out.records = append(l.out.records, logRecord{time: at, data: l.line, partial: partial})
 	l.out.size += int64(len(l.line)) + recordOverhead
 	l.line = nil
 }

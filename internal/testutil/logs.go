@@ -65,9 +65,8 @@ func (c *Cluster) kubeletLogs(w http.ResponseWriter, r *http.Request, pod *corev
 		_, _ = fmt.Fprintf(w, "unable to retrieve container logs for %s", id)
 		return
 	}
-	c.answeredFrom(r, id)
 	path := fmt.Sprintf("/var/log/pods/%s_%s_%s/%s/%s", pod.Namespace, pod.Name, pod.UID, o.Container, it.logName())
-	if err := readLog(w, r, it, path, o); err != nil {
+	if err := readLog(c.answering(r, id, w), r, it, path, o); err != nil {
 		_, _ = io.WriteString(w, err.Error())
 	}
 }

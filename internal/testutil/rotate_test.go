@@ -226,18 +226,30 @@ func TestTheRestOfALineHasNoStampAndATailOfItHas(t *testing.T) {
 	})
 }
 
+func TestTheRuntimesClockIsItsOwn(t *testing.T) {
+	stamp := func(now time.Time, i int) time.Time { return now.Add(-time.Duration(i) * time.Minute) }
+	tell(t, testutil.Options{Stamp: stamp}, func(s *story) {
+		s.run(printing("seq 3"), 5*time.Second)
+		s.expect("stamped", s.log(corev1.PodLogOptions{Timestamps: true}),
+			"2000-01-01T00:00:00.555000000Z 1\n1999-12-31T23:59:00.555000000Z 2\n1999-12-31T23:58:00.555000000Z 3\n")
+		since := metav1.NewTime(s.start)
+		s.expect("since", s.log(corev1.PodLogOptions{SinceTime: &since}), "1\n")
+	})
+}
+
 func TestALogRequestTellsWhichRunItWasAnsweredFrom(t *testing.T) {
 	tell(t, testutil.Options{}, func(s *story) {
-		s.run(printing("echo x"), 5*time.Second)
+		s.run(printing("sleep 6; echo x"), 5*time.Second)
 		s.log(corev1.PodLogOptions{})
+		<-s.follow(corev1.PodLogOptions{})
 		s.log(corev1.PodLogOptions{Previous: true})
 		var from []string
 		for _, r := range s.Requests() {
 			if r.Verb == "log" {
-				from = append(from, r.ContainerID)
+				from = append(from, r.ContainerID, r.FirstByte.Format("05.000"))
 			}
 		}
-		s.expect("from", fmt.Sprint(from), fmt.Sprintf("[%s ]", s.containerID()))
+		s.expect("from", fmt.Sprint(from), fmt.Sprintf("[%[1]s 00.000 %[1]s 06.555  00.000]", s.containerID()))
 	})
 }
 
