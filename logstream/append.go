@@ -219,7 +219,7 @@ func (s *splicer) end(follow bool) (a answer, equal bool) {
 func (s *splicer) endHead(follow bool) (answer, bool) {
 	_, end := s.l.bounds()
 	if len(s.hold) == 0 && len(s.skipped) == 0 {
-		s.joined = end == s.base
+		s.joined = end == 0
 		return answerEOF, true
 	}
 	if stampLen(s.hold) == 0 && !s.plain {
@@ -230,7 +230,7 @@ func (s *splicer) endHead(follow bool) (answer, bool) {
 	switch {
 	case len(s.hold) == 0:
 		return s.placeNew()
-	case follow && end > s.base && !s.startsAt(s.expect, s.hold):
+	case follow && end > 0 && !s.startsAt(s.expect, s.hold):
 		return answerEOF, true // cut in the head of another file: nothing to learn
 	}
 	return s.place()
@@ -306,7 +306,7 @@ func (s *splicer) seal(proved bool) {
 func (s *splicer) wasSent(line []byte) bool {
 	ns, n := s.clock.parse(line)
 	committed, _ := s.l.bounds()
-	return n > 0 && !s.shared && s.l.find(line, s.base, committed, ns) >= 0
+	return n > 0 && !s.shared && s.l.find(line, 0, committed, ns) >= 0
 }
 
 // isUnstamped says whether a last line has no timestamp, in a log that has them, nor
@@ -318,7 +318,7 @@ func (s *splicer) isUnstamped(line []byte) bool {
 // mayBeWords says whether a body's only line, as far as there is one, is the beginning
 // of the kubelet's words. Should it be output, the final read brings it.
 func (s *splicer) mayBeWords(line []byte) bool {
-	return !s.decided && s.lineAt == s.base && kubeletTorn(line)
+	return !s.decided && s.lineAt == 0 && kubeletTorn(line)
 }
 
 // isTornStamp says whether all there is of a line is the beginning of its timestamp:

@@ -59,8 +59,8 @@ type drain struct {
 func (d *drain) step(ctx context.Context, l life) bool {
 	q := query{previous: l == lifePrevious}
 	res := d.fetch(ctx, q)
-	if q.previous && !res.joined && (res.answer == answerForeign || res.answer == answerEOF) && d.tookNexts(ctx) {
-		d.disown()
+	if !res.joined && (res.answer == answerForeign || q.previous && res.answer == answerEOF) && d.tookNexts(ctx, q) {
+		d.takeBack()
 		return false
 	}
 	if res.answer != answerEOF {
@@ -102,7 +102,7 @@ func (d *drain) step(ctx context.Context, l life) bool {
 // When nobody can tell, not even in a while, it has to do.
 func (d *drain) isOwn(ctx context.Context, q query) bool {
 	began := d.log.began()
-	if d.sure && began || d.sp.plain { // of a log without times nobody can tell
+	if d.isSure() || d.sp.plain { // of a log without times nobody can tell
 		return true
 	}
 	wait, st := statusWait, d.standing()
@@ -122,10 +122,12 @@ func (d *drain) isOwn(ctx context.Context, q query) bool {
 	}
 	switch {
 	case !suspect && (st.noNext || !st.isOutside(ns)):
-		d.doubtAt, d.sure = time.Time{}, began && (st.life == lifeEnded || st.life == lifePrevious)
+		if d.doubtAt = (time.Time{}); st.life == lifeEnded || st.life == lifePrevious {
+			d.sure = d.sp.began
+		}
 		return true
-	case is && began:
-		d.disown()
+	case is && len(d.sp.parts) > 0:
+		d.takeBack()
 	case d.doubtAt.IsZero():
 		d.doubtAt = time.Now()
 	case time.Since(d.doubtAt) >= wait:
@@ -135,10 +137,10 @@ func (d *drain) isOwn(ctx context.Context, q query) bool {
 	return false
 }
 
-// disown begins the capture anew: what was captured is the next run's.
-func (d *drain) disown() {
-	d.sp.disown()
-	d.half, d.doubtAt, d.foreignAt, d.disowned = false, time.Time{}, time.Time{}, true
+// takeBack takes back what was captured of the next run's log.
+func (d *drain) takeBack() {
+	d.sp.takeBack()
+	d.half, d.doubtAt, d.foreignAt = false, time.Time{}, time.Time{}
 }
 
 // mayBeRotated says whether the node's file was large enough to be rotated. The
@@ -162,7 +164,7 @@ func (d *drain) failed(ctx context.Context, l life, res result) bool {
 	d.failures++
 	wait := max(res.backoff(d.failures), res.after)
 	if res.answer == answerForeign {
-		d.isAnother()
+		d.noteForeign()
 		if d.log.began() {
 			wait = statusWait
 		}
@@ -204,7 +206,7 @@ func (r *run) prove(l life) {
 		r.finish(Unverified, "the pod left the scope of its watch")
 	case s.strange:
 		r.finish(Unverified, "by its times the log may be another run's")
-	case r.disowned:
+	case s.foreign:
 		r.finish(Unverified, whyNexts)
 	case s.rotated:
 		r.finish(Unverified, "the node rotated the log")

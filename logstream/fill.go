@@ -38,6 +38,9 @@ func (r *Reader) fill(block bool) fillState {
 			continue
 		}
 		committed, final, plain, gaps := r.cur.log.view()
+		if r.goBack() || r.skipShown(committed) {
+			continue
+		}
 		r.plain = plain
 		stop := committed
 		if r.limit >= 0 {
@@ -92,6 +95,9 @@ func (r *Reader) window(stop int64) (st fillState, done bool) {
 		r.buf = r.hold[:0]
 	}
 	n, next, err := r.cur.log.readAt(r.hold[len(r.buf):], r.pos, stop)
+	if r.cur.log.retreated() != r.retreats {
+		return filled, false // what was read may be another run's
+	}
 	if err != nil {
 		if len(r.buf) > 0 && !r.start && !r.skip {
 			return flushFirst, true // what there is of a long line
@@ -223,7 +229,7 @@ func (r *Reader) endWith(err error) {
 }
 
 func (r *Reader) enter(k *run) {
-	r.cur, r.pos, r.limit, r.start, r.skip, r.told = k, 0, -1, true, false, nil
+	r.cur, r.pos, r.limit, r.start, r.skip, r.told, r.retreats = k, 0, -1, true, false, nil, 0
 	if k.missed > 0 {
 		r.tell(k.missedGap(), r.torn)
 	}
@@ -231,6 +237,7 @@ func (r *Reader) enter(k *run) {
 
 // enterAtEnd enters a run after what is captured of it.
 func (r *Reader) enterAtEnd(k *run) {
+	r.retreats = k.log.retreated()
 	committed, _, plain, gaps := k.log.view()
 	r.cur, r.pos, r.plain = k, committed, plain
 	r.start = k.log.lineStart(committed, nil, committed)
@@ -245,6 +252,7 @@ func (r *Reader) leave() {
 	}
 	if r.pos > 0 {
 		r.torn = !r.start
+		r.leaveUnproved()
 	}
 	r.after, r.cur = r.cur.id, nil
 	if c.Why == whyStopped && !r.opt.Snapshot && r.c.isLast(r.slot, r.after) {

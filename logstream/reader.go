@@ -52,24 +52,26 @@ type Reader struct {
 
 	ready chan struct{} // cur's log changed
 
-	mu     sync.Mutex // held by Read and by each step of Lines
-	list   []window   // Snapshot: what to read
-	cur    *run       // nil: the next run is to be found
-	after  string     // the run before it
-	pos    int64      // in cur's log, after buf
-	limit  int64      // Snapshot: where cur ends; else -1
-	plain  bool       // cur's lines have no timestamps
-	told   []bool     // cur's gaps that were dealt with
-	start  bool       // buf begins at the start of a line
-	torn   bool       // the run before cur ended in no newline
-	skip   bool       // bytes were dropped: skip to the next line
-	buf    []byte     // cur's bytes up to pos that are not delivered
-	hold   []byte     // buf's buffer
-	text   []byte     // of a gap, to be delivered first
-	broken bool       // text begins with the end of the line that the gap is in
-	bad    *IncompleteError
-	err    error
-	clock  clock
+	mu       sync.Mutex // held by Read and by each step of Lines
+	list     []window   // Snapshot: what to read
+	cur      *run       // nil: the next run is to be found
+	after    string     // the run before it
+	pos      int64      // in cur's log, after buf
+	limit    int64      // Snapshot: where cur ends; else -1
+	plain    bool       // cur's lines have no timestamps
+	told     []bool     // cur's gaps that were dealt with
+	shown    []shownLine
+	retreats int    // of cur that were followed
+	start    bool   // buf begins at the start of a line
+	torn     bool   // the run before cur ended in no newline
+	skip     bool   // bytes were dropped: skip to the next line
+	buf      []byte // cur's bytes up to pos that are not delivered
+	hold     []byte // buf's buffer
+	text     []byte // of a gap, to be delivered first
+	broken   bool   // text begins with the end of the line that the gap is in
+	bad      *IncompleteError
+	err      error
+	clock    clock
 }
 
 type window struct {

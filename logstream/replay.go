@@ -83,7 +83,7 @@ func (s *splicer) findSent(part []byte, ns int64) int64 {
 		to = committed
 	}
 	before := s.l.scanned
-	off := s.l.find(s.whole(part), s.base, to, ns)
+	off := s.l.find(s.whole(part), 0, to, ns)
 	q.debt += s.l.scanned - before
 	return off
 }
@@ -148,7 +148,7 @@ func (r *recent) turn(end int64) {
 // this time. Of a log of conmon's many lines do, and they may be equal.
 func (s *splicer) startDoubt(part []byte, ns int64) bool {
 	committed, _ := s.l.bounds()
-	if s.lead+int64(len(part)) <= longLine && s.l.find(s.whole(part), s.base, committed, ns) >= 0 && s.doubts() {
+	if s.lead+int64(len(part)) <= longLine && s.l.find(s.whole(part), 0, committed, ns) >= 0 && s.doubts() {
 		s.l.truncate(s.lineAt)
 		s.startLine(s.lineAt)
 		return true

@@ -38,10 +38,8 @@ type runLog struct {
 	plain     bool   // the body has no timestamps at all
 	proof     Proof
 	why       string
-	base      int64  // where it begins: what is before was another run's
-	head      []byte // the beginning of its first line
-	fileHead  []byte // the beginning of the node's current file, as far as is known
-	fileStart int64  // where that file begins
+	files     []fileMark // the first one and the newest ones
+	retreats  []retreat
 	freed     bool
 	holes     []hole // once freed: what was dropped before
 	gaps      []gapMark
@@ -346,7 +344,7 @@ func (l *runLog) isFinal() bool {
 func (l *runLog) progress() (latest, fileStart int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.latest, l.fileStart
+	return l.latest, l.file().at
 }
 
 // view is what a reader needs to know at once.
