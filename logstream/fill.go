@@ -191,7 +191,7 @@ func (r *Reader) nextRun() {
 			return
 		}
 		r.enter(r.list[0].r)
-		r.limit, r.list = r.list[0].limit, r.list[1:]
+		r.limit, r.retreats, r.list = r.list[0].limit, r.list[0].retreats, r.list[1:]
 		return
 	}
 	id, err := r.c.nextRun(r.ctx, r.slot, r.after)
@@ -229,7 +229,7 @@ func (r *Reader) endWith(err error) {
 }
 
 func (r *Reader) enter(k *run) {
-	r.cur, r.pos, r.limit, r.start, r.skip, r.told, r.retreats = k, 0, -1, true, false, nil, 0
+	r.cur, r.pos, r.limit, r.start, r.skip, r.told, r.retreats = k, 0, -1, true, false, nil, k.log.retreated()
 	if k.missed > 0 {
 		r.tell(k.missedGap(), r.torn)
 	}

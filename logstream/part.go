@@ -11,7 +11,7 @@ import (
 // always the node rotated the log. Such a response begins a part. When it shows that a part
 // is the next run's, it is taken back.
 
-const whyNexts = "what was captured here is the next run's: the node answered with its log"
+const whyNexts = "lines that were read here belong to the container's next run, which began before its status said so"
 
 const (
 	mostParts = 32 // that can be taken back; older ones are this run's

@@ -75,8 +75,9 @@ type Reader struct {
 }
 
 type window struct {
-	r     *run
-	limit int64
+	r        *run
+	limit    int64
+	retreats int // that were before limit was known
 }
 
 // Reader returns a reader of slot's log. It can be made at any time, before the
@@ -101,8 +102,9 @@ func (c *Capture) Reader(ctx context.Context, slot string, o ReadOptions) *Reade
 	switch {
 	case o.Snapshot && !o.FromEnd:
 		for _, k := range runs {
+			retreats := k.log.retreated()
 			committed, _ := k.log.bounds()
-			r.list = append(r.list, window{k, committed})
+			r.list = append(r.list, window{k, committed, retreats})
 		}
 	case o.FromEnd && len(runs) > 0 && !o.Snapshot:
 		r.enterAtEnd(runs[len(runs)-1])

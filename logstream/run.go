@@ -163,6 +163,11 @@ func (r *run) noteForeign() {
 	}
 }
 
+// foreignFor reports whether responses have been dropped as another run's for d.
+func (r *run) foreignFor(d time.Duration) bool {
+	return !r.foreignAt.IsZero() && time.Since(r.foreignAt) >= d
+}
+
 // isDeadEnd says whether a stream ended as that of a dead container: with nothing new and
 // at once, or because the node has removed it. A kubelet that dies ends it as well, and
 // one that has been open for four hours.
@@ -271,7 +276,7 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
 	r.sp.oneFile = !q.follow
 	r.sp.whose = func(line []byte, ns int64) owner { return r.whose(ctx, q, line, ns) }
-	r.sp.begin(q, !r.foreignAt.IsZero() && time.Since(r.foreignAt) >= blindWait)
+	r.sp.begin(q, r.foreignFor(blindWait))
 	start := time.Now()
 	res := r.pump(ctx, body, q)
 	res.took = time.Since(start)

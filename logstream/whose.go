@@ -16,13 +16,22 @@ import (
 // connection goes unnoticed, 45 s with client-go's pings, and would tell then.
 const blindWait = 50 * time.Second
 
+// takenWait is for how long a log is left to the run before, where that one took it and
+// is being verified.
+const takenWait = time.Second
+
+// startMargin is how much earlier than the start in its status a run may print: containerd
+// notes the start after it.
+const startMargin = 100 * time.Millisecond
+
 // owner is whose a response is, by its first line.
 type owner int
 
 const (
-	ownRun     owner = iota
-	doubtful         // it may be another run's
-	anotherRun       // it is
+	ownRun   owner = iota
+	unproved       // it is taken, but not proved to be this run's
+	doubtful       // it may be another run's: it is not taken while a status may tell
+	anotherRun
 )
 
 // nowIs notes what the API server or the kubelet said of the run, whether a watch will
@@ -107,6 +116,9 @@ func (st *standing) nextBegan() time.Time {
 // A status without times, which no kubelet writes, is believed.
 func (st *standing) mayBeNexts(ns int64) bool {
 	t := st.nextBegan()
+	if t.Equal(st.next) && t.After(st.ended) {
+		t = t.Add(-startMargin)
+	}
 	return ns == 0 || t.IsZero() && !st.told || !t.IsZero() && ns >= t.UnixNano()
 }
 
@@ -135,11 +147,12 @@ func (r *run) whose(ctx context.Context, q query, line []byte, ns int64) owner {
 	st := r.standing()
 	began := r.log.began()
 	for _, o := range st.others {
-		if o.log.beginsWith(line) { // which took it for its own, perhaps
-			if !o.log.isFinal() || o.log.isVerified() {
-				return anotherRun
-			}
-			return doubtful
+		switch {
+		case !o.log.beginsWith(line):
+		case o.log.isVerified() || !o.log.isFinal() && !r.foreignFor(takenWait):
+			return anotherRun
+		default: // it was taken for that run's, perhaps, before a status told of this one
+			return unproved
 		}
 	}
 	switch {
