@@ -30,9 +30,9 @@ func (r *run) drain(ctx context.Context) (final bool) {
 		case l == lifeAlive:
 			return false
 		case l == lifeGone:
-			r.incomplete("the pod was deleted before the log was verified")
+			r.unread("the pod was deleted before the log was verified")
 		case l == lifeUnreadable:
-			r.incomplete("the container was removed from its node before the log was verified")
+			r.unread("the container was removed from its node before the log was verified")
 		case l == lifeClosed:
 			r.finish(Unverified, "the tracking of the pod ended while the container ran")
 		case !d.step(ctx, l):
@@ -59,15 +59,21 @@ type drain struct {
 func (d *drain) step(ctx context.Context, l life) bool {
 	q := query{previous: l == lifePrevious}
 	res := d.fetch(ctx, q)
+	if res.grew {
+		d.wholeAt = time.Time{}
+	}
 	if !res.joined && (res.answer == answerForeign || q.previous && res.answer == answerEOF) && d.tookNexts(ctx, q) {
-		d.takeBack()
-		return false
+		return d.takeBack(ctx)
 	}
 	if res.answer != answerEOF {
 		return d.failed(ctx, l, res)
 	}
 	d.failing, d.failures = time.Time{}, 0
-	proved := res.joined && d.isOwn(ctx, q) && res.equal && d.half
+	own := res.joined && d.isOwn(ctx, q)
+	if d.log.isFinal() {
+		return true
+	}
+	proved := own && res.equal && d.half
 	if res.joined {
 		d.foreignAt, d.half = time.Time{}, true
 	}
@@ -127,7 +133,7 @@ func (d *drain) isOwn(ctx context.Context, q query) bool {
 		}
 		return true
 	case is && len(d.sp.parts) > 0:
-		d.takeBack()
+		d.takeBack(ctx)
 	case d.doubtAt.IsZero():
 		d.doubtAt = time.Now()
 	case time.Since(d.doubtAt) >= wait:
@@ -137,10 +143,26 @@ func (d *drain) isOwn(ctx context.Context, q query) bool {
 	return false
 }
 
-// takeBack takes back what was captured of the next run's log.
-func (d *drain) takeBack() {
+// takeBack takes the newest part back, which is the next run's, where that one's log has it.
+// Else nobody else has it: it stays, and the run is final.
+func (d *drain) takeBack(ctx context.Context) (final bool) {
+	p := d.sp.parts[len(d.sp.parts)-1]
+	if after := d.standing().after; after != nil {
+		for range 20 {
+			if after.log.began() || after.log.isFinal() {
+				break
+			}
+			d.pause(ctx, d.lifeNow(), 100*time.Millisecond)
+		}
+		if after.log.began() && !after.log.beginsWith(p.head) {
+			d.sp.gap(whyKept, p.before.newest, p.ns, p.at, false)
+			d.finish(Unverified, whyKept)
+			return true
+		}
+	}
 	d.sp.takeBack()
 	d.half, d.doubtAt, d.foreignAt = false, time.Time{}, time.Time{}
+	return false
 }
 
 // mayBeRotated says whether the node's file was large enough to be rotated. The
@@ -158,7 +180,7 @@ func (d *drain) failed(ctx context.Context, l life, res result) bool {
 		d.failing = time.Now()
 	}
 	if time.Since(d.failing) >= res.patience() {
-		d.incomplete(answerText[res.answer] + ", before the log was verified")
+		d.unread(answerText[res.answer] + ", before the log was verified")
 		return true
 	}
 	d.failures++
@@ -221,6 +243,26 @@ func (r *run) prove(l life) {
 func (r *run) incomplete(why string) {
 	r.uncertain(why)
 	r.finish(Incomplete, why)
+}
+
+// unread ends a run whose final read could not be made. Where its pod was being deleted and
+// its last stream brought all there was and ended cleanly, nothing is known to be missing.
+func (r *run) unread(why string) {
+	if !r.wasWhole() {
+		r.incomplete(why)
+		return
+	}
+	r.uncertain(why)
+	r.finish(Unverified, why)
+}
+
+// wasWhole reports whether the run's last stream ended cleanly after its pod was known to
+// be deleted, or to be about to, and no lines are known to be missing.
+func (r *run) wasWhole() bool {
+	r.c.mu.Lock()
+	dying := r.dying
+	r.c.mu.Unlock()
+	return !dying.IsZero() && r.wholeAt.After(dying) && !r.sp.short && len(r.log.lost()) == 0
 }
 
 // uncertain notes that nothing proves what was captured since the node's file

@@ -29,7 +29,8 @@ type node struct {
 	slow  time.Duration                               // what an answer takes
 	again func() bool                                 // whether a follower at the end of its file is sent it again
 
-	breaks int // so many times all streams were broken off
+	breaks  int  // so many times all streams were ended
+	cleanly bool // the last time
 }
 
 const outOfWatchers = "failed to create fsnotify watcher: too many open files"
@@ -298,6 +299,9 @@ func (r *nodeBody) step(p []byte) (int, <-chan struct{}, error) {
 		return k, nil, nil
 	}
 	if r.breaks != r.n.breaks && r.o.Follow {
+		if r.n.cleanly {
+			return 0, nil, io.EOF
+		}
 		return 0, nil, errReset
 	}
 	if r.f != r.b.file && r.o.Follow {

@@ -13,6 +13,8 @@ import (
 
 const whyNexts = "lines that were read here belong to the container's next run, which began before its status said so"
 
+const whyKept = "the lines from here on belong to the container's next run, and the last ones of this run may be missing"
+
 const (
 	mostParts = 32 // that can be taken back; older ones are this run's
 	mostFiles = 64 // whose first lines are kept
@@ -21,14 +23,15 @@ const (
 // part is a response that joined nothing captured before, and all that followed it.
 type part struct {
 	at     int64    // where it begins in the log
-	ns     int64    // the time of its first line
+	head   []byte   // its first line
+	ns     int64    // and the time of that
 	before progress // what was known before it
 	mark   logMark
 }
 
 // addPart begins a part at the end of the log, with the line of time ns.
 func (s *splicer) addPart(line []byte, ns int64) {
-	p := part{ns: ns, before: s.progress, mark: s.l.mark()}
+	p := part{head: bytes.Clone(line[:min(len(line), headLen)]), ns: ns, before: s.progress, mark: s.l.mark()}
 	p.at = p.mark.at
 	p.before.head = bytes.Clone(s.head)
 	p.before.suspect.recent = nil
@@ -262,16 +265,40 @@ func (r *Reader) noteShown(files []fileMark, pos int64) {
 	}
 }
 
-// leaveUnproved notes what was delivered of a run whose log may have that of a later one
-// in it.
+// leftRun is a run that a reader has left, and where.
+type leftRun struct {
+	log     *runLog
+	at      int64
+	midLine bool
+}
+
+// leaveUnproved notes that a run was left whose log may have that of a later one in it.
 func (r *Reader) leaveUnproved() {
-	l := &r.cur.log
-	l.mu.Lock()
-	files, unproved := slices.Clone(l.files), l.proof != Verified
-	l.mu.Unlock()
-	if slices.Reverse(files); unproved {
-		r.noteShown(files, r.pos)
+	if l := &r.cur.log; !l.isVerified() {
+		r.left = append(r.left, leftRun{log: l, at: r.pos, midLine: !r.start})
 	}
+}
+
+// shownOf returns how many bytes of a log that begins with head were delivered.
+func (f *leftRun) shownOf(head []byte) int64 {
+	var c clock
+	ns, n := c.parse(head)
+	if n == 0 {
+		return 0
+	}
+	at := f.log.find(head, 0, f.at, ns)
+	if at < 0 {
+		return 0
+	}
+	end := f.at
+	f.log.mu.Lock()
+	defer f.log.mu.Unlock()
+	for _, m := range f.log.files {
+		if m.part && m.at > at {
+			end = min(end, m.at)
+		}
+	}
+	return end - at
 }
 
 // skipShown passes over what was delivered as another run's.
@@ -279,15 +306,26 @@ func (r *Reader) skipShown(committed int64) bool {
 	if r.pos > 0 || committed == 0 {
 		return false
 	}
-	i := slices.IndexFunc(r.shown, func(s shownLine) bool { return r.cur.log.beginsWith(s.head) })
-	if i < 0 {
-		return false
+	l := &r.cur.log
+	l.mu.Lock()
+	head := bytes.Clone(l.head())
+	l.mu.Unlock()
+	for _, s := range r.shown {
+		if isSameLine(s.head, head) {
+			r.skipTo(s.n, s.midLine)
+		}
 	}
-	s := r.shown[i]
-	r.shown = slices.Delete(r.shown, i, i+1)
-	r.pos, r.start = s.n, !s.midLine
+	for _, f := range r.left {
+		if n := f.shownOf(head); n > r.pos {
+			r.skipTo(n, f.midLine)
+		}
+	}
+	return r.pos > 0
+}
+
+func (r *Reader) skipTo(pos int64, midLine bool) {
+	r.pos, r.start = pos, !midLine
 	if r.limit >= 0 {
 		r.pos = min(r.pos, r.limit)
 	}
-	return true
 }

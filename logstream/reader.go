@@ -52,15 +52,16 @@ type Reader struct {
 
 	ready chan struct{} // cur's log changed
 
-	mu       sync.Mutex // held by Read and by each step of Lines
-	list     []window   // Snapshot: what to read
-	cur      *run       // nil: the next run is to be found
-	after    string     // the run before it
-	pos      int64      // in cur's log, after buf
-	limit    int64      // Snapshot: where cur ends; else -1
-	plain    bool       // cur's lines have no timestamps
-	told     []bool     // cur's gaps that were dealt with
-	shown    []shownLine
+	mu       sync.Mutex  // held by Read and by each step of Lines
+	list     []window    // Snapshot: what to read
+	cur      *run        // nil: the next run is to be found
+	after    string      // the run before it
+	pos      int64       // in cur's log, after buf
+	limit    int64       // Snapshot: where cur ends; else -1
+	plain    bool        // cur's lines have no timestamps
+	told     []bool      // cur's gaps that were dealt with
+	shown    []shownLine // of parts that were taken back
+	left     []leftRun
 	retreats int    // of cur that were followed
 	start    bool   // buf begins at the start of a line
 	torn     bool   // the run before cur ended in no newline

@@ -62,11 +62,13 @@ type run struct {
 	next   time.Time // when its successor began; guarded by c.mu
 	first  bool      // it is of an image that did not run before
 	waited bool      // the kubelet waited before it started the next; guarded by c.mu
+	dying  time.Time // since when the pod is known to be deleted, or to be about to; guarded by c.mu
 
 	// The loop's own.
 	read       bool // the last response that may have had all of the log did end cleanly
 	asked      bool // a request was answered
 	readAt     time.Time
+	wholeAt    time.Time // when a stream brought all and ended cleanly, if none broke off since
 	sure       int       // the part that is this run's: the kubelet was asked
 	foreignAt  time.Time // since when responses are dropped as another run's; zero: they are not
 	unfiltered bool      // do not resume with a filter
@@ -133,6 +135,12 @@ func (r *run) follow(ctx context.Context) result {
 	// Where a poll ends, or a stream that was not the last, the log goes on: that such an
 	// end is the capture's, too, is no second opinion.
 	r.read = q.follow && res.answer == answerEOF
+	switch {
+	case r.read && res.joined:
+		r.wholeAt = r.readAt
+	case res.grew || res.answer == answerBroken || res.answer == answerKicked:
+		r.wholeAt = time.Time{}
+	}
 	if q.tail > 0 {
 		res.answer = r.adapt(q, res)
 	}

@@ -145,14 +145,14 @@ func (r *run) whose(ctx context.Context, q query, line []byte, ns int64) owner {
 		return ownRun
 	}
 	st := r.standing()
-	began := r.log.began()
+	began, taken := r.log.began(), false
 	for _, o := range st.others {
 		switch {
 		case !o.log.beginsWith(line):
-		case o.log.isVerified() || !o.log.isFinal() && !r.foreignFor(takenWait):
+		case o.log.isVerified() || o.log.number > r.log.number || !o.log.isFinal() && !r.foreignFor(takenWait):
 			return anotherRun
 		default: // it was taken for that run's, perhaps, before a status told of this one
-			return unproved
+			taken = true
 		}
 	}
 	switch {
@@ -160,8 +160,10 @@ func (r *run) whose(ctx context.Context, q query, line []byte, ns int64) owner {
 		return doubtful
 	case !q.follow && r.log.hadFile(line): // what was captured since is another's
 		return anotherRun
-	case q.previous && began && !st.isInside(ns): // whose the first one is has time until the proof
+	case q.previous && began && (ns < r.sp.headNS || !st.isInside(ns)): // whose the first one is has time until the proof
 		return doubtful
+	case q.previous && taken:
+		return unproved
 	case q.previous:
 		return ownRun
 	}
@@ -174,6 +176,8 @@ func (r *run) whose(ctx context.Context, q query, line []byte, ns int64) owner {
 		return anotherRun
 	case suspect:
 		return doubtful
+	case taken:
+		return unproved
 	}
 	return ownRun
 }
