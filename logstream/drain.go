@@ -149,12 +149,12 @@ func (d *drain) takeBack(ctx context.Context) (final bool) {
 	p := d.sp.parts[len(d.sp.parts)-1]
 	if after := d.standing().after; after != nil {
 		for range 20 {
-			if after.log.began() || after.log.isFinal() {
+			if after.log.firstSeen() != nil || after.log.isFinal() {
 				break
 			}
 			d.pause(ctx, d.lifeNow(), 100*time.Millisecond)
 		}
-		if after.log.began() && !after.log.beginsWith(p.head) {
+		if first := after.log.firstSeen(); first != nil && !isSameLine(first, p.head) {
 			d.sp.gap(whyKept, p.before.newest, p.ns, p.at, false)
 			d.finish(Unverified, whyKept)
 			return true

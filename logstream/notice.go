@@ -10,8 +10,9 @@ const (
 	// NoticeResumed: the log is read again, after a NoticeFailed or after its stream
 	// broke off while the container ran.
 	NoticeResumed NoticeKind = "resumed"
-	// NoticePolling: the node has no inotify instance left for a stream, so the log is
-	// read in intervals. Said once until a stream is open again.
+	// NoticePolling: the node has no inotify instance left for a stream, or something on
+	// the way holds streams back, so the log is read in intervals. Said once until a stream
+	// is open again.
 	NoticePolling NoticeKind = "polling"
 )
 
@@ -68,11 +69,19 @@ func (r *run) noteRefused(a answer, err error) {
 // so in the body: until then it looks like any stream.
 func (r *run) noteEnded(a answer) {
 	h := &r.health
-	if a == answerWatchers && !h.polling {
-		r.notify(NoticePolling, nil)
+	if a == answerWatchers {
+		r.notePolling()
 	}
 	h.polling = a == answerWatchers
 	h.broken = a == answerEOF || a == answerBroken || a == answerKicked || a == answerFailed
+}
+
+// notePolling notes that the log is polled.
+func (r *run) notePolling() {
+	if !r.health.polling {
+		r.notify(NoticePolling, nil)
+	}
+	r.health.polling = true
 }
 
 func (r *run) notify(kind NoticeKind, err error) {

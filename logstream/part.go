@@ -171,6 +171,29 @@ func (l *runLog) beginsWith(line []byte) bool {
 	return isSameLine(l.head(), line)
 }
 
+// noteFirst notes the first line of a response while nothing is captured.
+func (l *runLog) noteFirst(line []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.first = append(l.first[:0], line[:min(len(line), headLen)]...)
+}
+
+// firstSeen is the log's first line, captured or not; nil: none was seen.
+func (l *runLog) firstSeen() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if h := l.head(); h != nil {
+		return h
+	}
+	return bytes.Clone(l.first)
+}
+
+// has reports whether line, of time ns, was captured.
+func (l *runLog) has(line []byte, ns int64) bool {
+	committed, _ := l.bounds()
+	return l.find(line, 0, committed, ns) >= 0
+}
+
 // fileBeginsWith reports whether b can be the beginning of the node's current file.
 func (l *runLog) fileBeginsWith(b []byte) bool {
 	l.mu.Lock()

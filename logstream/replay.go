@@ -82,9 +82,9 @@ func (s *splicer) findSent(part []byte, ns int64) int64 {
 	if q.recent.has(ns, s.lead+int64(len(part))) {
 		to = committed
 	}
-	before := s.l.scanned
+	before := s.l.scannedBytes()
 	off := s.l.find(s.whole(part), 0, to, ns)
-	q.debt += s.l.scanned - before
+	q.debt += s.l.scannedBytes() - before
 	return off
 }
 

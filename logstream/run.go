@@ -28,10 +28,10 @@ const (
 )
 
 const (
-	statusWait = 3 * time.Second        // for a status that explains what a final read brought
-	streamWait = 3 * time.Second / 2    // after a stream that brought nothing, for one that explains its end
-	streamPace = time.Second            // between the beginnings of two streams that brought something
-	settle     = 200 * time.Millisecond // between the last read of a log and its verification
+	statusWait = 3 * time.Second         // for a status that explains what a final read brought
+	streamWait = 1300 * time.Millisecond // after a stream that brought nothing, for one that explains its end
+	streamPace = time.Second             // between the beginnings of two streams that brought something
+	settle     = 200 * time.Millisecond  // between the last read of a log and its verification
 
 	whyStopped = "the Streamer stopped before the log was verified"
 	whyClosed  = "the capture was closed before the log was verified"
@@ -85,6 +85,7 @@ type run struct {
 	final   bool                    // the open stream is a read that ends by itself
 	probe   probeState
 	recheck bool // the next stream is to be a whole one
+	behind  int  // streams that did not bring what the node had, since one was seen to
 
 	file   atomic.Pointer[nextFile] // where the open stream should come; nil: it is there
 	active atomic.Int64             // when the open stream last delivered, in ns since the epoch
@@ -153,13 +154,17 @@ func (r *run) follow(ctx context.Context) result {
 	case answerForeign:
 		r.noteForeign()
 	case answerWatchers:
-		r.startPolls()
+		r.startPolls(pollFor)
 	case answerPodGone:
 		r.nowIs(lifeGone) // a watch has shown it, so it is deleted
 	case answerEOF, answerBroken, answerKicked:
 		if res.joined {
 			r.foreignAt, r.unfiltered = time.Time{}, r.takeRecheck()
 		}
+	}
+	if q.follow && r.isHeldBack() {
+		r.startPolls(heldFor)
+		r.notePolling()
 	}
 	return res
 }

@@ -21,12 +21,12 @@ type runLog struct {
 
 	// The writer's own.
 	newlines uint64   // written so far
-	scanned  int64    // bytes read to find lines
 	open     []*chunk // the last is being written; those before hold uncommitted bytes
 
 	share share // guarded by st.mu
 
 	mu        sync.Mutex
+	scanned   int64 // bytes read to find lines
 	chunks    []*chunk
 	trimmed   span // times of chunks that were dropped and are in chunks no more
 	committed int64
@@ -38,6 +38,7 @@ type runLog struct {
 	plain     bool   // the body has no timestamps at all
 	proof     Proof
 	why       string
+	first     []byte     // the first line of its first response, taken or not
 	files     []fileMark // the first one and the newest ones
 	retreats  []retreat
 	freed     bool

@@ -103,7 +103,7 @@ func (l *runLog) scan(line []byte, from, to int64) int64 {
 			continue
 		}
 		n += k
-		l.scanned += int64(k)
+		l.addScanned(k)
 		for i := 0; ; i++ {
 			j := bytes.Index(buf[i:n], key)
 			if j < 0 {
@@ -125,6 +125,18 @@ func (l *runLog) scan(line []byte, from, to int64) int64 {
 	return -1
 }
 
+func (l *runLog) addScanned(n int) {
+	l.mu.Lock()
+	l.scanned += int64(n)
+	l.mu.Unlock()
+}
+
+func (l *runLog) scannedBytes() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.scanned
+}
+
 // equal says whether the log holds b at off.
 func (l *runLog) equal(off int64, b []byte, limit int64) bool {
 	buf := l.st.buffer()
@@ -134,7 +146,7 @@ func (l *runLog) equal(off int64, b []byte, limit int64) bool {
 		if err != nil || n == 0 || !bytes.Equal(buf[:n], b[:n]) {
 			return false
 		}
-		l.scanned += int64(n)
+		l.addScanned(n)
 		off, b = next, b[n:]
 	}
 	return true

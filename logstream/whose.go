@@ -146,10 +146,15 @@ func (r *run) whose(ctx context.Context, q query, line []byte, ns int64) owner {
 	}
 	st := r.standing()
 	began, taken := r.log.began(), false
+	if !began {
+		r.log.noteFirst(line)
+	}
 	for _, o := range st.others {
 		switch {
+		case o.log.number > r.log.number && o.log.has(line, ns):
+			return anotherRun
 		case !o.log.beginsWith(line):
-		case o.log.isVerified() || o.log.number > r.log.number || !o.log.isFinal() && !r.foreignFor(takenWait):
+		case o.log.isVerified() || !o.log.isFinal() && !r.foreignFor(takenWait):
 			return anotherRun
 		default: // it was taken for that run's, perhaps, before a status told of this one
 			taken = true
