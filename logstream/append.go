@@ -277,17 +277,31 @@ func (s *splicer) seal(proved bool) {
 	if end == s.lineAt || s.sealed {
 		return
 	}
-	from := max(s.lineAt, end-lineLen)
-	tail := s.l.peek(make([]byte, end-from), from, end)
-	drop := !s.counted && s.isTornStamp(tail) && (!proved || s.decided)
-	if !proved && !drop {
-		_, drop = kubeletTail(tail)
-		drop = drop || kubeletTorn(tail) || from == s.lineAt && s.wasSent(tail)
-	}
-	if drop {
+	if !s.isOutput(end, proved) {
 		s.l.truncate(max(committed, s.lineAt))
 		return
 	}
+	s.commitTail(end)
+	s.l.countTail()
+	s.sealed = true
+}
+
+// isOutput reports whether the unterminated last line is what the container printed.
+func (s *splicer) isOutput(end int64, proved bool) bool {
+	from := max(s.lineAt, end-lineLen)
+	tail := s.l.peek(make([]byte, end-from), from, end)
+	if !s.counted && s.isTornStamp(tail) && (!proved || s.decided) {
+		return false
+	}
+	if proved {
+		return true
+	}
+	_, words := kubeletTail(tail)
+	return !words && !kubeletTorn(tail) && !(from == s.lineAt && s.wasSent(tail))
+}
+
+// commitTail commits the unterminated last line.
+func (s *splicer) commitTail(end int64) {
 	if !s.counted {
 		_, n := s.clock.parse(s.stamp[:s.stampN])
 		s.decide(n)
@@ -297,8 +311,18 @@ func (s *splicer) seal(proved bool) {
 		s.counted = true
 	}
 	s.commit(end)
-	s.l.countTail()
-	s.sealed = true
+}
+
+// leaveTail is the end of a file of the node's: the runtime may have been turned to the
+// next one in the middle of a line, of which that one has the rest. Where the stream broke
+// off, nobody knows what is missing.
+func (s *splicer) leaveTail() {
+	committed, end := s.l.bounds()
+	if s.ended && end > committed && s.isOutput(end, false) {
+		s.commitTail(end)
+		return
+	}
+	s.l.truncate(committed)
 }
 
 // wasSent says whether a last line is the beginning of one that is in the log: of one

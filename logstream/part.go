@@ -188,6 +188,14 @@ func (l *runLog) firstSeen() []byte {
 	return bytes.Clone(l.first)
 }
 
+// beginsFile reports whether a file of the node's begins at off: the one before may have
+// ended in the middle of a line.
+func (l *runLog) beginsFile(off int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.files, func(f fileMark) bool { return f.at == off })
+}
+
 // has reports whether line, of time ns, was captured.
 func (l *runLog) has(line []byte, ns int64) bool {
 	committed, _ := l.bounds()

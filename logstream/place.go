@@ -118,10 +118,11 @@ func (s *splicer) placeNew() (answer, bool) {
 	first := append(append([]byte(nil), s.skipped...), s.hold...)
 	ns, _ := s.clock.parse(first)
 	committed, end := s.l.bounds()
-	torn := end > committed || committed > s.lineAt
+	torn := (end > committed || committed > s.lineAt) && !s.ended
 	if !s.takes(first, ns) {
 		return answerForeign, false
 	}
+	committed, _ = s.l.bounds()
 	s.skipped = s.skipped[:0]
 	s.stepped = s.stepped || ns != 0 && ns < s.newest-int64(time.Second)
 	// The stretch since the file before began is unproved: the stream may have
@@ -144,8 +145,7 @@ func (s *splicer) takes(line []byte, ns int64) bool {
 	if who == anotherRun || who == doubtful && !s.late {
 		return false
 	}
-	committed, _ := s.l.bounds()
-	s.l.truncate(committed)
+	s.leaveTail()
 	s.addPart(line, ns)
 	s.strange = s.strange || who != ownRun
 	return true

@@ -298,6 +298,9 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	} else {
 		<-closed
 	}
+	if q.follow {
+		r.sp.ended = res.answer == answerEOF
+	}
 	if r.readAt = time.Now(); q.follow {
 		r.noteEnded(res.answer)
 	}

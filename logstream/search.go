@@ -158,11 +158,11 @@ func (l *runLog) lineStart(off int64, buf []byte, base int64) bool {
 		return true
 	}
 	if off > base {
-		return buf[off-base-1] == '\n'
+		return buf[off-base-1] == '\n' || l.beginsFile(off)
 	}
 	var b [1]byte
 	n, _, err := l.readAt(b[:], off-1, off)
-	return err != nil || (n == 1 && b[0] == '\n')
+	return err != nil || (n == 1 && b[0] == '\n') || l.beginsFile(off)
 }
 
 // peek reads up to len(p) bytes at off, across chunks.

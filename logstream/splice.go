@@ -16,6 +16,7 @@ type splicer struct {
 	only  func() bool                       // will no other response come?
 
 	oneFile    bool  // the response is no stream: it is one file, read once
+	ended      bool  // the last stream ended cleanly
 	filterFrom int64 // bytes from which a resumed stream is asked for by time
 
 	clock clock

@@ -21,7 +21,7 @@ func TestTheNextRunsLogIsNotVerifiedForThisOneNorReadTwiceHoweverLateItsStatus(t
 		live          string // what is read meanwhile
 	}{
 		"a run that is known to have ended":   {told: true, live: first + second},
-		"one that is not":                     {live: second + first},
+		"one that is not":                     {live: first[:9] + second + first[9:]}, // its stream ended within a line
 		"one whose log was rotated by the by": {rotated: true, live: first + second},
 	} {
 		t.Run(name, func(t *testing.T) {
