@@ -297,7 +297,7 @@ func (s *splicer) isOutput(end int64, proved bool) bool {
 		return true
 	}
 	_, words := kubeletTail(tail)
-	return !words && !kubeletTorn(tail) && !(from == s.lineAt && s.wasSent(tail))
+	return !words && !kubeletTorn(tail) && (from != s.lineAt || !s.wasSent(tail))
 }
 
 // commitTail commits the unterminated last line.

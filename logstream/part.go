@@ -35,12 +35,21 @@ func (s *splicer) addPart(line []byte, ns int64) {
 	p.at = p.mark.at
 	p.before.head = bytes.Clone(s.head)
 	p.before.suspect.recent = nil
+	if n := len(s.parts); n > 0 && s.parts[n-1].at == p.at { // of which nothing was kept
+		s.parts = s.parts[:n-1]
+	}
 	if len(s.parts) == mostParts {
 		s.parts = slices.Delete(s.parts, 0, 1)
 	}
 	s.parts = append(s.parts, p)
 	s.began++
 	s.l.notePart(p.at, line)
+}
+
+// hadPart reports whether something was captured before the newest part.
+func (s *splicer) hadPart() bool {
+	n := len(s.parts)
+	return n > 0 && s.parts[n-1].at > 0
 }
 
 // takeBack takes the newest part back: it is the next run's.

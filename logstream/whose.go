@@ -233,7 +233,7 @@ func (r *run) isPrevious(b []byte, ns int64, st standing) (may, is bool) {
 	switch {
 	case n > 0 && r.log.hadFile(b): // what was captured before is this run's
 		return true, true
-	case len(b) == 0 && r.sp.began > 1: // this one printed something
+	case len(b) == 0 && r.sp.hadPart(): // this one printed something
 		return false, false
 	case n == 0 && len(b) > 0:
 		// The kubelet's words name a container that it removed: the one before this,
