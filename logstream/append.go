@@ -315,14 +315,15 @@ func (s *splicer) commitTail(end int64) {
 
 // leaveTail is the end of a file of the node's: the runtime may have been turned to the
 // next one in the middle of a line, of which that one has the rest. Where the stream broke
-// off, nobody knows what is missing.
-func (s *splicer) leaveTail() {
+// off, nobody knows what is missing. It reports whether a half was kept.
+func (s *splicer) leaveTail() bool {
 	committed, end := s.l.bounds()
 	if s.ended && end > committed && s.isOutput(end, false) {
 		s.commitTail(end)
-		return
+		return true
 	}
 	s.l.truncate(committed)
+	return false
 }
 
 // wasSent says whether a last line is the beginning of one that is in the log: of one

@@ -110,6 +110,9 @@ func (l *runLog) rewind(m logMark) {
 		l.files = l.files[:last]
 	}
 	l.retreats = append(l.retreats, gone)
+	for n := len(l.halves); n > 0 && l.halves[n-1] >= m.at; n-- {
+		l.halves = l.halves[:n-1]
+	}
 	kept := l.chunkAt(m.at-1) + 1
 	released := slices.Clone(l.chunks[kept:])
 	l.chunks = l.chunks[:kept:kept]

@@ -145,8 +145,10 @@ func (s *splicer) takes(line []byte, ns int64) bool {
 	if who == anotherRun || who == doubtful && !s.late {
 		return false
 	}
-	s.leaveTail()
-	s.addPart(line, ns)
+	half := s.leaveTail()
+	if s.addPart(line, ns); half {
+		s.l.countHalf()
+	}
 	s.strange = s.strange || who != ownRun
 	return true
 }

@@ -41,6 +41,7 @@ type runLog struct {
 	first     []byte     // the first line of its first response, taken or not
 	files     []fileMark // the first one and the newest ones
 	retreats  []retreat
+	halves    []int64 // where lines end without a newline
 	freed     bool
 	holes     []hole // once freed: what was dropped before
 	gaps      []gapMark
@@ -138,6 +139,16 @@ func (l *runLog) commit(off, stamps int64, times span, latest int64, plain bool)
 		l.st.seal(l.open[0])
 		l.open = append(l.open[:0], l.open[1:]...)
 	}
+}
+
+// countHalf counts the half of a line that the log ends in, and that another file goes on
+// with: readers get it as a line of its own.
+func (l *runLog) countHalf() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.halves = append(l.halves, l.end)
+	l.newlines++
+	l.lines++
 }
 
 // countTail counts an unterminated last line.

@@ -17,8 +17,13 @@ func (l *runLog) linesAt(off int64) uint64 {
 		return 0
 	}
 	c := l.chunks[i]
-	l.mu.Unlock()
 	n, buf := c.base, l.st.buffer()
+	for _, at := range l.halves {
+		if c.start < at && at <= off {
+			n++
+		}
+	}
+	l.mu.Unlock()
 	defer l.st.give(buf)
 	for at := c.start; at < off; {
 		k, next, err := l.readAt(buf[:min(int64(len(buf)), off-at)], at, off)
