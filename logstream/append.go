@@ -21,7 +21,6 @@ func (s *splicer) append(p []byte) []byte {
 		if n > 0 && ns <= s.newest && !s.plain {
 			newest := s.suspect.newest // the one that the clock has come to, should it have been set back
 			back, same := ns != newest, ns == newest && !s.shared
-			s.stepped = s.stepped || ns < s.newest-int64(time.Second)
 			if !s.oneFile && (same || back && s.isSuspect(ns)) {
 				if done > 0 { // so that all that was sent before can be searched
 					s.store(p[:done], done)
@@ -34,6 +33,7 @@ func (s *splicer) append(p []byte) []byte {
 					return nil
 				}
 			}
+			s.stepped = s.stepped || ns < s.newest-int64(time.Second)
 		}
 		s.endLine(ns, n, next-done)
 		done = next
