@@ -158,7 +158,7 @@ func TestAGapIsALineOnStderrAndAnObjectInItsPlace(t *testing.T) {
 		t.Errorf("gaps behind lines %v", gaps)
 	}
 	s.says("default/web a#0", "gap", "may be missing", "deleted")
-	s.says("default/web a#0", "Incomplete")
+	s.says("default/web a#0", "Unverified")
 }
 
 func TestAPodThatIsGoneHoldsNoMemory(t *testing.T) {
