@@ -57,8 +57,9 @@ func ClassifyAPIError(err error) *Failure {
 // The texts of errors that came before anything was sent, where no type tells.
 var (
 	// client-go v0.35: plugin/pkg/client/auth/exec/exec.go:368, transport/
-	// token_source.go:137-141, plugin/pkg/client/auth/oidc/oidc.go:239-257.
-	noCredentials = []string{"getting credentials: ", "failed to read token file", "read empty token from file", "failed to refresh token", "No valid id-token", "invalid header field value for"}
+	// token_source.go:137-141, plugin/pkg/client/auth/oidc/oidc.go:239-257;
+	// golang.org/x/oauth2 token.go.
+	noCredentials = []string{"getting credentials: ", "oauth2: ", "failed to read token file", "read empty token from file", "failed to refresh token", "No valid id-token", "invalid header field value for"}
 	// crypto/x509; crypto/tls alert.go: what a server says of a client's certificate;
 	// net/http.
 	noTrust = []string{
@@ -162,6 +163,7 @@ func classifyStatus(st *metav1.Status) (Class, Cause, bool) {
 var notYet = []string{
 	"error looking up service account", "no service account specified", "not yet ready to handle request",
 	"at this time because there was an error enforcing limit ranges", // plugin/pkg/admission/limitranger/admission.go:163
+	`is forbidden: Post "http`,                                       // plugin/pkg/admission/imagepolicy/admission.go:129, whose webhook did not answer
 }
 
 // denial reads who denied a request, and why; only the message says. Webhooks and

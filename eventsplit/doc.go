@@ -47,7 +47,8 @@
 //     Ended holds only with a known Outcome; a run whose end nobody saw (the kubelet's
 //     ContainerStatusUnknown with exit code 137, containerd's Unknown with 255, a pod
 //     that vanished) has a Failure and no Outcome. One whose container is gone from
-//     the node is not Running: it waits to be started again, and Policy is asked.
+//     the node is not Running: it waits to be started again, and Policy is asked; where
+//     its restartPolicy starts nothing again, it is lost.
 //   - Nothing waits for ever for a container that cannot come: a pod that was
 //     deleted, evicted, refused by its node or left the watch's scope, an init
 //     container that failed, a slot that the pod does not have all end the wait.
@@ -82,7 +83,7 @@
 //	the run in lastState, or before                              the placeholder's
 //
 //	the run that follows a placeholder's                         it is
-//	the image was patched meanwhile                              the step's
+//	the image was patched meanwhile, and the imageID differs     the step's
 //	nothing can have restarted the placeholder                   the step's
 //	its imageID differs from the placeholder's                   the step's
 //	anything else, while a Swap of the slot waits for a run      the placeholder's
@@ -90,7 +91,10 @@
 //
 // What can restart a container is its own restartPolicy (empty is Always) and rules,
 // with the exit code of the run before where that is known, a rule of any container
-// that restarts all of them, and that it is gone from the node. An unknown run is told
+// that restarts all of them, and that it is gone from the node. A Splitter that made the
+// swap goes by the second half of the table, too: the kubelet may restart the placeholder
+// from the old image after the patch was stored. Where a fake pod has no imageIDs, what
+// follows a patch is the step's. An unknown run is told
 // as a step's and captured, but it never has an Outcome: it ends with a Failure
 // (CauseUnattributed). A placeholder that ends for good is a failed swap if within 2 s
 // an Event says why the new image cannot be had, and else a Failure with that cause.
@@ -131,6 +135,10 @@
 //     Failure.
 //   - Eviction can end in exit code 0, when the process obeys SIGTERM: a run that
 //     ended after the pod's disruption was announced has a Failure beside its Outcome.
+//   - When a container is removed behind the kubelet's back, its status shows the run
+//     before it as ended, a step's placeholder with exit code 0: that is not the end of
+//     the run that was removed, which is lost (v1.37). A Splitter that did not see that
+//     run knows so only where restartPolicy and rules restart nothing.
 //   - Plain init containers are not restarted by a new image, and Swap refuses them.
 //
 // # Testing

@@ -1,7 +1,6 @@
 package eventsplit
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -145,7 +144,7 @@ func (s *Splitter) explainPod(e *corev1.Event) {
 		// That of a volume, which the kubelet pulls for the pod: it is the matter of
 		// the containers that mount it.
 		for _, sl := range s.order {
-			if f.Image != "" && slices.Contains(sl.volumes, f.Image) {
+			if sl.mounts(f.Image) {
 				sl.explain.take(e, f, rank)
 			}
 		}
@@ -215,10 +214,10 @@ func (s *slot) explained(e *corev1.Event) {
 // Events in it, which may be of another container (client-go
 // tools/record/events_cache.go, v0.35): only an image in its message tells.
 func (s *Splitter) routeEvent(e *corev1.Event) *slot {
-	if strings.HasPrefix(e.Message, aggregatedPrefix) {
+	if last, ok := strings.CutPrefix(e.Message, aggregatedPrefix); ok {
 		var found *slot
 		for _, sl := range s.order {
-			if strings.Contains(e.Message, `"`+sl.specImage()+`"`) {
+			if image := namedImage(last); image != "" && sameImage(sl.specImage(), image) {
 				if found != nil {
 					return nil
 				}

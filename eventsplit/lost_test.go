@@ -1,7 +1,11 @@
 package eventsplit
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -101,6 +105,170 @@ func TestTheRunBeforeHasNoOutcomeWhereNobodyKnowsItsEnd(t *testing.T) {
 				}
 			}
 			s.Close()
+		}
+	}
+}
+
+// A container that is removed behind the kubelet's back leaves the run before it as
+// the newest that the node has, and the status shows that one again.
+func TestAnOlderRunThatIsShownAgainSaysThatTheNewerOneIsGone(t *testing.T) {
+	after := func(st corev1.ContainerStatus, last string, code int32) corev1.ContainerStatus {
+		st.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ContainerID: last, ExitCode: code, Reason: "Completed"}
+		return st
+	}
+	const lost = "lost"
+	for _, c := range []struct {
+		name     string
+		policy   corev1.RestartPolicy
+		kind     Kind
+		late     int // the Splitter sees nothing before this status
+		statuses []corev1.ContainerStatus
+		swapped  []int // the statuses in front of which an image was patched
+		version  func(i int) string
+		want     string // lost, or the run that State speaks of
+	}{
+		{name: "a step, and its placeholder again", statuses: []corev1.ContainerStatus{
+			running("P", 0), after(running("S", 1), "P", 0), after(exited("P", 1, 0), "P", 0),
+		}, swapped: []int{1}, want: lost},
+		{name: "the kubelet before v1.36, which does not keep the count", statuses: []corev1.ContainerStatus{
+			running("P", 0), after(running("S", 1), "P", 0), exited("P", 0, 0),
+		}, swapped: []int{1}, want: lost},
+		{name: "a second step, and the first again", statuses: []corev1.ContainerStatus{
+			running("P", 0), after(running("S", 1), "P", 0), after(running("T", 2), "S", 9), after(exited("S", 2, 9), "S", 9),
+		}, swapped: []int{1, 2}, want: lost},
+		{name: "a second step, and the placeholder again", statuses: []corev1.ContainerStatus{
+			running("P", 0), after(running("S", 1), "P", 0), after(running("T", 2), "S", 9), after(exited("P", 2, 0), "S", 9),
+		}, swapped: []int{1, 2}, want: lost},
+		{name: "a step that nobody saw", statuses: []corev1.ContainerStatus{
+			running("P", 0), after(exited("P", 1, 0), "P", 0),
+		}, swapped: []int{1}, want: lost},
+		{name: "OnFailure, and the kubelet takes the placeholder's success for the step's", policy: "OnFailure", statuses: []corev1.ContainerStatus{
+			running("P", 0), after(running("S", 1), "P", 0), after(exited("P", 1, 0), "P", 0),
+		}, swapped: []int{1}, want: lost},
+		{name: "OnFailure, and the placeholder had failed", policy: "OnFailure", statuses: []corev1.ContainerStatus{
+			running("P", 0), after(running("S", 1), "P", 137), after(exited("P", 1, 137), "P", 137), after(running("T", 2), "P", 137),
+		}, swapped: []int{1}, want: "T"},
+		{name: "a run that was restarted, and is again", policy: "Always", statuses: []corev1.ContainerStatus{
+			running("A", 0), after(running("B", 1), "A", 1), after(exited("A", 1, 1), "A", 1), after(running("C", 2), "A", 1),
+		}, want: "C"},
+		{name: "the same where the count is the older run's", policy: "Always", statuses: []corev1.ContainerStatus{
+			running("A", 0), after(running("B", 1), "A", 1), exited("A", 0, 1), after(running("C", 1), "A", 1),
+		}, want: "C"},
+		{name: "an init container that had been restarted", kind: KindInit, policy: "OnFailure", statuses: []corev1.ContainerStatus{
+			running("A", 0), after(running("B", 1), "A", 1), after(exited("A", 1, 1), "A", 1), after(running("C", 2), "A", 1),
+		}, want: "C"},
+		{name: "a sidecar that had been restarted", kind: KindSidecar, statuses: []corev1.ContainerStatus{
+			running("A", 0), after(running("B", 1), "A", 0), after(exited("A", 1, 0), "A", 0), after(running("C", 2), "A", 0),
+		}, want: "C"},
+		{name: "a Splitter that was made late", late: 2, statuses: []corev1.ContainerStatus{
+			running("P", 0), after(running("S", 1), "P", 0), after(exited("P", 1, 0), "P", 0),
+		}, swapped: []int{1}, want: lost},
+		{name: "one made between", late: 1, statuses: []corev1.ContainerStatus{
+			running("P", 0), after(running("S", 1), "P", 0), after(exited("P", 1, 0), "P", 0),
+		}, swapped: []int{1}, want: lost},
+
+		{name: "an older version that comes late", statuses: []corev1.ContainerStatus{
+			running("P", 0), after(running("S", 1), "P", 0), exited("P", 0, 0),
+		}, swapped: []int{1}, version: func(i int) string { return []string{"1", "3", "2"}[i] }, want: "S"},
+		{name: "a constant version, where old and new cannot be told apart", statuses: []corev1.ContainerStatus{
+			running("P", 0), after(running("S", 1), "P", 0), exited("P", 0, 0),
+		}, swapped: []int{1}, version: func(int) string { return "1" }, want: "S"},
+		{name: "no versions", statuses: []corev1.ContainerStatus{
+			running("P", 0), after(running("S", 1), "P", 0), exited("P", 0, 0),
+		}, swapped: []int{1}, version: func(int) string { return "" }, want: "S"},
+		{name: "no versions, and the count says so", statuses: []corev1.ContainerStatus{
+			running("P", 0), after(running("S", 1), "P", 0), after(exited("P", 1, 0), "P", 0),
+		}, swapped: []int{1}, version: func(int) string { return "" }, want: lost},
+		{name: "an older run that is shown to run", statuses: []corev1.ContainerStatus{
+			running("P", 0), after(running("S", 1), "P", 0), running("P", 0),
+		}, swapped: []int{1}, want: "S"},
+		{name: "a step that had ended", policy: "Always", statuses: []corev1.ContainerStatus{
+			running("P", 0), after(running("S", 1), "P", 0), after(exited("S", 1, 7), "P", 0), after(exited("P", 1, 0), "P", 0),
+		}, swapped: []int{1}, want: "S"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := New(testNS, testPod, Options{Placeholder: func(string) bool { return len(c.swapped) > 0 }})
+				defer s.Close()
+				image := "pause"
+				for i, st := range c.statuses {
+					version := strconv.Itoa(i + 1)
+					if c.version != nil {
+						version = c.version(i)
+					}
+					patched := slices.Contains(c.swapped, i)
+					if patched {
+						image += "+"
+					}
+					if i < c.late {
+						continue
+					}
+					p := onePod(version, "a", "other")
+					p.Spec.Containers[0].Image = image
+					p.Spec.RestartPolicy = cmp.Or(c.policy, corev1.RestartPolicyNever)
+					p.Status.ContainerStatuses = []corev1.ContainerStatus{st}
+					if c.kind == KindInit || c.kind == KindSidecar {
+						p.Spec.InitContainers, p.Spec.Containers = p.Spec.Containers[:1], p.Spec.Containers[1:]
+						p.Status.InitContainerStatuses, p.Status.ContainerStatuses = p.Status.ContainerStatuses, nil
+					}
+					if c.kind == KindSidecar {
+						always := corev1.ContainerRestartPolicyAlways
+						p.Spec.InitContainers[0].RestartPolicy = &always
+					}
+					if patched && i > c.late {
+						if err := s.Swap(t.Context(), func(context.Context) (*corev1.Pod, error) { return nil, nil }, "a"); err != nil {
+							t.Fatal(err)
+						}
+					}
+					s.Handle(modified(p))
+					time.Sleep(10 * time.Second)
+				}
+				st := s.State("a")
+				if c.want == lost {
+					if classOf(st.Failure) != ClassLost || st.Failure.Cause != "" || st.Outcome != nil || !st.Final {
+						t.Errorf("got %s, want it lost", stateText(st))
+					}
+					var f *Failure
+					if _, err := s.Wait(within(t, time.Minute), "a", Ended); !errors.As(err, &f) || f != st.Failure {
+						t.Errorf("Wait returned %v, want the state's failure", err)
+					}
+					if _, known, err := nextKnown(s, "a", "the last"); !known || err == nil {
+						t.Error("NextRun still waits for a run to follow")
+					}
+				} else if st.ContainerID != c.want || st.Failure != nil {
+					t.Errorf("got %s, want it of %s", stateText(st), c.want)
+				}
+				if len(c.swapped) > 0 && !s.IsPlaceholder("a", "P") {
+					t.Error("P is no placeholder any more")
+				}
+				for e := range bufferedEntries(s, "a") {
+					if len(c.swapped) > 0 && e.State != nil && (e.State.ContainerID == "P" || e.State.Outcome != nil && e.State.Outcome.ExitCode == 0) {
+						t.Errorf("the placeholder was told: %s", stateText(*e.State))
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestClassifyKnowsAnEarlierRunThatIsShownInPlaceOfOneThatIsGone(t *testing.T) {
+	for _, c := range []struct {
+		policy corev1.RestartPolicy
+		lost   bool
+	}{
+		{corev1.RestartPolicyNever, true},
+		{corev1.RestartPolicyOnFailure, false}, // it may be the newest, which waited to be restarted
+		{corev1.RestartPolicyAlways, false},
+	} {
+		p := withTerminated(onePod("", "a"), "a", "A", 0)
+		p.Spec.RestartPolicy = c.policy
+		st := &p.Status.ContainerStatuses[0]
+		if fs := Classify(p, nil); len(fs) != 0 {
+			t.Errorf("%s: Classify says %v of a run that ended", c.policy, fs)
+		}
+		st.RestartCount, st.LastTerminationState.Terminated = 1, st.State.Terminated
+		if fs := Classify(p, nil); (len(fs) == 1 && fs[0].Class == ClassLost) != c.lost {
+			t.Errorf("%s: Classify says %v, lost: %v", c.policy, fs, c.lost)
 		}
 	}
 }

@@ -2,6 +2,8 @@ package eventsplit
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"strconv"
 	"strings"
 )
@@ -30,16 +32,17 @@ func (f *Failure) Unwrap() error { return f.Err }
 // words are the cause in its source's own words, on one line.
 func (f *Failure) words() string {
 	words := f.Message
-	if f.Class == ClassImagePull && strings.HasPrefix(words, "[") {
-		words = strings.Join(pullErrors(words), "; ")
+	if f.Class == ClassImagePull {
+		all := pullErrors(words)
+		for i := range all { // containerd says first what it was doing, with the image's name
+			if rest, ok := strings.CutPrefix(all[i], "failed to pull and unpack image "); ok {
+				all[i] = cmp.Or(afterQuoted(rest), all[i])
+			}
+		}
+		words = strings.Join(all, "; ")
 	}
 	if words == "" && f.Err != nil {
 		words = f.Err.Error()
-	}
-	if f.Class == ClassImagePull { // containerd says first what it was doing, with the image's name
-		if rest, ok := strings.CutPrefix(words, "failed to pull and unpack image "); ok {
-			words = cmp.Or(afterQuoted(rest), words)
-		}
 	}
 	words = strings.Join(strings.Fields(words), " ")
 	switch {
@@ -59,6 +62,9 @@ func (f *Failure) what() string {
 	}
 	switch f.Class {
 	case ClassImagePull:
+		if f.Image == "" { // its own or a volume's
+			image = "an image"
+		}
 		if (f.Reason == reasonImageInspect || f.Reason == reasonInspectFailed) && f.Cause == "" {
 			return image + " cannot be looked up on the node"
 		}
@@ -90,6 +96,18 @@ func (f *Failure) what() string {
 	case ClassConflict:
 		if !f.MayRecover {
 			return "the pod of that name is another one"
+		}
+	case ClassSandbox:
+		if f.Reason == "FailedValidation" {
+			return "the node does not accept the pod as it is"
+		}
+	case ClassNotFound:
+		if f.Message != "" && !strings.HasSuffix(f.Message, `" not found`) {
+			return "the API server, or a proxy in front of it, does not know the address of the request"
+		}
+	case ClassUncertain:
+		if errors.Is(f.Err, context.Canceled) {
+			return "the request was given up before its answer came, and it is not known whether it was carried out"
 		}
 	case ClassPodEnded:
 		if f.Reason == "BackoffLimitExceeded" {
@@ -215,7 +233,7 @@ var causeTexts = map[Class]map[Cause]string{
 	},
 	ClassTransient: {
 		CauseTooManyRequests: "the API server has too many requests and asks to come back later",
-		CauseWebhook:         "an admission webhook does not answer, so the API server refused the request",
+		CauseWebhook:         "an admission webhook gave no proper answer, so the API server refused the request",
 	},
 	ClassNotSent: {
 		CauseUnreachable: "the API server cannot be reached, so nothing was sent to it",

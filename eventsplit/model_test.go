@@ -26,6 +26,7 @@ type truth struct {
 type truthRun struct {
 	id   string
 	code int32
+	gone bool // its container was removed behind the kubelet's back
 }
 
 // status is what a kubelet would publish of it.
@@ -35,6 +36,10 @@ func (c *truth) status() corev1.ContainerStatus {
 	switch {
 	case n == 0:
 		st.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
+	case c.runs[n-1].gone:
+		before := c.newestThere(n)
+		st.ContainerID = before.id
+		st.State.Terminated = terminatedRun(*before)
 	case c.active:
 		st.ContainerID = c.runs[n-1].id
 		st.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.Now()}
@@ -43,9 +48,18 @@ func (c *truth) status() corev1.ContainerStatus {
 		st.State.Terminated = terminatedRun(c.runs[n-1])
 	}
 	if n > 1 {
-		st.LastTerminationState.Terminated = terminatedRun(c.runs[n-2])
+		st.LastTerminationState.Terminated = terminatedRun(*c.newestThere(n - 1))
 	}
 	return st
+}
+
+// newestThere is the newest of the first n runs whose container the node has; the first
+// is never gone.
+func (c *truth) newestThere(n int) *truthRun {
+	for c.runs[n-1].gone {
+		n--
+	}
+	return &c.runs[n-1]
 }
 
 func terminatedRun(r truthRun) *corev1.ContainerStateTerminated {
@@ -274,15 +288,22 @@ func playToTheEnd(t *testing.T, rnd *rand.Rand) {
 		if rnd.IntN(3) > 0 {
 			s.Handle(modified(p))
 			f.check("a version")
+			for _, c := range lives {
+				if st := s.State(c.name); st.Phase == PhaseRunning && !c.active {
+					t.Errorf("%s runs no more, and is said to run: %s", c.name, stateText(st))
+				}
+			}
 		}
 		time.Sleep(time.Duration(rnd.IntN(1500)) * time.Millisecond)
 	}
-	for range 8 {
+	for range 12 {
 		c := lives[rnd.IntN(len(lives))]
 		switch {
+		case c.active && len(c.runs) > 1 && rnd.IntN(3) == 0:
+			c.active, c.runs[len(c.runs)-1].gone = false, true
 		case c.active:
 			c.active = false
-		case len(c.runs) == 0 || wouldRestart(pod, &pod.Spec.Containers[0], KindRegular, c.runs[len(c.runs)-1].code):
+		case len(c.runs) == 0 || wouldRestart(pod, &pod.Spec.Containers[0], KindRegular, c.newestThere(len(c.runs)).code):
 			c.runs = append(c.runs, truthRun{id: fmt.Sprintf("%s%d", c.name, len(c.runs)), code: int32(rnd.IntN(3))})
 			c.active = true
 		}
@@ -318,5 +339,14 @@ func playToTheEnd(t *testing.T, rnd *rand.Rand) {
 		time.Sleep(time.Duration(rnd.IntN(6000)) * time.Millisecond)
 		synctest.Wait()
 		f.check("a while")
+	}
+	for _, c := range lives {
+		for _, r := range c.runs {
+			for e := range bufferedEntries(s, c.name) {
+				if st := e.State; r.gone && st != nil && st.ContainerID == r.id && st.Outcome != nil {
+					t.Errorf("%s: %s was removed, and is said to have an end: %s", c.name, r.id, stateText(*st))
+				}
+			}
+		}
 	}
 }

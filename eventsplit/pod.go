@@ -102,6 +102,7 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 		return // it has ended, and this is what was before
 	}
 	first := s.pod == nil
+	newer := !first && compareVersions(s.pod.ResourceVersion, pod.ResourceVersion) < 0
 	given := first && w.cause != nil // up, before the pod came; that stays said
 	s.pod = pod
 	if d := pod.DeletionTimestamp; d != nil {
@@ -122,11 +123,11 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 			sl.failure = s.podFailure(sl)
 		}
 	}
-	s.takeStatuses(pod.Status.InitContainerStatuses)
-	s.takeStatuses(pod.Status.ContainerStatuses)
-	s.takeStatuses(pod.Status.EphemeralContainerStatuses)
+	s.takeStatuses(pod.Status.InitContainerStatuses, newer)
+	s.takeStatuses(pod.Status.ContainerStatuses, newer)
+	s.takeStatuses(pod.Status.EphemeralContainerStatuses, newer)
 	for _, sl := range s.order {
-		sl.watched = sl.watched || len(sl.runs) == 0
+		sl.watched = sl.watched || len(sl.runs) == 0 && !sl.counted
 	}
 }
 
@@ -225,10 +226,10 @@ func endedBefore(pod *corev1.Pod, requested time.Time) bool {
 	return true
 }
 
-func (s *Splitter) takeStatuses(statuses []corev1.ContainerStatus) {
+func (s *Splitter) takeStatuses(statuses []corev1.ContainerStatus, newer bool) {
 	for i := range statuses {
 		if sl := s.slots[statuses[i].Name]; sl != nil && sl.spec != nil {
-			sl.observe(&statuses[i])
+			sl.observe(&statuses[i], newer)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package eventsplit
 
 import (
 	"cmp"
+	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
@@ -136,7 +137,7 @@ var serverFault = regexp.MustCompile(`\b5\d\d [A-Z][a-z]`)
 // nothing leaves the class' own verdict.
 func (f *Failure) readPull(message string) {
 	words := pullWords(message)
-	f.Message, f.Image = words, namedImage(message)
+	f.Message, f.Image = words, cmp.Or(namedImage(message), f.Image)
 	if words == "" {
 		return
 	}
@@ -146,49 +147,6 @@ func (f *Failure) readPull(message string) {
 	if f.Cause == "" { // else the reason says it already
 		f.Cause, f.MayRecover = classifyPull(words)
 	}
-}
-
-// namedImage returns the image that the kubelet's text names, as the spec names it.
-func namedImage(message string) string {
-	for _, prefix := range []string{`Back-off pulling image "`, `Failed to pull image "`, `Failed to apply default image tag "`, `Container image "`} {
-		if rest, ok := strings.CutPrefix(strings.TrimSpace(message), prefix); ok {
-			image, _, _ := strings.Cut(rest, `"`)
-			return image
-		}
-	}
-	return ""
-}
-
-// pulledImage is the image that a failure to pull speaks of: the container's own or
-// that of a volume that it mounts. An ErrImagePull has the runtime's words alone, which
-// name the image in full ("docker.io/library/x:latest").
-func (s *slot) pulledImage(f *Failure) string {
-	own := s.specImage()
-	if f.Class != ClassImagePull || f.Image != "" { // the kubelet names it; perhaps the one before a swap
-		return cmp.Or(f.Image, own)
-	}
-	best := ""
-	for _, image := range append([]string{own}, s.volumes...) {
-		if len(image) > len(best) && namesImage(f.Message, image) {
-			best = image
-		}
-	}
-	return cmp.Or(best, own)
-}
-
-// namesImage reports whether words hold an image's name, and not a longer one.
-func namesImage(words, image string) bool {
-	for rest := words; image != ""; {
-		before, after, ok := strings.Cut(rest, image)
-		if !ok {
-			return false
-		}
-		if (before == "" || strings.ContainsAny(before[len(before)-1:], `"/ [(`)) && (after == "" || strings.ContainsAny(after[:1], `":@, ])`)) {
-			return true
-		}
-		rest = after
-	}
-	return false
 }
 
 // classifyPull tells from the words of a failed pull why it failed and whether a
@@ -211,9 +169,13 @@ func classifyPull(words string) (cause Cause, mayRecover bool) {
 
 func classifyPullError(words string) (Cause, bool) {
 	text := unquoted(primary(words))
-	lower := strings.ToLower(text)
+	lower, parts := strings.ToLower(text), pullParts(text)
+	status := answered(parts)
 	if c := find(lower, limits); c != nil {
 		return c.cause, c.mayRecover
+	}
+	if status == http.StatusTooManyRequests {
+		return CauseRateLimited, true
 	}
 	if containsAny(lower, atNode...) {
 		if strings.Contains(lower, "no space left on device") {
@@ -227,11 +189,10 @@ func classifyPullError(words string) (Cause, bool) {
 	if c := find(lower, refused); c != nil {
 		return c.cause, c.mayRecover
 	}
-	parts := pullParts(text)
 	if c := refusal(words, lower, parts); c != "" {
 		return c, false
 	}
-	if containsAny(lower, network...) || serverFault.MatchString(text) || answered(parts)/100 == 5 || unanswered(parts) {
+	if containsAny(lower, network...) || serverFault.MatchString(text) || status/100 == 5 || status == http.StatusRequestTimeout || unanswered(parts) {
 		return CauseNetwork, true
 	}
 	return "", true
@@ -245,9 +206,10 @@ func refusal(words, lower string, parts []string) Cause {
 			return c
 		}
 	}
-	// Harbor's code NOT_FOUND is none that its clients know, and they call it "unknown".
-	if i := slices.Index(parts, "unknown"); i >= 0 && i+1 < len(parts) && strings.HasSuffix(parts[i+1], " not found") {
-		return CauseNotFound
+	if i := slices.Index(parts, "unknown"); i >= 0 && i+1 < len(parts) {
+		if c := saidUnknown(strings.ToLower(parts[i+1])); c != "" {
+			return c
+		}
 	}
 	if m := jsonCode.FindStringSubmatch(words); m != nil && jsonCodes[m[1]] != "" {
 		return jsonCodes[m[1]]
@@ -264,6 +226,19 @@ func refusal(words, lower string, parts []string) Cause {
 		}
 	}
 	return unresolved(parts)
+}
+
+// saidUnknown reads what a registry says behind a code that its clients do not know, and
+// which they call "unknown" (distribution registry/api/errcode/errors.go): Harbor has
+// NOT_FOUND, Artifactory and Nexus have none.
+func saidUnknown(text string) Cause {
+	switch {
+	case text == "not found", strings.HasSuffix(text, " not found"):
+		return CauseNotFound
+	case text == "forbidden", text == "unauthorized", text == "bad credentials", text == "authentication is required":
+		return CauseUnauthorized
+	}
+	return ""
 }
 
 // unresolved reports whether a reference was looked for and is not there. containerd

@@ -46,6 +46,10 @@ func TestOnlyTheRegistrysRefusalIsFinal(t *testing.T) {
 		{manifest + `denied: Permission "downloadArtifacts" denied on resource (or it may not exist)`, CauseUnauthorized, true},
 		{manifest + `unknown: artifact team/app:1.2 not found`, CauseNotFound, true},
 		{daemon + `unknown: repository team/app not found`, CauseNotFound, true},
+		{daemon + `unknown: Not Found`, CauseNotFound, true},
+		{manifest + `unknown: Forbidden`, CauseUnauthorized, true},
+		{daemon + `unknown: Authentication is required`, CauseUnauthorized, true},
+		{manifest + `unknown: Bad credentials`, CauseUnauthorized, true},
 		{resolve + `unexpected status from HEAD request to https://registry.example/v2/team/app/manifests/1.2: 404 Not Found`, CauseNotFound, true},
 		{resolve + `unexpected status from HEAD request to https://registry.example/v2/team/app/manifests/1.2: 401 Unauthorized`, CauseUnauthorized, true},
 		{manifest + `authentication required`, CauseUnauthorized, true},
@@ -88,6 +92,8 @@ func TestOnlyTheRegistrysRefusalIsFinal(t *testing.T) {
 		{`failed to create image reference "registry.example/team/app:1.2": image: not found`, "", false},
 		{`get image config descriptor: content digest sha256:aa: not found`, "", false},
 		{resolve + `no resolve hosts: not found`, "", false},
+		{unpack + `failed to extract layer sha256:aa: context canceled: unknown`, "", false},
+		{manifest + `unknown: current image with 3 critical vulnerabilities cannot be pulled due to configured policy`, "", false},
 		{resolve + `rejecting 99999999 byte manifest for registry.example/team/app:1.2: not found`, "", false},
 		{resolve + `failed to load registry config: open /etc/containerd/certs.d/hosts.toml: permission denied`, "", false},
 		{`unable to initialize unpacker: snapshotter stargz: not found`, "", false},
@@ -148,7 +154,12 @@ func TestOnlyTheRegistrysRefusalIsFinal(t *testing.T) {
 		{resolve + `failed to do request: Head ` + address + `: tls: failed to verify certificate: x509: certificate signed by unknown authority`, CauseCertificate, true},
 		{resolve + `failed to do request: Head ` + address + `: http: server gave HTTP response to HTTPS client`, CauseCertificate, true},
 
+		{daemon + `error parsing HTTP 408 response body: invalid character '<' looking for beginning of value: "<html>"`, CauseNetwork, false},
+		{resolve + `unexpected status from HEAD request to https://registry.example/v2/team/app/manifests/1.2: 408 `, CauseNetwork, false},
+
 		// Limits, in whatever they are wrapped.
+		{daemon + `error parsing HTTP 429 response body: invalid character '<' looking for beginning of value: "<html>"`, CauseRateLimited, false},
+		{manifest + `StatusCode: 429, "<html>slow down</html>"`, CauseRateLimited, false},
 		{`pull QPS exceeded`, CauseThrottled, false},
 		{`toomanyrequests: You have reached your unauthenticated pull rate limit.`, CauseRateLimited, false},
 		{layer + `unexpected status from GET request to https://registry.example/v2/x/manifests/sha256:aa: 429 Too Many Requests`, CauseRateLimited, false},
@@ -202,5 +213,12 @@ func TestOneRefusalDoesNotHideAnothersTimeout(t *testing.T) {
 				t.Errorf("%s\n\tgot %q, may recover %v; want %q, final %v", prefix+c.words, cause, mayRecover, c.cause, c.final)
 			}
 		}
+	}
+}
+
+func TestEachOfSeveralErrorsIsSaidShort(t *testing.T) {
+	f := classifyWaiting(reasonErrImagePull, `[rpc error: code = Unknown desc = `+unpack+`first, rpc error: code = Unknown desc = `+unpack+`second]`)
+	if got, want := f.words(), "first; second"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

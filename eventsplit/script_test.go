@@ -404,7 +404,11 @@ func (sc *script) newEntries(name string) []string {
 	}
 	for _, e := range entries {
 		sc.said[name] = e.Seq + 1
-		lines = append(lines, entryText(name, e))
+		text := entryText(name, e)
+		if n := len(lines); n > 0 && lines[n-1] == text && e.State != nil {
+			continue // it differs in what is not written: while a patch is on its way, in the image
+		}
+		lines = append(lines, text)
 	}
 	return lines
 }

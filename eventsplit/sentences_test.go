@@ -2,10 +2,12 @@ package eventsplit
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -409,7 +411,11 @@ func answerSentences(t *testing.T) (all []sentence) {
 	} {
 		all = append(all, one(text, ClassifyAPIError(errors.New(text))))
 	}
-	return append(all, one("context deadline exceeded", ClassifyAPIError(timeoutError{})))
+	return append(
+		all,
+		one("context deadline exceeded", ClassifyAPIError(timeoutError{})),
+		one("context canceled", ClassifyAPIError(&url.Error{Op: "Post", URL: "https://api.example:443/", Err: context.Canceled})),
+	)
 }
 
 type timeoutError struct{}

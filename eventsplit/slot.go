@@ -64,6 +64,7 @@ type slot struct {
 	spec     *corev1.Container // nil: the pod's spec does not have it, or is unknown
 	pod      *corev1.Pod       // the version that spec is of
 	watched  bool              // it was seen before its first run was
+	counted  bool              // its first status counts runs that came before
 	wanted   int               // swaps of it that wait for a run to replace
 	volumes  []string          // the images of the volumes that it mounts
 
@@ -153,11 +154,16 @@ func (s *slot) respec(c *corev1.Container) {
 	}
 }
 
-// observe takes the slot's status from a newer pod.
-func (s *slot) observe(st *corev1.ContainerStatus) {
+// observe takes the slot's status from a pod; newer: that pod is certainly newer than
+// the one before.
+func (s *slot) observe(st *corev1.ContainerStatus, newer bool) {
 	if s.cur != nil && settled(*s.cur) {
 		return // no run follows, and what was said of the last one stays said
 	}
+	if len(s.runs) == 0 && !s.watched {
+		s.counted = st.RestartCount > 0
+	}
+	st = s.unmasked(st, newer)
 	id, status := s.currentRun(st)
 	if i := s.find(id); i >= 0 && i < len(s.runs)-1 {
 		return // an older run: the status lags behind what was seen
@@ -190,6 +196,54 @@ func (s *slot) observe(st *corev1.ContainerStatus) {
 	if w := st.State.Waiting; w != nil {
 		s.waitReason, s.waitMessage = w.Reason, w.Message
 	}
+}
+
+// vanished returns the run whose container is gone from the node where a status shows an
+// earlier one in its place, as ended; "" where it does not. The kubelet shows the newest
+// container that the runtime has of a name, and keeps what it said of the one before
+// (pkg/kubelet/kubelet_pods.go convertToAPIContainerStatuses, v1.37), since v1.36 the
+// restartCount with it. A status that merely lags behind has the count of its time.
+func (s *slot) vanished(st *corev1.ContainerStatus, newer bool) string {
+	t, last := st.State.Terminated, st.LastTerminationState.Terminated
+	if t == nil || t.ContainerID == "" {
+		return ""
+	}
+	i := s.find(t.ContainerID)
+	again := last != nil && last.ContainerID == t.ContainerID
+	switch {
+	case i >= 0 && i < len(s.runs)-1:
+		if newer || st.RestartCount > s.runs[i].restarts {
+			return s.current().id
+		}
+	case i >= 0:
+		if again && st.RestartCount > s.runs[i].restarts {
+			return anonymousID(st.RestartCount)
+		}
+	case again && !mayRestart(s.pod, s.spec, s.kind):
+		// With a restart the same shows of the newest run: it waited in CrashLoopBackOff,
+		// and the kubelet was started anew.
+		return anonymousID(st.RestartCount)
+	}
+	return ""
+}
+
+// unmasked returns st or, where it shows an earlier run in place of one that vanished, the
+// status that tells the end of that one instead, which nobody knows. The kubelet goes by
+// the earlier one's exit code.
+func (s *slot) unmasked(st *corev1.ContainerStatus, newer bool) *corev1.ContainerStatus {
+	id := s.vanished(st, newer)
+	if id == "" {
+		return st
+	}
+	lost := *st
+	lost.Image, lost.ImageID = s.specImage(), ""
+	if i := s.find(id); i >= 0 {
+		lost.Image, lost.ImageID = s.runs[i].image, s.runs[i].imageID
+	}
+	lost.State.Terminated = &corev1.ContainerStateTerminated{
+		ContainerID: id, ExitCode: st.State.Terminated.ExitCode, Reason: reasonStatusUnknown,
+	}
+	return &lost
 }
 
 // observeLast takes in what a status says of the run before the one it shows.

@@ -24,6 +24,11 @@ type swapRecord struct {
 // Without holding back, a swap that failed could not be told from one that went
 // well: the kubelet shows the same statuses for both.
 //
+// The run that follows is the step's. Where something restarts the placeholder
+// (restartPolicy, which is Always if it is empty, or rules) it may be the placeholder's
+// once more, if it has the same imageID: how it ends is then told as not known
+// (CauseUnattributed), never as an exit code.
+//
 // An error that says that the patch was not carried out (ClassifyAPIError tells)
 // undoes the record, and the slot is as it was. ClassUncertain leaves the result
 // unknown: the record stays and is right in either case. Both are returned as a *Failure that unwraps to the error. A pod

@@ -1,6 +1,7 @@
 package eventsplit
 
 import (
+	"cmp"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -146,6 +147,9 @@ func (s *slot) troubled(k waitingKey) *Failure {
 		f.Event, f.Since = e.event, e.failure.Since
 		if f.Message == "" {
 			f.Message = e.failure.Message
+		}
+		if f.Message == e.failure.Message { // the Event has the kubelet's word for what they are of
+			f.Image = cmp.Or(f.Image, e.failure.Image)
 		}
 	}
 	f.Slot, f.Image = s.name, s.pulledImage(f)

@@ -54,6 +54,12 @@ func TestTrimKeepsWhatItDocumentsAndLeavesItsArgumentAlone(t *testing.T) {
 	p := ciPod("a", 2)
 	now := metav1.Now()
 	p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &now, new(int64)
+	model := corev1.Volume{Name: "model", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "model:1"}}}
+	ofModel := corev1.VolumeMount{Name: "model", MountPath: "/model"}
+	p.Spec.Volumes = []corev1.Volume{{Name: "work", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}, model}
+	p.Spec.Containers[1].VolumeMounts = []corev1.VolumeMount{{Name: "work", MountPath: "/work"}, ofModel}
+	p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "work", MountPath: "/work"}}
+	p.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "debug", VolumeMounts: []corev1.VolumeMount{ofModel}}}}
 	before := p.DeepCopy()
 	got := podwatch.Trim(p)
 	if d := cmp.Diff(before, p); d != "" {
@@ -62,8 +68,9 @@ func TestTrimKeepsWhatItDocumentsAndLeavesItsArgumentAlone(t *testing.T) {
 	want := p.DeepCopy()
 	want.Annotations, want.ManagedFields = nil, nil
 	for i := range want.Spec.Containers {
-		want.Spec.Containers[i].Env = nil
+		want.Spec.Containers[i].Env, want.Spec.Containers[i].VolumeMounts = nil, nil
 	}
+	want.Spec.Volumes, want.Spec.Containers[1].VolumeMounts = []corev1.Volume{model}, []corev1.VolumeMount{ofModel}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("Trim (-want +got):\n%s", d)
 	}

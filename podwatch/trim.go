@@ -1,6 +1,8 @@
 package podwatch
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -15,15 +17,18 @@ import (
 //     terminationGracePeriodSeconds, and of every container its name, image,
 //     imagePullPolicy, restartPolicy and restartPolicyRules (of an ephemeral
 //     one also targetContainerName);
+//   - the volumes that are images, with their mounts: an image that cannot be pulled
+//     is one of these or the container's own;
 //   - the whole status.
 //
-// Annotations, managedFields, environments, mounts, volumes and the rest go: of
+// Annotations, managedFields, environments, other mounts and volumes and the rest go: of
 // a CI pod with ten containers they are nine tenths. The result shares slices
 // and maps with the argument.
 func Trim(p *corev1.Pod) *corev1.Pod {
 	if p == nil {
 		return nil
 	}
+	volumes := imageVolumes(p.Spec.Volumes)
 	return &corev1.Pod{
 		TypeMeta: p.TypeMeta,
 		ObjectMeta: metav1.ObjectMeta{
@@ -44,15 +49,36 @@ func Trim(p *corev1.Pod) *corev1.Pod {
 			RestartPolicy:                 p.Spec.RestartPolicy,
 			ActiveDeadlineSeconds:         p.Spec.ActiveDeadlineSeconds,
 			TerminationGracePeriodSeconds: p.Spec.TerminationGracePeriodSeconds,
-			InitContainers:                trimContainers(p.Spec.InitContainers),
-			Containers:                    trimContainers(p.Spec.Containers),
-			EphemeralContainers:           trimEphemeral(p.Spec.EphemeralContainers),
+			Volumes:                       volumes,
+			InitContainers:                trimContainers(p.Spec.InitContainers, volumes),
+			Containers:                    trimContainers(p.Spec.Containers, volumes),
+			EphemeralContainers:           trimEphemeral(p.Spec.EphemeralContainers, volumes),
 		},
 		Status: p.Status,
 	}
 }
 
-func trimContainers(cs []corev1.Container) []corev1.Container {
+// imageVolumes returns those of the volumes that are images.
+func imageVolumes(all []corev1.Volume) (images []corev1.Volume) {
+	for i := range all {
+		if all[i].Image != nil {
+			images = append(images, all[i])
+		}
+	}
+	return images
+}
+
+// mountsOf returns those of the mounts that are of one of the volumes.
+func mountsOf(volumes []corev1.Volume, all []corev1.VolumeMount) (mounts []corev1.VolumeMount) {
+	for i := range all {
+		if slices.ContainsFunc(volumes, func(v corev1.Volume) bool { return v.Name == all[i].Name }) {
+			mounts = append(mounts, all[i])
+		}
+	}
+	return mounts
+}
+
+func trimContainers(cs []corev1.Container, volumes []corev1.Volume) []corev1.Container {
 	if cs == nil {
 		return nil
 	}
@@ -64,12 +90,13 @@ func trimContainers(cs []corev1.Container) []corev1.Container {
 			ImagePullPolicy:    cs[i].ImagePullPolicy,
 			RestartPolicy:      cs[i].RestartPolicy,
 			RestartPolicyRules: cs[i].RestartPolicyRules,
+			VolumeMounts:       mountsOf(volumes, cs[i].VolumeMounts),
 		}
 	}
 	return out
 }
 
-func trimEphemeral(cs []corev1.EphemeralContainer) []corev1.EphemeralContainer {
+func trimEphemeral(cs []corev1.EphemeralContainer, volumes []corev1.Volume) []corev1.EphemeralContainer {
 	if cs == nil {
 		return nil
 	}
@@ -81,6 +108,7 @@ func trimEphemeral(cs []corev1.EphemeralContainer) []corev1.EphemeralContainer {
 				Name:            cs[i].Name,
 				Image:           cs[i].Image,
 				ImagePullPolicy: cs[i].ImagePullPolicy,
+				VolumeMounts:    mountsOf(volumes, cs[i].VolumeMounts),
 			},
 		}
 	}
