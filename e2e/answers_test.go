@@ -141,8 +141,8 @@ func apiAnswers() []answer {
 		{name: "quota", want: "Quota", says: "exceeded quota", mayRecover: true, refused: true, ask: askPod(), prepare: haveQuota(corev1.ResourcePods, "0")},
 		{name: "quota wants requests", want: "Quota", says: "failed quota", refused: true, ask: askPod(), prepare: haveQuota(corev1.ResourceRequestsCPU, "10")},
 		{
-			name: "quota just created", want: "Quota", says: "status unknown for quota", mayRecover: true, refused: true, ask: askPod(),
-			prepare: func(t *testing.T, ns string) { t.Helper(); newQuota(t, ns, corev1.ResourcePods, "1") },
+			name: "quota not counted yet", want: "Quota", says: "status unknown for quota", mayRecover: true, refused: true, ask: askPod(),
+			prepare: haveQuotaUsed(corev1.ResourcePods, "1", nil),
 		},
 		{
 			name: "no such priority class", want: "Forbidden", refused: true,

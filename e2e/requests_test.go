@@ -75,10 +75,16 @@ func haveLimits(item corev1.LimitRangeItem) func(*testing.T, string) {
 
 // haveQuota creates a ResourceQuota with nothing used; no controller counts.
 func haveQuota(name corev1.ResourceName, hard string) func(*testing.T, string) {
+	return haveQuotaUsed(name, hard, corev1.ResourceList{name: resource.MustParse("0")})
+}
+
+// haveQuotaUsed is a quota of which so much is used; nil: a controller has yet to count that
+// (k8s.io/apiserver v0.37.2 pkg/admission/plugin/resourcequota/controller.go:766).
+func haveQuotaUsed(name corev1.ResourceName, hard string, used corev1.ResourceList) func(*testing.T, string) {
 	return func(t *testing.T, ns string) {
 		t.Helper()
 		q := newQuota(t, ns, name, hard)
-		q.Status = corev1.ResourceQuotaStatus{Hard: q.Spec.Hard, Used: corev1.ResourceList{name: resource.MustParse("0")}}
+		q.Status = corev1.ResourceQuotaStatus{Hard: q.Spec.Hard, Used: used}
 		if _, err := world.client.CoreV1().ResourceQuotas(ns).UpdateStatus(t.Context(), q, metav1.UpdateOptions{}); err != nil && !apierrors.IsConflict(err) {
 			t.Fatal(err)
 		}

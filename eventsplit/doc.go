@@ -115,15 +115,16 @@
 //
 // # Kubernetes caveats
 //
-// Seen on real kubelets, v1.34 to v1.36:
+// Seen on real kubelets, v1.34 to v1.37:
 //
 //   - With restartPolicy Never, a container patched to an image that cannot be
 //     pulled is published as Terminated, exit code 0, reason Completed, of the old
 //     image; when it was the last one, the pod's phase is Succeeded. In a good swap
 //     Terminated is never published of the placeholder.
 //   - Patched before the placeholder ran, a good and a bad image give the same
-//     statuses. So Swap holds the patch back until the placeholder runs, some 300 ms
-//     once a pod.
+//     statuses. So Swap holds the patch back until the placeholder runs: once a pod,
+//     0.3 s on an idle node, and seconds on a busy one or in a pod of many containers,
+//     which the kubelet starts one after the other.
 //   - restartCount is 0 when the patch came before the first start, and an image that
 //     is another tag of the old one's shows the old one's name.
 //   - A patch that changes nothing makes no watch event.

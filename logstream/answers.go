@@ -168,8 +168,10 @@ func (a answer) backoff(n int) time.Duration {
 			return 0
 		}
 		n--
-	case answerNotYet, answerForeign:
+	case answerNotYet:
 		first, most = 250*time.Millisecond, 2*time.Second
+	case answerForeign: // until the run before it is settled
+		first, most = 250*time.Millisecond, 500*time.Millisecond
 	case answerDenied, answerNode:
 		first, most = time.Second, time.Minute
 	case answerUnserved:

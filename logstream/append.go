@@ -21,7 +21,6 @@ func (s *splicer) append(p []byte) []byte {
 		if n > 0 && ns <= s.newest && !s.plain {
 			newest := s.suspect.newest // the one that the clock has come to, should it have been set back
 			back, same := ns != newest, ns == newest && !s.shared
-			s.stepped = s.stepped || ns < s.newest-int64(time.Second)
 			if !s.oneFile && (same || back && s.isSuspect(ns)) {
 				if done > 0 { // so that all that was sent before can be searched
 					s.store(p[:done], done)
@@ -34,6 +33,7 @@ func (s *splicer) append(p []byte) []byte {
 					return nil
 				}
 			}
+			s.stepped = s.stepped || ns < s.newest-int64(time.Second)
 		}
 		s.endLine(ns, n, next-done)
 		done = next
@@ -219,7 +219,7 @@ func (s *splicer) end(follow bool) (a answer, equal bool) {
 func (s *splicer) endHead(follow bool) (answer, bool) {
 	_, end := s.l.bounds()
 	if len(s.hold) == 0 && len(s.skipped) == 0 {
-		s.joined = end == s.base
+		s.joined = end == 0
 		return answerEOF, true
 	}
 	if stampLen(s.hold) == 0 && !s.plain {
@@ -230,7 +230,7 @@ func (s *splicer) endHead(follow bool) (answer, bool) {
 	switch {
 	case len(s.hold) == 0:
 		return s.placeNew()
-	case follow && end > s.base && !s.startsAt(s.expect, s.hold):
+	case follow && end > 0 && !s.startsAt(s.expect, s.hold):
 		return answerEOF, true // cut in the head of another file: nothing to learn
 	}
 	return s.place()
@@ -277,17 +277,31 @@ func (s *splicer) seal(proved bool) {
 	if end == s.lineAt || s.sealed {
 		return
 	}
-	from := max(s.lineAt, end-lineLen)
-	tail := s.l.peek(make([]byte, end-from), from, end)
-	drop := !s.counted && s.isTornStamp(tail) && (!proved || s.decided)
-	if !proved && !drop {
-		_, drop = kubeletTail(tail)
-		drop = drop || kubeletTorn(tail) || from == s.lineAt && s.wasSent(tail)
-	}
-	if drop {
+	if !s.isOutput(end, proved) {
 		s.l.truncate(max(committed, s.lineAt))
 		return
 	}
+	s.commitTail(end)
+	s.l.countTail()
+	s.sealed = true
+}
+
+// isOutput reports whether the unterminated last line is what the container printed.
+func (s *splicer) isOutput(end int64, proved bool) bool {
+	from := max(s.lineAt, end-lineLen)
+	tail := s.l.peek(make([]byte, end-from), from, end)
+	if !s.counted && s.isTornStamp(tail) && (!proved || s.decided) {
+		return false
+	}
+	if proved {
+		return true
+	}
+	_, words := kubeletTail(tail)
+	return !words && !kubeletTorn(tail) && (from != s.lineAt || !s.wasSent(tail))
+}
+
+// commitTail commits the unterminated last line.
+func (s *splicer) commitTail(end int64) {
 	if !s.counted {
 		_, n := s.clock.parse(s.stamp[:s.stampN])
 		s.decide(n)
@@ -297,8 +311,19 @@ func (s *splicer) seal(proved bool) {
 		s.counted = true
 	}
 	s.commit(end)
-	s.l.countTail()
-	s.sealed = true
+}
+
+// leaveTail is the end of a file of the node's: the runtime may have been turned to the
+// next one in the middle of a line, of which that one has the rest. Where the stream broke
+// off, nobody knows what is missing. It reports whether a half was kept.
+func (s *splicer) leaveTail() bool {
+	committed, end := s.l.bounds()
+	if s.ended && end > committed && s.isOutput(end, false) {
+		s.commitTail(end)
+		return true
+	}
+	s.l.truncate(committed)
+	return false
 }
 
 // wasSent says whether a last line is the beginning of one that is in the log: of one
@@ -306,7 +331,7 @@ func (s *splicer) seal(proved bool) {
 func (s *splicer) wasSent(line []byte) bool {
 	ns, n := s.clock.parse(line)
 	committed, _ := s.l.bounds()
-	return n > 0 && !s.shared && s.l.find(line, s.base, committed, ns) >= 0
+	return n > 0 && !s.shared && s.l.find(line, 0, committed, ns) >= 0
 }
 
 // isUnstamped says whether a last line has no timestamp, in a log that has them, nor
@@ -318,7 +343,7 @@ func (s *splicer) isUnstamped(line []byte) bool {
 // mayBeWords says whether a body's only line, as far as there is one, is the beginning
 // of the kubelet's words. Should it be output, the final read brings it.
 func (s *splicer) mayBeWords(line []byte) bool {
-	return !s.decided && s.lineAt == s.base && kubeletTorn(line)
+	return !s.decided && s.lineAt == 0 && kubeletTorn(line)
 }
 
 // isTornStamp says whether all there is of a line is the beginning of its timestamp:

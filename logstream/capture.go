@@ -135,6 +135,20 @@ func (c *Capture) take(p *corev1.Pod, sights []sighting, work map[string]bool) {
 		}
 		c.see(s, work)
 	}
+	if p.DeletionTimestamp != nil {
+		c.noteDying()
+	}
+}
+
+// noteDying notes that the pod is deleted or is about to be.
+func (c *Capture) noteDying() {
+	for _, sl := range c.slots {
+		for _, r := range sl.runs {
+			if r.dying.IsZero() {
+				r.dying = time.Now()
+			}
+		}
+	}
 }
 
 // ask finds out which of the runs are work. Runs is asked without the lock.
@@ -277,6 +291,9 @@ func (c *Capture) handleEnd(l life) {
 
 // end is the end of what will be heard of the pod.
 func (c *Capture) end(l life) {
+	if l == lifeGone {
+		c.noteDying()
+	}
 	for name, sl := range c.slots {
 		if sl.nameless && l != lifeBlind {
 			c.endNameless(name, sl)

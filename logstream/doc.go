@@ -10,9 +10,10 @@
 // nothing else: not on a reader, not on an answer of the API server. When it ends,
 // for whatever reason, the capture finds out why, and continues where it was, to
 // the byte. When the container has ended, one more read of the whole log is
-// compared with what was captured. An undisturbed run costs two requests; one more
-// where equal lines carry one time, as they may with CRI-O. One that was polled (see
-// Kubernetes caveats) is read twice at its end.
+// compared with what was captured. An undisturbed run costs two requests; one more where
+// it ran for longer than a second, for a stream that ends while the status still says
+// Running is opened again at once; and one more where equal lines carry one time, as they
+// may with CRI-O. One that was polled (see Kubernetes caveats) is read twice at its end.
 //
 // Readers ([Capture.Reader]) can be made before a step starts, while it runs and
 // after it ended; they get the same bytes. One whose context ends gives what is captured by
@@ -54,9 +55,12 @@
 //     CRI-O, a file all of whose lines carry one time looks like repeated output and
 //     is captured twice. So are lines of more than 64 KiB. None is searched for
 //     without end in the log of a node whose clock goes to and fro.
-//   - The kubelet may be further than the statuses that were seen. Where the log of the
-//     next run was taken for that of one that a status called the newest, a Gap says
-//     where the run's own log begins, and the run is Unverified. So is one that may have
+//   - A container may restart before the watch reports it, and the kubelet then answers
+//     with the next run's log. While a status says that a run is Running, what its requests
+//     bring is taken for its log, and readers have it at once. When the next run's
+//     status shows that it was that one's, it is taken back: a Gap stands in its place, the
+//     run is Unverified, and the lines are in the next run's log. Readers that had them as
+//     the earlier run's are not given them again. So is Unverified a run that may have
 //     been restarted at once, as on its first end, if nothing tells its log from the
 //     next one's: because it, or that one, printed nothing. Drain waits for a status
 //     that does, up to 50 s. The end of a later run is trusted for five seconds to be

@@ -32,9 +32,9 @@ func (r *run) drain(ctx context.Context) (final bool) {
 		case l == lifeAlive:
 			return false
 		case l == lifeGone:
-			r.incomplete("the pod was deleted before the log was verified")
+			r.unread("the pod was deleted before the log was verified")
 		case l == lifeUnreadable:
-			r.incomplete("the container was removed from its node before the log was verified")
+			r.unread("the container was removed from its node before the log was verified")
 		case l == lifeClosed:
 			r.finish(Unverified, "the tracking of the pod ended while the container ran")
 		case !d.step(ctx, l):
@@ -63,15 +63,21 @@ type drain struct {
 func (d *drain) step(ctx context.Context, l life) bool {
 	q := query{previous: l == lifePrevious}
 	res := d.fetch(ctx, q)
-	if q.previous && !res.joined && (res.answer == answerForeign || res.answer == answerEOF) && d.tookNexts(ctx) {
-		d.disown()
-		return false
+	if res.grew {
+		d.wholeAt = time.Time{}
+	}
+	if !res.joined && (res.answer == answerForeign || q.previous && res.answer == answerEOF) && d.tookNexts(ctx, q) {
+		return d.takeBack(ctx)
 	}
 	if res.answer != answerEOF {
 		return d.failed(ctx, l, res)
 	}
 	d.failing, d.failures = time.Time{}, 0
-	proved := res.joined && d.isOwn(ctx, q) && res.equal && d.half
+	own := res.joined && d.isOwn(ctx, q)
+	if d.log.isFinal() {
+		return true
+	}
+	proved := own && res.equal && d.half
 	if res.joined {
 		d.foreignAt, d.half = time.Time{}, true
 	}
@@ -106,7 +112,7 @@ func (d *drain) step(ctx context.Context, l life) bool {
 // When nobody can tell, not even in a while, it has to do.
 func (d *drain) isOwn(ctx context.Context, q query) bool {
 	began := d.log.began()
-	if d.sure && began || d.sp.plain { // of a log without times nobody can tell
+	if d.isSure() || d.sp.plain { // of a log without times nobody can tell
 		return true
 	}
 	wait, st := statusWait, d.standing()
@@ -126,10 +132,12 @@ func (d *drain) isOwn(ctx context.Context, q query) bool {
 	}
 	switch {
 	case !suspect && (st.noNext || !st.isOutside(ns)):
-		d.doubtAt, d.sure = time.Time{}, began && (st.life == lifeEnded || st.life == lifePrevious)
+		if d.doubtAt = (time.Time{}); st.life == lifeEnded || st.life == lifePrevious {
+			d.sure = d.sp.began
+		}
 		return true
-	case is && began:
-		d.disown()
+	case is && len(d.sp.parts) > 0:
+		d.takeBack(ctx)
 	case d.doubtAt.IsZero():
 		d.doubtAt = time.Now()
 	case time.Since(d.doubtAt) >= wait:
@@ -139,10 +147,26 @@ func (d *drain) isOwn(ctx context.Context, q query) bool {
 	return false
 }
 
-// disown begins the capture anew: what was captured is the next run's.
-func (d *drain) disown() {
-	d.sp.disown()
-	d.half, d.doubtAt, d.foreignAt, d.disowned = false, time.Time{}, time.Time{}, true
+// takeBack takes the newest part back, which is the next run's, where that one's log has it.
+// Else nobody else has it: it stays, and the run is final.
+func (d *drain) takeBack(ctx context.Context) (final bool) {
+	p := d.sp.parts[len(d.sp.parts)-1]
+	if after := d.standing().after; after != nil {
+		for range 20 {
+			if after.log.firstSeen() != nil || after.log.isFinal() {
+				break
+			}
+			d.pause(ctx, d.lifeNow(), 100*time.Millisecond)
+		}
+		if first := after.log.firstSeen(); first != nil && !isSameLine(first, p.head) {
+			d.sp.gap(whyKept, p.before.newest, p.ns, p.at, false)
+			d.finish(Unverified, whyKept)
+			return true
+		}
+	}
+	d.sp.takeBack()
+	d.half, d.doubtAt, d.foreignAt = false, time.Time{}, time.Time{}
+	return false
 }
 
 // mayBeRotated says whether the node's file was large enough to be rotated. The
@@ -164,13 +188,13 @@ func (d *drain) failed(ctx context.Context, l life, res result) bool {
 		d.refusal, d.refusedAt = res.answer, time.Now()
 	}
 	if time.Since(d.refusedAt) >= res.patience() || time.Since(d.failing) >= finalTime {
-		d.incomplete(res.why())
+		d.unread(res.why())
 		return true
 	}
 	d.failures++
 	wait := max(res.backoff(d.failures), res.after)
 	if res.answer == answerForeign {
-		d.isAnother()
+		d.noteForeign()
 		if d.log.began() {
 			wait = statusWait
 		}
@@ -213,7 +237,7 @@ func (r *run) prove(l life) {
 		r.finish(Unverified, "the pod left the scope of its watch")
 	case s.strange:
 		r.finish(Unverified, "by its times the log may be another run's")
-	case r.disowned:
+	case s.foreign:
 		r.finish(Unverified, whyNexts)
 	case s.rotated:
 		r.finish(Unverified, "the node rotated the log")
@@ -228,6 +252,26 @@ func (r *run) prove(l life) {
 func (r *run) incomplete(why string) {
 	r.uncertain(why)
 	r.finish(Incomplete, why)
+}
+
+// unread ends a run whose final read could not be made. Where its pod was being deleted and
+// its last stream brought all there was and ended cleanly, nothing is known to be missing.
+func (r *run) unread(why string) {
+	if !r.wasWhole() {
+		r.incomplete(why)
+		return
+	}
+	r.uncertain(why)
+	r.finish(Unverified, why)
+}
+
+// wasWhole reports whether the run's last stream ended cleanly after its pod was known to
+// be deleted, or to be about to, and no lines are known to be missing.
+func (r *run) wasWhole() bool {
+	r.c.mu.Lock()
+	dying := r.dying
+	r.c.mu.Unlock()
+	return !dying.IsZero() && r.wholeAt.After(dying) && !r.sp.short && len(r.log.lost()) == 0
 }
 
 // uncertain notes that nothing proves what was captured since the node's file

@@ -267,7 +267,7 @@ func TestWhatADeletedPodsStreamsStillBringIsKept(t *testing.T) {
 		b.n.fault = func(int, *corev1.PodLogOptions) *fault { return &fault{err: notFound("pods", "p")} }
 		time.AfterFunc(5*time.Second, func() { b.n.print("a", "last words"); b.n.exit("a") })
 		certs := b.drain()
-		if len(certs) != 2 || certs[0].Proof != Verified || certs[1].Proof != Incomplete || certs[1].Lines != 2 {
+		if len(certs) != 2 || certs[0].Proof != Verified || certs[1].Proof != Unverified || certs[1].Lines != 2 {
 			t.Fatalf("certificates %+v", certs)
 		}
 		g := certs[1].Gaps

@@ -39,6 +39,9 @@ func (r *Reader) fill(block bool) fillState {
 			continue
 		}
 		committed, final, plain, gaps := r.cur.log.view()
+		if r.goBack() || r.skipShown(committed) {
+			continue
+		}
 		r.plain = plain
 		stop := committed
 		if r.limit >= 0 {
@@ -93,6 +96,9 @@ func (r *Reader) window(stop int64) (st fillState, done bool) {
 		r.buf = r.hold[:0]
 	}
 	n, next, err := r.cur.log.readAt(r.hold[len(r.buf):], r.pos, stop)
+	if r.cur.log.retreated() != r.retreats {
+		return filled, false // what was read may be another run's
+	}
 	if err != nil {
 		if len(r.buf) > 0 && !r.start && !r.skip {
 			return flushFirst, true // what there is of a long line
@@ -186,7 +192,7 @@ func (r *Reader) nextRun() {
 		}
 		w := r.list[0]
 		r.enter(w.r)
-		r.limit, r.list = w.limit, r.list[1:]
+		r.limit, r.retreats, r.list = w.limit, w.retreats, r.list[1:]
 		return
 	}
 	id, err := r.c.nextRun(r.ctx, r.slot, r.after)
@@ -233,7 +239,7 @@ func (r *Reader) endWith(err error) {
 }
 
 func (r *Reader) enter(k *run) {
-	r.cur, r.pos, r.limit, r.start, r.skip, r.told = k, 0, -1, true, false, nil
+	r.cur, r.pos, r.limit, r.start, r.skip, r.told, r.retreats = k, 0, -1, true, false, nil, k.log.retreated()
 	r.noteEntered(k)
 	if k.missed > 0 {
 		r.tell(k.missedGap(), r.torn)
@@ -260,6 +266,7 @@ func (r *Reader) noteEntered(k *run) {
 
 // enterAtEnd enters a run after what is captured of it.
 func (r *Reader) enterAtEnd(k *run) {
+	r.retreats = k.log.retreated()
 	committed, _, plain, gaps := k.log.view()
 	r.cur, r.pos, r.plain = k, committed, plain
 	r.start = k.log.lineStart(committed, nil, committed)
@@ -274,6 +281,7 @@ func (r *Reader) leave() {
 	}
 	if r.pos > 0 {
 		r.torn = !r.start
+		r.leaveUnproved()
 	}
 	if r.cur.id != "" {
 		r.after = r.cur.id

@@ -12,6 +12,11 @@ func (c *Capture) nextRun(ctx context.Context, slot, after string) (string, erro
 	if c.runs != nil {
 		return c.runs.NextRun(ctx, slot, after)
 	}
+	return c.nextFound(ctx, slot, after)
+}
+
+// nextFound is nextRun by the order in which the runs were found.
+func (c *Capture) nextFound(ctx context.Context, slot, after string) (string, error) {
 	for {
 		c.mu.Lock()
 		wake := c.wake

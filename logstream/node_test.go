@@ -28,9 +28,14 @@ type node struct {
 	most  time.Duration                               // for which a kubelet keeps a connection; 0: for ever
 	slow  time.Duration                               // what an answer takes
 	again func() bool                                 // whether a follower at the end of its file is sent it again
+
+	breaks  int  // so many times all streams were ended
+	cleanly bool // the last time
 }
 
 const outOfWatchers = "failed to create fsnotify watcher: too many open files"
+
+var errReset = errors.New("http2: client connection lost")
 
 // fault is what goes wrong with one request.
 type fault struct {
@@ -174,7 +179,7 @@ func (n *node) OpenLog(ctx context.Context, _, _ string, o *corev1.PodLogOptions
 	if b == nil {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("container %q in pod %q is waiting to start: ContainerCreating", o.Container, "p"))
 	}
-	r := &nodeBody{n: n, ctx: ctx, b: b, f: b.file, o: o, fault: f, closed: make(chan struct{})}
+	r := &nodeBody{n: n, ctx: ctx, b: b, f: b.file, o: o, fault: f, closed: make(chan struct{}), breaks: n.breaks}
 	if n.most > 0 {
 		r.until = time.Now().Add(n.most)
 	}
@@ -204,6 +209,7 @@ type nodeBody struct {
 	fault  *fault
 	once   sync.Once
 	closed chan struct{}
+	breaks int
 
 	watches bool
 	until   time.Time // zero: no end
@@ -291,6 +297,12 @@ func (r *nodeBody) step(p []byte) (int, <-chan struct{}, error) {
 		k := copy(p, data)
 		r.pos, r.sent = r.pos+k, r.sent+k
 		return k, nil, nil
+	}
+	if r.breaks != r.n.breaks && r.o.Follow {
+		if r.n.cleanly {
+			return 0, nil, io.EOF
+		}
+		return 0, nil, errReset
 	}
 	if r.f != r.b.file && r.o.Follow {
 		r.f, r.pos = r.b.file, 0

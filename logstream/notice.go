@@ -16,8 +16,9 @@ const (
 	// NoticeResumed: the log is read again, after a NoticeFailed, or after its stream broke
 	// off while the container ran, which nothing else tells of.
 	NoticeResumed NoticeKind = "resumed"
-	// NoticePolling opens: the node has no inotify instance left for a stream, so the log is
-	// read in intervals. NoticeStreaming or NoticeFinal closes it.
+	// NoticePolling opens: the node has no inotify instance left for a stream, or something
+	// on the way holds streams back, so the log is read in intervals. NoticeStreaming or
+	// NoticeFinal closes it.
 	NoticePolling NoticeKind = "polling"
 	// NoticeStreaming: a stream of the log is open again.
 	NoticeStreaming NoticeKind = "streaming"
@@ -46,7 +47,7 @@ var opens = map[NoticeKind]NoticeKind{
 var noticeText = map[NoticeKind]string{
 	NoticeFailed:      "the log cannot be read, trying again",
 	NoticeResumed:     "the log is read again",
-	NoticePolling:     "the node is out of inotify instances, the log is read in intervals",
+	NoticePolling:     "streams of the log do not work, it is read in intervals",
 	NoticeStreaming:   "the log is streamed again",
 	NoticeFinal:       "the capture has ended",
 	NoticeDropped:     "captured output was dropped",
@@ -202,11 +203,18 @@ func (r *run) noteRefused(a answer, err error) {
 // so in the body: until then it looks like any stream.
 func (r *run) noteEnded(a answer) {
 	h := &r.health
-	if a == answerWatchers && !h.polling {
-		h.polling = true
-		r.notify(NoticePolling, nil)
+	if a == answerWatchers {
+		r.notePolling()
 	}
 	h.broken = a == answerEOF || a == answerBroken || a == answerKicked || a == answerFailed
+}
+
+// notePolling notes that the log is polled.
+func (r *run) notePolling() {
+	if !r.health.polling {
+		r.notify(NoticePolling, nil)
+	}
+	r.health.polling = true
 }
 
 // noteFinal notes that the run is final: what was open of it is closed.

@@ -7,8 +7,6 @@ import (
 
 const whyRotated = "the node rotated the log here, and lines written at that moment may be missing"
 
-const whyNexts = "what was captured before this is the next run's: the node answered with its log"
-
 // place decides where the response's first line, in hold, belongs.
 func (s *splicer) place() (answer, bool) {
 	line := s.hold
@@ -21,13 +19,11 @@ func (s *splicer) place() (answer, bool) {
 		return 0, true
 	}
 	switch {
-	case end == s.base:
-		suspect, another := s.whoseIs(line, ns)
-		if another || suspect && !s.acceptNew {
-			return s.refuse(line)
+	case end == 0:
+		if !s.takes(line, ns) {
+			return answerForeign, false
 		}
-		s.strange = suspect
-		s.startFile(s.base, line, ns)
+		s.startFile(0, line, ns)
 		s.mode = modeAppend
 		return s.refeed()
 	case len(s.skipped) == 0 && s.startsAt(s.expect, line):
@@ -121,14 +117,14 @@ func (s *splicer) turn(h *nextFile) bool {
 func (s *splicer) placeNew() (answer, bool) {
 	first := append(append([]byte(nil), s.skipped...), s.hold...)
 	ns, _ := s.clock.parse(first)
-	if suspect, _ := s.whoseIs(first, ns); suspect || !s.acceptNew {
-		return s.refuse(first)
-	}
 	committed, end := s.l.bounds()
+	torn := (end > committed || committed > s.lineAt) && !s.ended
+	if !s.takes(first, ns) {
+		return answerForeign, false
+	}
+	committed, _ = s.l.bounds()
 	s.skipped = s.skipped[:0]
 	s.stepped = s.stepped || ns != 0 && ns < s.newest-int64(time.Second)
-	torn := end > committed || committed > s.lineAt
-	s.l.truncate(committed)
 	// The stretch since the file before began is unproved: the stream may have
 	// passed over other rotations in it.
 	s.gap("the node rotated the log while it was not being read", s.headNS, ns, committed, torn)
@@ -139,17 +135,22 @@ func (s *splicer) placeNew() (answer, bool) {
 	return s.refeed()
 }
 
-// refuse drops the response, which begins with line, as another run's.
-func (s *splicer) refuse(line []byte) (answer, bool) {
-	s.refused = append(s.refused[:0], line[:min(len(line), headLen)]...)
-	return answerForeign, false
-}
-
-func (s *splicer) whoseIs(line []byte, ns int64) (suspect, another bool) {
-	if s.whose == nil {
-		return false, false
+// takes decides whether to take a response that begins with line and joins nothing that
+// was captured.
+func (s *splicer) takes(line []byte, ns int64) bool {
+	who := ownRun
+	if s.whose != nil {
+		who = s.whose(line, ns)
 	}
-	return s.whose(line, ns)
+	if who == anotherRun || who == doubtful && !s.late {
+		return false
+	}
+	half := s.leaveTail()
+	if s.addPart(line, ns); half {
+		s.l.countHalf()
+	}
+	s.strange = s.strange || who != ownRun
+	return true
 }
 
 // refeed passes on what was held.
@@ -167,10 +168,7 @@ func (s *splicer) startFile(off int64, line []byte, ns int64) {
 	s.fileStart, s.headNS = off, ns
 	s.head = append(s.head[:0], line[:min(len(line), headLen)]...)
 	s.l.mu.Lock()
-	if off == s.base {
-		s.l.head = append([]byte(nil), s.head...)
-	}
-	s.l.fileHead, s.l.fileStart = append(s.l.fileHead[:0], s.head...), off
+	s.l.noteFile(off, s.head)
 	s.l.mu.Unlock()
 }
 
@@ -225,19 +223,6 @@ func (s *splicer) gap(why string, from, to, at int64, certain bool) {
 		from, to = 0, 0 // the clock was set back: they enclose nothing
 	}
 	s.l.addGap(Gap{Why: why, From: timeOf(from), To: timeOf(to), Certain: certain}, at)
-}
-
-// disown takes what was captured for the next run's: this one's log begins behind it.
-func (s *splicer) disown() {
-	committed, _ := s.l.bounds()
-	s.l.truncate(committed)
-	s.gap(whyNexts, s.headNS, s.newest, committed, false)
-	s.l.rebase()
-	s.base, s.fileStart, s.head, s.headNS = committed, committed, nil, 0
-	s.newest, s.batch, s.suspect, s.edgeOf = 0, span{}, suspicion{}, edgeOf{}
-	s.diverged, s.strange, s.shared, s.doubt = false, false, false, false
-	s.stepped = true // what comes is older
-	s.startLine(committed)
 }
 
 // retarget tries the next place where the head of a rotated file occurs: lines

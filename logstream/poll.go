@@ -17,6 +17,7 @@ import (
 // network what is new, whatever the size of the log.
 const (
 	pollFor   = time.Minute // then a stream is tried again
+	heldFor   = time.Hour   // the same, where streams are held back
 	pollTry   = 2 * time.Second
 	pollEvery = time.Second     // as often as a stream of the kubelet's looks without inotify (logs.go:62)
 	pollQuiet = 2 * time.Second // after one that brought nothing
@@ -33,11 +34,19 @@ type pollState struct {
 
 func (p *pollState) on() bool { return !p.until.IsZero() }
 
-func (r *run) startPolls() {
+func (r *run) startPolls(d time.Duration) {
 	if !r.poll.on() {
 		r.poll.lines = tailFirst
 	}
-	r.poll.until = time.Now().Add(pollFor + rand.N(pollFor/4))
+	r.poll.until = time.Now().Add(d + rand.N(d/4))
+}
+
+// isHeldBack reports whether streams do not bring what the node has: a proxy may pass a
+// body on in pieces, or at its end. One such stream may have missed an event of the node's.
+func (r *run) isHeldBack() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.behind > 1
 }
 
 // tryFollow says whether to try a stream again. One of nothing but what is still to
@@ -52,7 +61,7 @@ func (r *run) tryFollow(ctx context.Context) bool {
 	b, err := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Follow: true, Timestamps: true, TailLines: &none})
 	_, words := kubeletText(b[bytes.LastIndexByte(b, '\n')+1:])
 	if words || err != nil && ctx.Err() == nil {
-		r.startPolls()
+		r.startPolls(pollFor)
 		return false
 	}
 	r.poll = pollState{}

@@ -17,6 +17,7 @@ const (
 	endWait     = 10 * time.Second // silence of a stream whose container is dead
 	goneWait    = 30 * time.Second // and of one whose pod is deleted
 	readWait    = time.Minute      // and of a read that should end by itself
+	liveAfter   = time.Second      // what a stream brings so long after its beginning was not held back
 	fallenQuiet = time.Second      // silence in which a stream brings nothing more of a rotated file
 )
 
@@ -113,6 +114,7 @@ func (r *run) due(now time.Time, mayProbe bool) func(context.Context) {
 	case p.newer > newest && p.newer != p.known:
 		p.known = p.newer
 		r.recheck = true
+		r.behind++
 		r.kick(errKick)
 		return nil
 	}
@@ -157,8 +159,12 @@ func (r *run) probeTail(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.probe.running = false
-	if newest, _ := r.log.progress(); ns > newest && ns != tail {
+	newest, _ := r.log.progress()
+	switch {
+	case ns > newest && ns != tail:
 		r.probe.newer = ns // unless the stream brings it until the next tick
+	case ns > 0 && time.Unix(0, r.active.Load()).Sub(r.probe.opened) > liveAfter:
+		r.behind = 0
 	}
 }
 

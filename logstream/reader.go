@@ -60,34 +60,38 @@ type Reader struct {
 
 	ready chan struct{} // cur's log changed
 
-	mu     sync.Mutex // held by Read and by each step of Lines
-	bound  error      // what ends the reader after cur and list, which are all there is to read; nil: it follows
-	list   []window   // with bound: what to read after cur
-	last   *run       // the newest run that was entered and has an ID
-	cur    *run       // nil: the next run is to be found
-	others int        // runs without an ID that were entered
-	after  string     // the run before it
-	pos    int64      // in cur's log, after buf
-	limit  int64      // with bound: where cur ends; else -1
-	plain  bool       // cur's lines have no timestamps
-	told   []bool     // cur's gaps that were dealt with
-	start  bool       // buf begins at the start of a line
-	torn   bool       // the run before cur ended in no newline
-	skip   bool       // bytes were dropped: skip to the next line
-	buf    []byte     // cur's bytes up to pos that are not delivered
-	hold   []byte     // buf's buffer
-	gap    *Gap       // to be delivered first
-	text   []byte     // in words
-	broken bool       // text begins with the end of the line that the gap is in
-	bad    *IncompleteError
-	err    error
-	clock  clock
+	mu       sync.Mutex  // held by Read and by each step of Lines
+	bound    error       // what ends the reader after cur and list, which are all there is to read; nil: it follows
+	list     []window    // with bound: what to read after cur
+	last     *run        // the newest run that was entered and has an ID
+	cur      *run        // nil: the next run is to be found
+	others   int         // runs without an ID that were entered
+	after    string      // the run before it
+	pos      int64       // in cur's log, after buf
+	limit    int64       // with bound: where cur ends; else -1
+	plain    bool        // cur's lines have no timestamps
+	told     []bool      // cur's gaps that were dealt with
+	shown    []shownLine // of parts that were taken back
+	left     []leftRun
+	retreats int    // of cur that were followed
+	start    bool   // buf begins at the start of a line
+	torn     bool   // the run before cur ended in no newline
+	skip     bool   // bytes were dropped: skip to the next line
+	buf      []byte // cur's bytes up to pos that are not delivered
+	hold     []byte // buf's buffer
+	gap      *Gap   // to be delivered first
+	text     []byte // in words
+	broken   bool   // text begins with the end of the line that the gap is in
+	bad      *IncompleteError
+	err      error
+	clock    clock
 }
 
 // window is what there is to read of a run.
 type window struct {
-	r     *run
-	limit int64
+	r        *run
+	limit    int64
+	retreats int // that were before limit was known
 }
 
 // Reader returns a reader of slot's log. It can be made at any time, before the
@@ -134,8 +138,9 @@ func (r *Reader) rest() (list []window) {
 	c.mu.Unlock()
 	runs = append(runs[slices.Index(runs, r.last)+1:], nameless[r.others:]...)
 	for _, k := range runs {
+		retreats := k.log.retreated()
 		committed, _ := k.log.bounds()
-		list = append(list, window{k, committed})
+		list = append(list, window{k, committed, retreats})
 	}
 	return list
 }
@@ -178,7 +183,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 			return 0, context.Cause(r.over)
 		}
 		r.lookAtCtx()
-		if r.opt.Gap == nil {
+		if r.opt.Gap == nil && r.gap != nil {
 			r.gap, r.text, r.broken = nil, nil, false
 		}
 		if len(r.text) > 0 {

@@ -82,9 +82,9 @@ func (s *splicer) findSent(part []byte, ns int64) int64 {
 	if q.recent.has(ns, s.lead+int64(len(part))) {
 		to = committed
 	}
-	before := s.l.scanned
-	off := s.l.find(s.whole(part), s.base, to, ns)
-	q.debt += s.l.scanned - before
+	before := s.l.scannedBytes()
+	off := s.l.find(s.whole(part), 0, to, ns)
+	q.debt += s.l.scannedBytes() - before
 	return off
 }
 
@@ -148,7 +148,7 @@ func (r *recent) turn(end int64) {
 // this time. Of a log of conmon's many lines do, and they may be equal.
 func (s *splicer) startDoubt(part []byte, ns int64) bool {
 	committed, _ := s.l.bounds()
-	if s.lead+int64(len(part)) <= longLine && s.l.find(s.whole(part), s.base, committed, ns) >= 0 && s.doubts() {
+	if s.lead+int64(len(part)) <= longLine && s.l.find(s.whole(part), 0, committed, ns) >= 0 && s.doubts() {
 		s.l.truncate(s.lineAt)
 		s.startLine(s.lineAt)
 		return true

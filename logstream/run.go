@@ -28,8 +28,10 @@ const (
 )
 
 const (
-	statusWait = 3 * time.Second        // after the end of a stream, for a status that explains it
-	settle     = 200 * time.Millisecond // between the last read of a log and its verification
+	statusWait = 3 * time.Second         // for a status that explains what a final read brought
+	streamWait = 1300 * time.Millisecond // after a stream that brought nothing, for one that explains its end
+	streamPace = time.Second             // between the beginnings of two streams that brought something
+	settle     = 200 * time.Millisecond  // between the last read of a log and its verification
 
 	whyStopped  = "the Streamer stopped before the log was verified"
 	whyClosed   = "the capture was closed before the log was verified"
@@ -62,13 +64,14 @@ type run struct {
 	next   time.Time // when its successor began; guarded by c.mu
 	first  bool      // it is of an image that did not run before
 	waited bool      // the kubelet waited before it started the next; guarded by c.mu
+	dying  time.Time // since when the pod is known to be deleted, or to be about to; guarded by c.mu
 
 	// The loop's own.
 	read       bool // the last response that may have had all of the log did end cleanly
 	asked      bool // a request was answered
 	readAt     time.Time
-	sure       bool      // the kubelet was asked: what was captured is this run's
-	disowned   bool      // what was captured first was not
+	wholeAt    time.Time // when a stream brought all and ended cleanly, if none broke off since
+	sure       int       // the part that is this run's: the kubelet was asked
 	foreignAt  time.Time // since when responses are dropped as another run's; zero: they are not
 	unfiltered bool      // do not resume with a filter
 	deadEnds   int       // streams in a row that ended at once, as those of a dead container do
@@ -84,6 +87,7 @@ type run struct {
 	final   bool                    // the open stream is a read that ends by itself
 	probe   probeState
 	recheck bool // the next stream is to be a whole one
+	behind  int  // streams that did not bring what the node had, since one was seen to
 
 	file   atomic.Pointer[nextFile] // where the open stream should come; nil: it is there
 	active atomic.Int64             // when the open stream last delivered, in ns since the epoch
@@ -131,24 +135,29 @@ func (r *run) follow(ctx context.Context) result {
 	default:
 		q.expect, q.tail = r.tail()
 	}
-	start := time.Now()
 	res := r.fetch(ctx, q)
 	// Where a poll ends, or a stream that was not the last, the log goes on: that such an
 	// end is the capture's, too, is no second opinion.
 	r.read = q.follow && res.answer == answerEOF
+	switch {
+	case r.read && res.joined:
+		r.wholeAt = r.readAt
+	case res.grew || res.answer == answerBroken || res.answer == answerKicked:
+		r.wholeAt = time.Time{}
+	}
 	if q.tail > 0 {
 		res.answer = r.adapt(q, res)
 	}
-	if r.deadEnds++; !res.isDeadEnd(q, start) {
+	if r.deadEnds++; !res.isDeadEnd(q) {
 		r.deadEnds = 0
 	}
 	switch res.answer {
 	case answerAstray:
 		r.unfiltered = r.unfiltered || q.filtered
 	case answerForeign:
-		r.isAnother()
+		r.noteForeign()
 	case answerWatchers:
-		r.startPolls()
+		r.startPolls(pollFor)
 	case answerPodGone:
 		r.nowIs(lifeGone) // a watch has shown it, so it is deleted
 	case answerEOF, answerBroken, answerKicked:
@@ -156,29 +165,50 @@ func (r *run) follow(ctx context.Context) result {
 			r.foreignAt, r.unfiltered = time.Time{}, r.takeRecheck()
 		}
 	}
+	if q.follow && r.isHeldBack() {
+		r.startPolls(heldFor)
+		r.notePolling()
+	}
 	return res
+}
+
+// noteForeign notes that a response was dropped as another run's.
+func (r *run) noteForeign() {
+	if r.foreignAt.IsZero() {
+		r.foreignAt = time.Now()
+	}
+}
+
+// foreignFor reports whether responses have been dropped as another run's for d.
+func (r *run) foreignFor(d time.Duration) bool {
+	return !r.foreignAt.IsZero() && time.Since(r.foreignAt) >= d
 }
 
 // isDeadEnd says whether a stream ended as that of a dead container: with nothing new and
 // at once, or because the node has removed it. A kubelet that dies ends it as well, and
 // one that has been open for four hours.
-func (res result) isDeadEnd(q query, start time.Time) bool {
+func (res result) isDeadEnd(q query) bool {
 	switch res.answer {
 	case answerGone, answerAbsent:
 		return true
 	case answerEOF:
-		return q.follow && (res.joined || res.bytes == 0) && !res.grew && time.Since(start) < endWait
+		return q.follow && (res.joined || res.bytes == 0) && !res.grew && res.took < endWait
 	}
 	return false
 }
 
-// rest waits before the next stream: for a status that says why this one ended,
-// or as long as the answer asks for.
+// rest waits before the next stream: for as long as the answer asks for, or for a status
+// that says why this one ended. One that ended cleanly and had brought something is
+// opened again at once, but no oftener than once in streamPace.
 func (r *run) rest(ctx context.Context, res result, failures int) {
 	d := max(res.backoff(failures), res.after)
 	switch res.answer {
-	case answerEOF, answerFailed, answerGone, answerAbsent, answerForeign:
-		d = statusWait
+	case answerEOF, answerFailed, answerGone, answerAbsent:
+		if res.grew {
+			d = max(d, streamPace-res.took)
+		} else {
+			d = streamWait
+		}
 	}
 	if r.poll.on() && (res.answer == answerEOF || res.answer == answerAstray) {
 		d = r.poll.wait(res)
@@ -229,6 +259,7 @@ type result struct {
 	answer
 	equal, joined, grew bool
 	bytes               int
+	took                time.Duration
 	after               time.Duration // not to ask again before
 	err                 error         // the refusal
 }
@@ -247,7 +278,6 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	} else {
 		r.s.counts.reads.Add(1)
 	}
-	take := r.mayTake(ctx, q)
 	body, err := r.s.open(ctx, r.c.namespace, r.c.name, q.options(r.slot), !r.asked)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -262,13 +292,18 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
 	r.sp.oneFile = !q.follow
-	r.sp.whose = func(line []byte, ns int64) (suspect, another bool) { return r.whose(ctx, q, line, ns) }
-	r.sp.begin(q, take)
+	r.sp.whose = func(line []byte, ns int64) owner { return r.whose(ctx, q, line, ns) }
+	r.sp.begin(q, r.foreignFor(blindWait))
+	start := time.Now()
 	res := r.pump(ctx, body, q)
+	res.took = time.Since(start)
 	if stop() {
 		_ = body.Close()
 	} else {
 		<-closed
+	}
+	if q.follow {
+		r.sp.ended = res.answer == answerEOF
 	}
 	if r.readAt = time.Now(); q.follow {
 		r.noteEnded(res.answer)

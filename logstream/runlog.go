@@ -21,12 +21,12 @@ type runLog struct {
 
 	// The writer's own.
 	newlines uint64   // written so far
-	scanned  int64    // bytes read to find lines
 	open     []*chunk // the last is being written; those before hold uncommitted bytes
 
 	share share // guarded by st.mu
 
 	mu        sync.Mutex
+	scanned   int64 // bytes read to find lines
 	chunks    []*chunk
 	trimmed   hole // of chunks that were dropped and are in chunks no more: times, why
 	committed int64
@@ -38,10 +38,10 @@ type runLog struct {
 	plain     bool   // the body has no timestamps at all
 	proof     Proof
 	why       string
-	base      int64  // where it begins: what is before was another run's
-	head      []byte // the beginning of its first line
-	fileHead  []byte // the beginning of the node's current file, as far as is known
-	fileStart int64  // where that file begins
+	first     []byte     // the first line of its first response, taken or not
+	files     []fileMark // the first one and the newest ones
+	retreats  []retreat
+	halves    []int64 // where lines end without a newline
 	freed     bool
 	holes     []hole // once freed: what was dropped before
 	gaps      []gapMark
@@ -139,6 +139,16 @@ func (l *runLog) commit(off, stamps int64, times span, latest int64, plain bool)
 		l.st.seal(l.open[0])
 		l.open = append(l.open[:0], l.open[1:]...)
 	}
+}
+
+// countHalf counts the half of a line that the log ends in, and that another file goes on
+// with: readers get it as a line of its own.
+func (l *runLog) countHalf() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.halves = append(l.halves, l.end)
+	l.newlines++
+	l.lines++
 }
 
 // countTail counts an unterminated last line.
@@ -355,7 +365,7 @@ func (l *runLog) isFinal() bool {
 func (l *runLog) progress() (latest, fileStart int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.latest, l.fileStart
+	return l.latest, l.file().at
 }
 
 // view is what a reader needs to know at once.

@@ -17,8 +17,13 @@ func (l *runLog) linesAt(off int64) uint64 {
 		return 0
 	}
 	c := l.chunks[i]
-	l.mu.Unlock()
 	n, buf := c.base, l.st.buffer()
+	for _, at := range l.halves {
+		if c.start < at && at <= off {
+			n++
+		}
+	}
+	l.mu.Unlock()
 	defer l.st.give(buf)
 	for at := c.start; at < off; {
 		k, next, err := l.readAt(buf[:min(int64(len(buf)), off-at)], at, off)
@@ -103,7 +108,7 @@ func (l *runLog) scan(line []byte, from, to int64) int64 {
 			continue
 		}
 		n += k
-		l.scanned += int64(k)
+		l.addScanned(k)
 		for i := 0; ; i++ {
 			j := bytes.Index(buf[i:n], key)
 			if j < 0 {
@@ -125,6 +130,18 @@ func (l *runLog) scan(line []byte, from, to int64) int64 {
 	return -1
 }
 
+func (l *runLog) addScanned(n int) {
+	l.mu.Lock()
+	l.scanned += int64(n)
+	l.mu.Unlock()
+}
+
+func (l *runLog) scannedBytes() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.scanned
+}
+
 // equal says whether the log holds b at off.
 func (l *runLog) equal(off int64, b []byte, limit int64) bool {
 	buf := l.st.buffer()
@@ -134,7 +151,7 @@ func (l *runLog) equal(off int64, b []byte, limit int64) bool {
 		if err != nil || n == 0 || !bytes.Equal(buf[:n], b[:n]) {
 			return false
 		}
-		l.scanned += int64(n)
+		l.addScanned(n)
 		off, b = next, b[n:]
 	}
 	return true
@@ -146,11 +163,11 @@ func (l *runLog) lineStart(off int64, buf []byte, base int64) bool {
 		return true
 	}
 	if off > base {
-		return buf[off-base-1] == '\n' || l.begins(off)
+		return buf[off-base-1] == '\n' || l.beginsFile(off)
 	}
 	var b [1]byte
 	n, _, err := l.readAt(b[:], off-1, off)
-	return err != nil || (n == 1 && b[0] == '\n') || l.begins(off)
+	return err != nil || (n == 1 && b[0] == '\n') || l.beginsFile(off)
 }
 
 // peek reads up to len(p) bytes at off, across chunks.

@@ -114,7 +114,7 @@ func TestTheStreamOfAPodThatIsGoneIsKeptToItsEnd(t *testing.T) {
 				b.n.exit("a")
 				time.Sleep(time.Second)
 				certs, err := b.c.Drain(b.ctx, nil)
-				if err != nil || certs[0].Proof != Incomplete || certs[0].Lines != 11 {
+				if err != nil || certs[0].Proof != Unverified || certs[0].Lines != 11 {
 					t.Errorf("certificates %+v, %v", certs, err)
 				}
 				if follows, reads := b.n.requests(); follows != 1 || reads > 3 { // probes

@@ -12,44 +12,21 @@ import "bytes"
 // One splicer lives as long as its run; begin starts it on the next response.
 type splicer struct {
 	l     *runLog
-	whose func(line []byte, ns int64) (suspect, another bool) // nil: nobody else's
-	only  func() bool                                         // will no other response come?
+	whose func(line []byte, ns int64) owner // nil: nobody else's
+	only  func() bool                       // will no other response come?
 
 	oneFile    bool  // the response is no stream: it is one file, read once
+	ended      bool  // the last stream ended cleanly
 	filterFrom int64 // bytes from which a resumed stream is asked for by time
 
-	// The run's.
-	clock     clock
-	newest    int64 // newest timestamp appended
-	batch     span  // times of lines appended and not yet committed
-	lead      int64 // bytes in the log of the line being appended
-	suspect   suspicion
-	stepped   bool   // the node's clock went back by more than a second
-	base      int64  // where this run's log begins: what is before was another's
-	fileStart int64  // where the file that is current began, as far as is known
-	head      []byte // its first line, up to headLen bytes
-	headNS    int64
-	lineAt    int64 // where the line being appended began
-	counted   bool  // its timestamp is in the log's count
-	stamp     [stampMax]byte
-	stampN    int
-	stamps    int64  // bytes of timestamps not yet in the log's count
-	decided   bool   // whether the body is plain
-	sealed    bool   // the unterminated last line is committed
-	plain     bool   // the body has no timestamps
-	diverged  bool   // a later read differs from what was captured
-	rotated   bool   // a rotation was noticed
-	short     bool   // a gap is certain
-	refused   []byte // the beginning of the last response that was dropped as another run's
-	strange   bool   // by its times the log may be another run's
-	edgeOf    edgeOf
-	shared    bool // lines have the time of another
-	doubt     bool // new or sent again: the next response, the whole file, tells
+	clock clock
+	progress
+	parts []part // the newest ones
 
 	// The response's.
 	mode      spliceMode
 	filtered  bool
-	acceptNew bool  // a response that shares nothing with the capture continues it
+	late      bool  // it is taken though it may be another run's
 	expect    int64 // where it should begin; modeSeek: the line to look for, -1: none
 	hold      []byte
 	skipped   []byte // lines before the first one that is known
@@ -64,6 +41,35 @@ type splicer struct {
 	torn      bool // the cut line at the start of a filtered response was seen
 	midLine   bool // modeSeek: hold goes on with a line whose start was let go
 	settles   bool // the doubt that the response before ended in
+}
+
+// progress is what is known of the run's log.
+type progress struct {
+	newest    int64 // newest timestamp appended
+	batch     span  // times of lines appended and not yet committed
+	lead      int64 // bytes in the log of the line being appended
+	suspect   suspicion
+	stepped   bool   // the node's clock went back by more than a second
+	fileStart int64  // where the file that is current began, as far as is known
+	head      []byte // its first line, up to headLen bytes
+	headNS    int64
+	lineAt    int64 // where the line being appended began
+	counted   bool  // its timestamp is in the log's count
+	stamp     [stampMax]byte
+	stampN    int
+	stamps    int64 // bytes of timestamps not yet in the log's count
+	decided   bool  // whether the body is plain
+	sealed    bool  // the unterminated last line is committed
+	plain     bool  // the body has no timestamps
+	diverged  bool  // a later read differs from what was captured
+	rotated   bool  // a rotation was noticed
+	short     bool  // a gap is certain
+	foreign   bool  // a part was taken back
+	strange   bool  // by its times the log may be another run's
+	edgeOf    edgeOf
+	shared    bool // lines have the time of another
+	doubt     bool // new or sent again: the next response, the whole file, tells
+	began     int  // responses that joined nothing captured before
 }
 
 type spliceMode int
@@ -88,8 +94,8 @@ const (
 
 // begin prepares for the response to q: the whole file, or what starts with the
 // captured line at expect, or a tail that has it in it.
-func (s *splicer) begin(q query, acceptNew bool) {
-	s.mode, s.filtered, s.expect, s.acceptNew = modeHead, q.filtered, q.expect, acceptNew
+func (s *splicer) begin(q query, late bool) {
+	s.mode, s.filtered, s.expect, s.late = modeHead, q.filtered, q.expect, late
 	switch {
 	case q.tail > 0:
 		s.mode, s.filtered = modeSeek, true

@@ -17,11 +17,13 @@ const (
 	// run was first opened.
 	Verified Proof = "Verified"
 	// Unverified: nothing is known to be missing, but it could not be proved: the
-	// file was rotated, and Gaps say where; or the capture was ended, as by
-	// [Capture.Close], while the container ran, and no Gap stands for what it printed
-	// from then on.
+	// file was rotated, and Gaps say where; or the pod was deleted before the final
+	// read, and the stream had ended cleanly after the deletion was asked for; or the
+	// capture was ended, as by [Capture.Close], while the container ran, and no Gap
+	// stands for what it printed from then on.
 	Unverified Proof = "Unverified"
-	// Incomplete: lines are missing, or the final read could not be made.
+	// Incomplete: lines are missing, or the final read could not be made and the
+	// stream had not ended as with the container.
 	Incomplete Proof = "Incomplete"
 )
 

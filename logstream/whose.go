@@ -11,42 +11,28 @@ import (
 // Requests name a container, not a run, and the kubelet answers for the run that it
 // knows: whose log an answer is has to be seen from what is in it.
 
-// blindWait is for how long answers are taken for another run's without more proof than
-// that they begin anew: a watch may be blind for as long as a dead connection goes
-// unnoticed, 45 s with client-go's pings, and would tell then.
+// blindWait is for how long a run that has ended waits for a status of the next one where
+// nothing else tells their logs apart: a watch may be blind for as long as a dead
+// connection goes unnoticed, 45 s with client-go's pings, and would tell then.
 const blindWait = 50 * time.Second
 
-// isAnother notes that a response was dropped as another run's.
-func (r *run) isAnother() {
-	if r.foreignAt.IsZero() {
-		r.foreignAt = time.Now()
-	}
-}
+// takenWait is for how long a log is left to the run before, where that one took it and
+// is being verified.
+const takenWait = time.Second
 
-// mayTake says whether to take a log that begins anew for this run's, after one was
-// dropped as another's. Either the node rotated it or another run has begun: then this
-// run is the previous one, and its log is the kubelet's answer when it is asked for that.
-func (r *run) mayTake(ctx context.Context, q query) bool {
-	late := time.Since(r.foreignAt) >= blindWait
-	if r.foreignAt.IsZero() || q.previous || stampLen(r.sp.head) == 0 {
-		return late && !r.foreignAt.IsZero()
-	}
-	b, err := r.lookAt(ctx, true)
-	if err != nil {
-		return late || classify(err) == answerGone // there is no previous run
-	}
-	var c clock
-	ns, n := c.parse(b)
-	if n == 0 || isSameLine(b, r.sp.refused) { // the container waits after it, whichever it is
-		return late
-	}
-	committed, _ := r.log.bounds()
-	if !r.log.fileBeginsWith(b) && r.log.find(b, r.sp.base, committed, ns) < 0 {
-		return true
-	}
-	r.nowIs(lifePrevious)
-	return false
-}
+// startMargin is how much earlier than the start in its status a run may print: containerd
+// notes the start after it.
+const startMargin = 100 * time.Millisecond
+
+// owner is whose a response is, by its first line.
+type owner int
+
+const (
+	ownRun   owner = iota
+	unproved       // it is taken, but not proved to be this run's
+	doubtful       // it may be another run's: it is not taken while a status may tell
+	anotherRun
+)
 
 // nowIs notes what the API server or the kubelet said of the run, whether a watch will
 // say so or not.
@@ -67,7 +53,8 @@ type standing struct {
 	atOnce bool      // the next run may have begun as soon as it ended
 	before *run      // the one before it; nil: not known
 	after  *run      // and the one after it
-	others []*run    // of the slot, those of pods before this one of the same name included
+	number int
+	others []*run // of the slot, those of pods before this one of the same name included
 }
 
 func (r *run) standing() standing {
@@ -77,7 +64,7 @@ func (r *run) standing() standing {
 }
 
 func (r *run) standingLocked() standing {
-	st := standing{life: r.life, told: r.life == r.told, fresh: time.Since(r.toldAt) < freshFor, times: r.at, next: r.next}
+	st := standing{number: r.log.number, life: r.life, told: r.life == r.told, fresh: time.Since(r.toldAt) < freshFor, times: r.at, next: r.next}
 	st.atOnce = !r.waited && (r.first || r.at.ended.Sub(r.at.began) >= restartSoon)
 	if sl := r.c.slots[r.slot]; sl != nil {
 		st.noNext = sl.noNext
@@ -129,7 +116,21 @@ func (st *standing) nextBegan() time.Time {
 // A status without times, which no kubelet writes, is believed.
 func (st *standing) mayBeNexts(ns int64) bool {
 	t := st.nextBegan()
+	if t.Equal(st.next) && t.After(st.ended) {
+		t = t.Add(-startMargin)
+	}
 	return ns == 0 || t.IsZero() && !st.told || !t.IsZero() && ns >= t.UnixNano()
+}
+
+// isBefore reports whether a log that begins at ns begins before the run did.
+func (st *standing) isBefore(ns int64) bool {
+	return st.number > 0 && !st.began.IsZero() && ns < st.began.Add(-time.Second).UnixNano()
+}
+
+// isInside reports whether a log that begins at ns begins before the run's end: no later
+// one's does.
+func (st *standing) isInside(ns int64) bool {
+	return !st.ended.IsZero() && ns < st.ended.UnixNano()
 }
 
 // isOutside says whether a log that begins at ns begins after the run's end.
@@ -137,30 +138,53 @@ func (st *standing) isOutside(ns int64) bool {
 	return !st.ended.IsZero() && ns > st.ended.Add(2*time.Second).UnixNano() // it has whole seconds
 }
 
-// whose says whether a log that begins with line looks like that of another run of the
-// slot, and whether it is. It is asked of a response that is open: whose that is does not
-// change any more.
-func (r *run) whose(ctx context.Context, q query, line []byte, ns int64) (suspect, another bool) {
+// whose attributes an open response that begins with line and joins nothing that was
+// captured. Whose it is does not change any more while it is open.
+func (r *run) whose(ctx context.Context, q query, line []byte, ns int64) owner {
 	if ns == 0 {
-		return false, false
+		return ownRun
 	}
 	st := r.standing()
+	began, taken := r.log.began(), false
+	if !began {
+		r.log.noteFirst(line)
+	}
 	for _, o := range st.others {
-		if o.log.beginsWith(line) { // which took it for its own, perhaps
-			return true, !o.log.isFinal() || o.log.isVerified()
+		switch {
+		case o.log.number > r.log.number && o.log.has(line, ns):
+			return anotherRun
+		case !o.log.beginsWith(line):
+		case o.log.isVerified() || !o.log.isFinal() && !r.foreignFor(takenWait):
+			return anotherRun
+		default: // it was taken for that run's, perhaps, before a status told of this one
+			taken = true
 		}
 	}
-	if st.isOutside(ns) || r.log.number > 0 && !st.began.IsZero() && ns < st.began.Add(-time.Second).UnixNano() {
-		return true, false
+	switch {
+	case st.isOutside(ns) || !began && st.isBefore(ns):
+		return doubtful
+	case !q.follow && r.log.hadFile(line): // what was captured since is another's
+		return anotherRun
+	case q.previous && began && (ns < r.sp.headNS || !st.isInside(ns)): // whose the first one is has time until the proof
+		return doubtful
+	case q.previous && taken:
+		return unproved
+	case q.previous:
+		return ownRun
 	}
-	if q.previous { // whose that is has time until the proof
-		return false, false
+	suspect, another := r.isOfNext(ctx, q, line, ns)
+	if !suspect && st.life == lifeEnded {
+		r.sure = r.sp.began + 1 // with the part that is to begin
 	}
-	suspect, another = r.isOfNext(ctx, q, line, ns)
-	if !r.log.began() {
-		r.sure = !suspect && st.life == lifeEnded
+	switch {
+	case another:
+		return anotherRun
+	case suspect:
+		return doubtful
+	case taken:
+		return unproved
 	}
-	return suspect, another
+	return ownRun
 }
 
 // isOfNext says whether a log that begins with line, at ns (0: it is empty), may be, and
@@ -207,6 +231,10 @@ func (r *run) isPrevious(b []byte, ns int64, st standing) (may, is bool) {
 	var c clock
 	prev, n := c.parse(b)
 	switch {
+	case n > 0 && r.log.hadFile(b): // what was captured before is this run's
+		return true, true
+	case len(b) == 0 && r.sp.hadPart(): // this one printed something
+		return false, false
 	case n == 0 && len(b) > 0:
 		// The kubelet's words name a container that it removed: the one before this,
 		// unless the next has ended, too (kubernetes v1.36.3 pkg/kubelet/kubelet.go:2745,
@@ -251,25 +279,34 @@ func isSameLine(a, b []byte) bool {
 
 // mayHaveNexts says whether what was captured may be the next run's. It needs c.mu.
 func (r *run) mayHaveNexts() bool {
-	st, ns := r.standingLocked(), r.log.headNS()
+	st, ns := r.standingLocked(), r.log.partNS()
 	return !st.noNext && ns != 0 && st.mayBeNexts(ns)
 }
 
-// tookNexts says whether what was captured is the next run's, whose log the kubelet had
-// when a status still called this one the newest: the previous run's begins before it.
-func (r *run) tookNexts(ctx context.Context) bool {
+// tookNexts reports whether the newest part is the next run's, whose log the kubelet had
+// when a status still called this one the newest: this one's begins with an earlier file,
+// or, as the previous one, before it.
+func (r *run) tookNexts(ctx context.Context, q query) bool {
 	st := r.standing()
-	if r.sure || r.sp.headNS == 0 || !st.mayBeNexts(r.sp.headNS) {
+	if r.isSure() || len(r.sp.parts) == 0 || r.sp.headNS == 0 {
 		return false
 	}
-	b, err := r.lookAt(ctx, true)
-	if err != nil {
+	b, err := r.lookAt(ctx, q.previous)
+	switch {
+	case err != nil:
+		return false
+	case r.log.hadFile(b):
+		return true
+	case !q.previous || !st.mayBeNexts(r.log.partNS()):
 		return false
 	}
 	var c clock
 	ns, n := c.parse(b)
-	return n > 0 && ns <= r.sp.headNS && !r.log.beginsWith(b)
+	return n > 0 && ns <= r.sp.headNS && !r.log.fileBeginsWith(b)
 }
+
+// isSure reports whether the kubelet was asked, and the newest part is this run's.
+func (r *run) isSure() bool { return r.sure > 0 && r.sure == r.sp.began }
 
 // lookAt reads the beginning of the current or the previous run's log: of its first line.
 func (r *run) lookAt(ctx context.Context, previous bool) ([]byte, error) {
@@ -288,47 +325,9 @@ func (r *run) lookAt(ctx context.Context, previous bool) ([]byte, error) {
 	return b, err
 }
 
-// beginsWith says whether line is the log's first.
-func (l *runLog) beginsWith(line []byte) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return isSameLine(l.head, line)
-}
-
-// fileBeginsWith says whether b can be the beginning of the node's current file.
-func (l *runLog) fileBeginsWith(b []byte) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := min(len(l.fileHead), len(b))
-	return bytes.Equal(l.fileHead[:n], b[:n])
-}
-
-// begins says whether it begins at off: what is before may have been cut in a line.
-func (l *runLog) begins(off int64) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return off == l.base
-}
-
 // began says whether anything was captured.
 func (l *runLog) began() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.end > l.base
-}
-
-// headNS is the time of its first line; 0: there is none.
-func (l *runLog) headNS() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var c clock
-	ns, _ := c.parse(l.head)
-	return ns
-}
-
-// rebase takes all that there is for another run's.
-func (l *runLog) rebase() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.base, l.head, l.fileHead, l.fileStart = l.end, nil, nil, l.end
+	return l.end > 0
 }

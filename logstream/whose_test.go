@@ -3,6 +3,7 @@ package logstream
 import (
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -181,10 +182,33 @@ func TestAQuestionWhoseALogIsThatHangsHoldsUpNoDrain(t *testing.T) {
 	}
 }
 
+// live reads a slot as it is captured. When the slot is at its end, what was read is
+// returned; a line that was read twice is an error.
+func (b *bench) live(slot string) (text func() string) {
+	read := make(chan string, 1)
+	go func() {
+		text, _ := b.readAll(slot, ReadOptions{Gap: func(Gap) string { return "" }})
+		read <- text
+	}()
+	return func() string {
+		b.Helper()
+		text, seen := <-read, map[string]bool{}
+		for line := range strings.Lines(text) {
+			if seen[line] {
+				b.Errorf("%q was read twice", line)
+				break
+			}
+			seen[line] = true
+		}
+		return text
+	}
+}
+
 // No status says then when it ended.
 func TestARunThatIsThePreviousOneByItsLogAloneIsNotVerified(t *testing.T) {
 	inBubble(t, Options{}, nil, func(b *bench) {
 		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		text := b.live("a")
 		b.begin("a", "a0")
 		b.n.start("a", "a1")
 		b.n.print("a", "one")
@@ -194,9 +218,19 @@ func TestARunThatIsThePreviousOneByItsLogAloneIsNotVerified(t *testing.T) {
 		b.n.start("a", "a2")
 		b.n.print("a", "two")
 		time.Sleep(time.Minute)
-		time.Sleep(10 * time.Second)
-		if c := b.drain()[0]; c.Proof != Unverified {
-			t.Errorf("certificate %+v", c)
+		if c := b.drain()[0]; c.Proof != Live {
+			t.Errorf("before a status tells of an end: %+v", c)
+		}
+		b.c.Handle(b.p.running("a", "a2"))
+		time.Sleep(time.Minute)
+		endLast(b)
+		for _, c := range b.drain() {
+			if c.Proof == Verified && (c.ContainerID != "a2" || c.Lines != 1) {
+				t.Errorf("certificate %+v", c)
+			}
+		}
+		if got := text(); got != "one\ntwo\n" {
+			t.Errorf("read %q", got)
 		}
 	})
 }
@@ -212,6 +246,7 @@ func TestTheNextRunsLogThatWasTakenForThisOnesIsToldFromIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, Options{}, nil, func(b *bench) {
 				b.p = newPod(corev1.RestartPolicyAlways, "a")
+				live := b.live("a")
 				b.n.start("a", "a1")
 				first := b.p.running("a", "a1")
 				b.n.print("a", "one")
@@ -228,20 +263,23 @@ func TestTheNextRunsLogThatWasTakenForThisOnesIsToldFromIt(t *testing.T) {
 				}
 				b.c.Handle(next)
 				time.Sleep(10 * time.Second)
-				want := "two\n"
+				more := ""
 				if !c.quiet {
 					b.n.print("a", "three")
-					want += "three\n"
+					more = "three\n"
 				}
 				time.Sleep(time.Second)
 				endLast(b)
 				certs := b.drain()
-				if certs[0].Proof != Unverified || len(certs[0].Gaps) != 1 || certs[0].Gaps[0].AfterLine != 1 || certs[1].Proof != Verified {
+				if certs[0].Proof != Unverified || len(certs[0].Gaps) != 1 || certs[0].Gaps[0].AfterLine != 0 || certs[1].Proof != Verified {
 					t.Errorf("certificates %+v", certs)
 				}
 				text, _ := b.readAll("a", ReadOptions{Gap: func(g Gap) string { return "[" + g.Why + "]" }})
-				if want = "two\n[" + whyNexts + "]\none\n" + want; text != want {
+				if want := "[" + whyNexts + "]\none\ntwo\n" + more; text != want {
 					t.Errorf("read %q, want %q", text, want)
+				}
+				if got, want := live(), "two\none\n"+more; got != want {
+					t.Errorf("read live: %q, want %q", got, want)
 				}
 			})
 		})

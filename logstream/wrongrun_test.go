@@ -14,11 +14,15 @@ import (
 // with client-go's pings; the kubelet answers for the run that it knows meanwhile.
 const blindness = 45 * time.Second
 
-func TestTheNextRunsLogIsNotTakenForThisOnesHoweverLateItsStatus(t *testing.T) {
-	for name, c := range map[string]struct{ told, rotated bool }{
-		"a run that is known to have ended":   {told: true},
-		"one that is not":                     {},
-		"one whose log was rotated by the by": {rotated: true},
+func TestTheNextRunsLogIsNotVerifiedForThisOneNorReadTwiceHoweverLateItsStatus(t *testing.T) {
+	const first, second = "of the first\nof the first, too\n", "of the second\n"
+	for name, c := range map[string]struct {
+		told, rotated bool
+		live          string // what is read meanwhile
+	}{
+		"a run that is known to have ended":   {told: true, live: first + second},
+		"one that is not":                     {live: first[:9] + second + first[9:]}, // its stream ended within a line
+		"one whose log was rotated by the by": {rotated: true, live: first + second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, Options{}, nil, func(b *bench) {
@@ -29,6 +33,7 @@ func TestTheNextRunsLogIsNotTakenForThisOnesHoweverLateItsStatus(t *testing.T) {
 					}
 					return nil
 				}
+				live := b.live("a")
 				b.begin("a", "a1", "of the first")
 				if c.rotated {
 					b.n.rotate("a")
@@ -46,18 +51,18 @@ func TestTheNextRunsLogIsNotTakenForThisOnesHoweverLateItsStatus(t *testing.T) {
 				running := b.p.running("a", "a2")
 				b.n.print("a", "of the second")
 				time.Sleep(blindness)
-				if text, _ := b.readAll("a", ReadOptions{Snapshot: true}); text != "of the first\nof the first, too\n" {
-					t.Errorf("before the status comes, %q is captured", text)
-				}
 				b.c.Handle(running)
 				time.Sleep(20 * time.Second)
 				endLast(b)
 				for _, cert := range b.drain() {
-					if (cert.Proof == Verified) == (c.rotated && cert.ContainerID == "a1") {
+					if (cert.Proof == Verified) == (!c.told && cert.ContainerID == "a1") {
 						t.Errorf("certificate %+v", cert)
 					}
 				}
-				b.wantText("a", "of the first\nof the first, too\nof the second\n")
+				b.wantText("a", first+second)
+				if text := live(); text != c.live {
+					t.Errorf("read %q", text)
+				}
 			})
 		})
 	}
@@ -108,25 +113,33 @@ func TestTheNextPodsLogIsNotTakenForThisOnes(t *testing.T) {
 }
 
 // The next one has ended, too, and is the previous one as well as the current one.
-func TestTheNextRunsLogIsNotTakenForThisOnesWhileTheContainerWaits(t *testing.T) {
+func TestTheNextRunsLogIsNotVerifiedForThisOneNorReadTwiceWhileTheContainerWaits(t *testing.T) {
 	inBubble(t, Options{}, nil, func(b *bench) {
 		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		live := b.live("a")
 		b.begin("a", "a1", "of the first")
 		b.n.exit("a")
 		b.n.start("a", "a2")
+		b.p.running("a", "a2")
 		time.Sleep(time.Second)
 		b.n.print("a", "of the second")
 		b.n.exit("a")
 		b.n.wait("a")
 		time.Sleep(blindness)
-		if text, _ := b.readAll("a", ReadOptions{Snapshot: true}); text != "of the first\n" {
-			t.Errorf("captured %q", text)
+		endLast(b)
+		for _, c := range b.drain() {
+			if (c.Proof == Verified) != (c.ContainerID == "a2") || c.ContainerID == "a2" && c.Lines != 1 {
+				t.Errorf("certificate %+v", c)
+			}
+		}
+		if text := live(); text != "of the first\nof the second\n" {
+			t.Errorf("read %q", text)
 		}
 	})
 }
 
 // Nor when nobody can be asked.
-func TestALogThatBeginsAnewIsNotTakenWhileTheKubeletDoesNotSayWhose(t *testing.T) {
+func TestALogThatBeginsAnewIsNotVerifiedNorReadTwiceWhereTheKubeletDoesNotSayWhose(t *testing.T) {
 	for name, answer := range map[string]*fault{
 		"refused":           {err: refused()},
 		"removed, or is it": {words: "unable to retrieve container logs for containerd://a1"},
@@ -140,15 +153,25 @@ func TestALogThatBeginsAnewIsNotTakenWhileTheKubeletDoesNotSayWhose(t *testing.T
 					}
 					return nil
 				}
+				live := b.live("a")
 				b.n.start("a", "a1")
 				b.c.Handle(b.p.running("a", "a1"))
 				b.n.print("a", "of the first")
 				time.Sleep(100 * time.Millisecond)
 				b.n.start("a", "a2")
+				running := b.p.running("a", "a2")
 				b.n.print("a", "of the second")
 				time.Sleep(blindness)
-				if text, _ := b.readAll("a", ReadOptions{Snapshot: true}); text != "of the first\n" {
-					t.Errorf("captured %q", text)
+				b.c.Handle(running)
+				time.Sleep(time.Minute)
+				endLast(b)
+				for _, c := range b.drain() {
+					if (c.Proof == Verified) != (c.ContainerID == "a2") || c.ContainerID == "a2" && c.Lines != 1 {
+						t.Errorf("certificate %+v", c)
+					}
+				}
+				if text := live(); text != "of the first\nof the second\n" {
+					t.Errorf("read %q", text)
 				}
 			})
 		})

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
@@ -60,8 +61,8 @@ func (w *Watcher) observe(p *corev1.Pod) (ask bool) {
 	key := keyOf(p)
 	k := w.known[key]
 	// A relist brings every version again, also with no resync asked for (seen
-	// with client-go v0.37); fake clientsets have no versions.
-	if k != nil && k.pod.UID == p.UID && k.pod.ResourceVersion == p.ResourceVersion && p.ResourceVersion != "" {
+	// with client-go v0.37).
+	if k != nil && k.pod.UID == p.UID && repeats(k.pod, p) {
 		w.stats.Repeats++
 		return false
 	}
@@ -212,7 +213,7 @@ func (w *Watcher) remember(e *corev1.Event) (typ watch.EventType, fresh bool) {
 		w.logs[e.InvolvedObject.UID] = l
 	}
 	if i := l.index(e); i >= 0 {
-		if l.events[i].ResourceVersion == e.ResourceVersion && e.ResourceVersion != "" {
+		if known := l.events[i]; known.ResourceVersion == e.ResourceVersion && e.ResourceVersion != "" && equality.Semantic.DeepEqual(known, e) {
 			return "", false
 		}
 		l.events[i] = e

@@ -2,6 +2,7 @@ package podwatch
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -101,13 +102,12 @@ func (t *Tracking) advance(p *corev1.Pod) {
 	if t.unseen {
 		// The watch may begin with the very version that Create returned, or
 		// with those before what the host knew.
-		if c, ok := compare(p.ResourceVersion, t.version); ok && c <= 0 {
-			t.unseen = c < 0
+		if c, ok := compare(p.ResourceVersion, t.version); ok && c < 0 {
 			return
 		}
 		t.unseen = false
 	}
-	if p.ResourceVersion != "" && p.ResourceVersion == t.version && !t.away {
+	if !t.away && repeats(t.newest.Load(), p) {
 		return
 	}
 	t.away = false
@@ -259,6 +259,18 @@ func (w *Watcher) keep(p *corev1.Pod) *corev1.Pod {
 		p = w.opts.keepPod(p)
 	}
 	return p
+}
+
+// repeats reports whether p is the version of its pod that is known already. An API
+// server names each content by a version of its own; a fake one may have one name for
+// all, or none. What a transform leaves out of a pod makes no other content.
+func repeats(known, p *corev1.Pod) bool {
+	if p.ResourceVersion == "" || p.ResourceVersion != known.ResourceVersion {
+		return false
+	}
+	a, b := Trim(known), Trim(p)
+	a.TypeMeta = b.TypeMeta
+	return equality.Semantic.DeepEqual(a, b)
 }
 
 // compare orders two resourceVersions of one resource; ok is false where they

@@ -12,10 +12,13 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/go-vela/podlife/internal/testutil"
 	"github.com/go-vela/podlife/podwatch"
@@ -248,6 +251,52 @@ func TestOverTheFakeClientsetIdentityGoesByName(t *testing.T) {
 		b.delete("a")
 		tr.Created(b.create("a"))
 		r.want(t, "MODIFIED pod 1", "DELETED pod 1", "ADDED pod")
+		stop()
+	})
+}
+
+// A host's fake may give every version the same name: what differs is news all the same.
+func TestVersionsOfOneNameThatDifferAreAllHandedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := fake.NewClientset()
+		version := func(action clienttesting.Action) (bool, runtime.Object, error) {
+			var object runtime.Object
+			if a, ok := action.(clienttesting.CreateAction); ok { // an update is one, too
+				object = a.GetObject()
+			}
+			m, err := meta.Accessor(object)
+			if err == nil {
+				m.SetResourceVersion("1")
+			}
+			return false, nil, err
+		}
+		c.PrependReactor("create", "*", version)
+		c.PrependReactor("update", "*", version)
+		b := &bench{t: t, client: c, notices: &notices{}}
+		w, stop := b.start(podwatch.Options{Namespace: ns})
+		var r recorder
+		tr := b.track(w, "a", &r)
+		p := b.create("a")
+		tr.Created(p)
+		r.want(t, "ADDED pod")
+		p.Status.Phase = corev1.PodRunning
+		for range 2 { // the second one is the same again
+			if _, err := c.CoreV1().Pods(ns).UpdateStatus(t.Context(), p, metav1.UpdateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		r.want(t, "MODIFIED pod")
+		if got := tr.Pod(); got.ResourceVersion != "1" || got.Status.Phase != corev1.PodRunning {
+			t.Errorf("the pod is %s, version %q", got.Status.Phase, got.ResourceVersion)
+		}
+		e := b.event(p, "e", "Pulling")
+		r.want(t, "ADDED event Pulling x1")
+		e.Count = 2
+		if _, err := c.CoreV1().Events(ns).Update(t.Context(), e, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		r.want(t, "MODIFIED event Pulling x2")
 		stop()
 	})
 }

@@ -65,7 +65,7 @@ func newBuild(cfg *rest.Config, pod *corev1.Pod, p *Pipeline, out *printer) (*bu
 	if err != nil {
 		return nil, nil, err
 	}
-	streams := logstream.New(opener, logstream.Options{})
+	streams := logstream.New(opener, logstream.Options{Notify: b.logNotice})
 	b.split = eventsplit.New(pod.Namespace, pod.Name, eventsplit.Options{Placeholder: func(string) bool { return true }})
 	b.logs = streams.Pod(pod.Namespace, pod.Name, b.split)
 	b.track, err = b.watch.Track(pod.Namespace, pod.Name, b.logs, b.split)

@@ -102,6 +102,14 @@ func (b *build) notice(n podwatch.Notice) {
 	}
 }
 
+// logNotice tells a person what costs output; how a log is read is of no interest.
+func (b *build) logNotice(n logstream.Notice) {
+	switch n.Kind {
+	case logstream.NoticeDropped, logstream.NoticeDiskFailed, logstream.NoticeDiskResumed:
+		b.out.remark("%s", cli.OneLine(errors.New(n.String())))
+	}
+}
+
 // waitsFor says what a step waits for; "" once it runs.
 func waitsFor(s Step, state eventsplit.State) string {
 	switch w := state.Waiting; {

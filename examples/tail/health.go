@@ -52,6 +52,8 @@ func (h *health) ofWatch(n podwatch.Notice) {
 		h.note("watch of %s: contact again", n.Resource)
 	case podwatch.NoticeForbidden:
 		h.note("watch of %s: refused: %v", n.Resource, n.Err)
+	case podwatch.NoticeGranted:
+		h.note("watch of %s: granted again", n.Resource)
 	}
 }
 
@@ -70,16 +72,14 @@ func (h *health) ofLog(n logstream.Notice) {
 	case logstream.NoticeResumed:
 		delete(h.failing, n.ContainerID)
 		h.resumed++
+	case logstream.NoticeFinal:
+		delete(h.failing, n.ContainerID)
 	case logstream.NoticePolling:
 		h.polled++
+	case logstream.NoticeStreaming: // how a log is read is no trouble
+	default: // output that was dropped, a disk that fails or works again
+		h.note("%s", n)
 	}
-}
-
-// forget the log of a run whose capture has ended.
-func (h *health) forget(containerID string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.failing, containerID)
 }
 
 // note needs mu.
@@ -122,7 +122,7 @@ func (h *health) tell() {
 		notes = append(notes, fmt.Sprintf("logs that are read again after a break: %d", h.resumed))
 	}
 	if h.polled > 0 {
-		notes = append(notes, fmt.Sprintf("logs that are read in intervals, for their node is out of inotify instances: %d", h.polled))
+		notes = append(notes, fmt.Sprintf("logs that are read in intervals, for streams of them do not work: %d", h.polled))
 	}
 	h.notes, h.untold, h.resumed, h.polled = nil, 0, 0, 0
 	h.mu.Unlock()

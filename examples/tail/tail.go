@@ -261,10 +261,7 @@ func (f *follower) first(what any) bool {
 // and frees what it held.
 func (f *follower) finish() {
 	// All that could be known was heard, so the end of the Streamer is the latest end.
-	certificates, _ := f.logs.Drain(context.Background(), nil)
-	for _, c := range certificates {
-		f.t.health.forget(c.ContainerID)
-	}
+	_, _ = f.logs.Drain(context.Background(), nil)
 	go func() {
 		f.printing.Wait() // every run is final: the readers come to their ends
 		close(f.done)
@@ -273,7 +270,7 @@ func (f *follower) finish() {
 	case <-f.done:
 	case <-f.t.out.ctx.Done(): // a write may never return
 	}
-	certificates, _ = f.logs.Drain(context.Background(), nil) // with what was dropped meanwhile
+	certificates, _ := f.logs.Drain(context.Background(), nil) // with what was dropped meanwhile
 	_ = f.logs.Close()
 	for _, c := range certificates {
 		for _, g := range c.Gaps { // those that no reader has come to

@@ -115,7 +115,7 @@ func TestLogsThatAreReadInIntervalsAreCounted(t *testing.T) {
 	s.expect(want)
 	told, said := 0, 0 // the pods start within some seconds
 	for line := range strings.Lines(s.stderr.String()) {
-		if head, n, ok := strings.Cut(line, ": "); ok && strings.Contains(head, "inotify") {
+		if head, n, ok := strings.Cut(line, ": "); ok && strings.Contains(head, "in intervals") {
 			count, err := strconv.Atoi(strings.TrimSpace(n))
 			if err != nil {
 				t.Error(err)
@@ -158,7 +158,7 @@ func TestAGapIsALineOnStderrAndAnObjectInItsPlace(t *testing.T) {
 		t.Errorf("gaps behind lines %v", gaps)
 	}
 	s.says("default/web a#0", "gap", "may be missing", "deleted")
-	s.says("default/web a#0", "Incomplete")
+	s.says("default/web a#0", "Unverified")
 }
 
 func TestAPodThatIsGoneHoldsNoMemory(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 )
@@ -36,6 +38,21 @@ type Options struct {
 	// Unschedulable, if set, says why no node takes a pod, "" when one does. A pod
 	// that is refused is asked about again every second.
 	Unschedulable func(*corev1.Pod) string
+
+	// Logs is how the logs of containers are rotated.
+	Logs LogRotation
+
+	// Stamp, if set, is the runtime's clock: the time of a container's i-th record,
+	// from 0. conmon gives all lines of one read the same time, stdout and stderr may
+	// be stamped out of order, and a node's clock can be set back. nil: now, and no two
+	// records of a container have the same, as with containerd.
+	Stamp func(now time.Time, i int) time.Time
+
+	// Status, if set, is asked whenever the kubelet is about to write a pod's status:
+	// how long until the API server has it. The kubelet writes one after the other,
+	// and of a pod that changes meanwhile only the newest: statuses come late, and
+	// some never. nil: 10 ms.
+	Status func(pod types.NamespacedName) time.Duration
 }
 
 // Cluster is a simulated Kubernetes cluster: an API server and, while Run runs,
@@ -60,7 +77,7 @@ type Cluster struct {
 func New(o Options) *Cluster {
 	c := &Cluster{options: o, store: newStore(), rand: rand.New(rand.NewPCG(1, 2))}
 	c.api = &server{store: c.store, id: c.id, logs: c.logs, pages: map[string]page{}}
-	c.node = &node{name: "node-1", cluster: c, runtime: newContainerd(c.id), images: newImages(o), restarts: make(chan restart)}
+	c.node = &node{name: "node-1", cluster: c, runtime: newContainerd(c.id, o.Stamp), images: newImages(o), restarts: make(chan restart)}
 	c.transport = &transport{handler: c.api, before: c.saw, calls: map[*call]bool{}}
 	for _, name := range append([]string{"default"}, o.Namespaces...) {
 		n := namespaces.new()
@@ -116,6 +133,11 @@ type Request struct {
 	Name      string
 	Path      string
 	Query     url.Values
+
+	// ContainerID is the run that a log request was answered from, "" if none was.
+	// FirstByte is when its answer's body began; zero: it had none.
+	ContainerID string
+	FirstByte   time.Time
 }
 
 // Requests returns every request so far, in the order they came in.
@@ -133,13 +155,37 @@ func (c *Cluster) saw(r *http.Request) Fault {
 		Time: time.Now(), Method: r.Method, Verb: t.verb, Resource: t.resource,
 		Namespace: t.namespace, Name: t.name, Path: r.URL.Path, Query: r.URL.Query(),
 	})
-	fault := c.fault
+	number, f := len(c.requests), c.fault
 	c.mu.Unlock()
-	if fault == nil {
-		return Fault{}
+	fault := Fault{}
+	if f != nil {
+		fault = f(r)
 	}
-	return fault(r)
+	fault.request = number
+	return fault
 }
+
+// answering notes which run a log request is answered from. What the writer is
+// given is the answer.
+func (c *Cluster) answering(r *http.Request, id string, w io.Writer) io.Writer {
+	number := faultOf(r).request - 1
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests[number].ContainerID = id
+	var begun sync.Once
+	return writerFunc(func(p []byte) (int, error) {
+		begun.Do(func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.requests[number].FirstByte = time.Now()
+		})
+		return w.Write(p)
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // id makes up 64 hexadecimal digits, the same ones in every run of a test.
 func (c *Cluster) id() string {

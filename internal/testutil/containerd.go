@@ -1,7 +1,9 @@
 package testutil
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +16,8 @@ import (
 // containerd is the container runtime of the node: it outlives the
 // kubelet. It keeps the containers of a pod until they are removed.
 type containerd struct {
-	id func() string
+	id    func() string
+	stamp func(now time.Time, i int) time.Time // Options.Stamp
 
 	mu       sync.Mutex
 	pods     map[types.UID][]*container // newest first
@@ -25,7 +28,7 @@ type containerd struct {
 // guarded by the runtime's lock.
 type container struct {
 	status containerStatus
-	log    *logFile
+	log    *containerLog
 	term   context.CancelCauseFunc
 	ended  func()        // called at its end, whatever ended it
 	killed chan struct{} // closed then
@@ -53,8 +56,8 @@ type containerStatus struct {
 	started, finished time.Time
 }
 
-func newContainerd(id func() string) *containerd {
-	return &containerd{id: id, pods: map[types.UID][]*container{}}
+func newContainerd(id func() string, stamp func(time.Time, int) time.Time) *containerd {
+	return &containerd{id: id, stamp: stamp, pods: map[types.UID][]*container{}}
 }
 
 // containers are the containers of a pod, newest first.
@@ -81,9 +84,14 @@ func (p podStatus) latest(name string) *containerStatus {
 	return nil
 }
 
+// differs says whether a container was made or removed since before.
+func (p podStatus) differs(before podStatus) bool {
+	return len(p) != len(before) || len(p) > 0 && p[0].id != before[0].id
+}
+
 // create makes a container, not yet running; ended is called at its end.
 func (r *containerd) create(uid types.UID, c *corev1.Container, image image, attempt int32, ended func()) *container {
-	it := &container{log: newLogFile(), ended: ended, killed: make(chan struct{})}
+	it := &container{log: newContainerLog(r.stamp), ended: ended, killed: make(chan struct{})}
 	it.status = containerStatus{
 		container: it, id: "containerd://" + r.id(), name: c.Name, specImage: c.Image,
 		image: image.ref, imageID: image.id, attempt: attempt,
@@ -213,6 +221,38 @@ func (r *containerd) find(uid types.UID, id string) *container {
 	}
 	return nil
 }
+
+// named is the container of that ID, whatever its pod; nil when it was removed.
+func (r *containerd) named(id string) *container {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, cs := range r.pods {
+		for _, c := range cs {
+			if c.status.id == id {
+				return c
+			}
+		}
+	}
+	return nil
+}
+
+// running are the containers that run, in the order of their IDs.
+func (r *containerd) running() (all []*container) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, cs := range r.pods {
+		for _, c := range cs {
+			if c.status.state == running {
+				all = append(all, c)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b *container) int { return cmp.Compare(a.status.id, b.status.id) })
+	return all
+}
+
+// logName is the name of the file that the container's log is in.
+func (c *container) logName() string { return fmt.Sprintf("%d.log", c.status.attempt) }
 
 // close kills everything and waits for the programs.
 func (r *containerd) close() {

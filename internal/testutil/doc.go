@@ -20,11 +20,12 @@
 //   - The scheduler and the node: init containers, sidecars, image swaps, restart
 //     policies and rules, back-off, deadlines, grace periods, Events with their
 //     budgets (kubelet.go to status.go).
-//   - pods/log (logs.go).
+//   - pods/log, and the rotation of logs with what it costs their readers (logs.go,
+//     logfile.go, rotate.go).
 //   - Trouble: see [Fault] and the methods named Drop, Compact and Restart.
 //
 // # What it does not
 //
 // Probes, hooks, volumes, networks, ephemeral containers, finalizers, admission,
-// authorization, server-side apply, the rotation of logs, more than one node.
+// authorization, server-side apply, more than one node.
 package testutil

@@ -39,9 +39,39 @@ type Fault struct {
 	CutText  string
 	CutErr   error
 
+	// EndAfter ends the answer's body after so long, as CutErr says: the kubelet
+	// ends every stream after four hours, proxies end them sooner.
+	EndAfter time.Duration
+
+	// Rate is how many bytes of the body come in a second; 0: all at once. A
+	// follower on the node lags behind then, once the way is full.
+	Rate int64
+
+	// Lag has a watch tell every change so long after it happened. Lists and gets
+	// are ahead of it.
+	Lag time.Duration
+
+	// NoWatcher: the node has no inotify instance left for this follow. It says so,
+	// in the body, after all lines that there are.
+	NoWatcher bool
+
+	// LostAtRotation ends this follow, cleanly, when the log is rotated (seen on a
+	// real node, v1.37.2).
+	LostAtRotation bool
+
 	// Stall keeps the connection open but lets nothing through: nothing after
 	// CutAfter bytes of the body or, when CutAfter is 0, no answer at all.
 	Stall bool
+
+	request int // which one: counted from 1
+}
+
+type faultKey struct{}
+
+// faultOf is the fault of a request that the server works on.
+func faultOf(r *http.Request) Fault {
+	f, _ := r.Context().Value(faultKey{}).(Fault)
+	return f
 }
 
 // Fault asks f about every request from now on, before the server sees it; nil

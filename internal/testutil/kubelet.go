@@ -70,10 +70,11 @@ func (n *node) start(ctx context.Context, takes time.Duration) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	k := &kubelet{
 		node: n, store: n.cluster.store, recorder: newRecorder(n.cluster.store, n.name, n.cluster.id),
-		statuses: newStatuses(n.cluster.store), crashes: flowcontrol.NewBackOff(10*time.Second, 300*time.Second),
+		statuses: newStatuses(n.cluster.store, n.cluster.options.Status), crashes: flowcontrol.NewBackOff(10*time.Second, 300*time.Second),
 		born: time.Now(), workers: map[types.UID]*worker{},
 	}
 	k.tasks.Go(func() { k.statuses.run(ctx) })
+	k.tasks.Go(func() { k.rotateLogs(ctx) })
 	k.tasks.Go(func() {
 		if wait(ctx, takes) == nil {
 			follow(ctx, k.store, func(v *version) { k.heard(ctx, v) })

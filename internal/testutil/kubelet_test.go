@@ -388,3 +388,12 @@ func TestAnImageWithNothingToExecuteCannotStart(t *testing.T) {
 		}
 	})
 }
+
+func TestARunThatStartedBesideACrashLoopIsShownAtOnce(t *testing.T) {
+	tell(t, testutil.Options{}, func(s *story) {
+		p := on(steps("sleep 5960ms; exit 1", "sleep 600ms; exit 1"), "sh:1", "sh:1")
+		p.Spec.RestartPolicy = corev1.RestartPolicyAlways
+		s.run(p, 20*time.Second)
+		s.trace("crash-loop-beside")
+	})
+}

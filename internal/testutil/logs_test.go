@@ -97,8 +97,8 @@ func TestLongAndUnfinishedLinesComeBackAsTheyWere(t *testing.T) {
 	tell(t, testutil.Options{}, func(s *story) {
 		s.run(on(steps(""), "lines:1"), 5*time.Second)
 		s.expect("plain", s.log(corev1.PodLogOptions{}), long+"\n\nlast")
-		stamp := "2000-01-01T00:00:00.555000000Z "
-		s.expect("stamped", s.log(corev1.PodLogOptions{Timestamps: true}), stamp+long+"\n"+stamp+"\n"+stamp+"last")
+		stamp := func(record int) string { return fmt.Sprintf("2000-01-01T00:00:00.55500000%dZ ", record) }
+		s.expect("stamped", s.log(corev1.PodLogOptions{Timestamps: true}), stamp(0)+long+"\n"+stamp(3)+"\n"+stamp(4)+"last")
 	})
 }
 

@@ -47,7 +47,8 @@ type killedKey struct{}
 
 // Shell runs small scripts: its args are lines (as in ["echo hello", "exit 3"]),
 // or a shell and its script (as in ["sh", "-c", "echo hello; exit 3"]). It knows
-// echo, sleep, exit, seq, true and false, and ";" or "&&" between two commands.
+// echo, sleep, exit, seq, true and false, flood N RATE (see [Flood]), and ";" or
+// "&&" between two commands.
 // A line that it does not know ends it with 127, a failing one with its code.
 func Shell(ctx context.Context, args []string, out io.Writer) int {
 	if len(args) > 2 && args[1] == "-c" {
@@ -72,6 +73,28 @@ func Shell(ctx context.Context, args []string, out io.Writer) int {
 	return 0
 }
 
+// Flood writes n lines of 100 bytes to out, rate of them a second (0: all at
+// once), in pieces of what is due every ten milliseconds, until ctx ends. A line
+// is prefix and its number, from 1, filled up with dots.
+func Flood(ctx context.Context, out io.Writer, prefix string, n, rate int) {
+	const every = 10 * time.Millisecond
+	var lines []byte
+	for i, began := 0, time.Now(); i < n; {
+		due := n
+		if rate > 0 {
+			due = min(n, int(time.Since(began)*time.Duration(rate)/time.Second)+1)
+		}
+		for lines = lines[:0]; i < due; i++ {
+			line := fmt.Appendf(nil, "%s%08d ", prefix, i+1)
+			lines = append(append(lines, line...), strings.Repeat(".", max(99-len(line), 0))...)
+			lines = append(lines, '\n')
+		}
+		if _, err := out.Write(lines); err != nil || i < n && wait(ctx, every) != nil {
+			return
+		}
+	}
+}
+
 func command(ctx context.Context, words []string, out io.Writer) int {
 	switch words[0] {
 	case "true":
@@ -83,6 +106,8 @@ func command(ctx context.Context, words []string, out io.Writer) int {
 		for i := range number(words, 0) {
 			fmt.Fprintln(out, i+1)
 		}
+	case "flood":
+		Flood(ctx, out, "", number(words, 0), number(words[1:], 0))
 	case "sleep":
 		d, err := time.ParseDuration(words[len(words)-1])
 		if err != nil {

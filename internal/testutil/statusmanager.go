@@ -3,6 +3,7 @@ package testutil
 import (
 	"context"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,6 +18,7 @@ import (
 // pkg/kubelet/status/status_manager.go:282, 976, 1142).
 type statuses struct {
 	store *store
+	asks  func(types.NamespacedName) time.Duration // Options.Status
 	wake  chan struct{}
 
 	mu    sync.Mutex
@@ -30,8 +32,8 @@ type knownStatus struct {
 	terminated bool // nothing runs any more: delete the pod if that is wanted
 }
 
-func newStatuses(s *store) *statuses {
-	return &statuses{store: s, wake: make(chan struct{}, 1), known: map[types.UID]knownStatus{}}
+func newStatuses(s *store, asks func(types.NamespacedName) time.Duration) *statuses {
+	return &statuses{store: s, asks: asks, wake: make(chan struct{}, 1), known: map[types.UID]knownStatus{}}
 }
 
 func (m *statuses) set(pod *corev1.Pod, status corev1.PodStatus, terminated bool) {
@@ -67,12 +69,23 @@ func (m *statuses) run(ctx context.Context) {
 			return
 		}
 		for uid, ok := m.next(); ok; uid, ok = m.next() {
-			if wait(ctx, statusTakes) != nil {
+			if wait(ctx, m.takes(uid)) != nil {
 				return
 			}
 			m.write(uid)
 		}
 	}
+}
+
+// takes is how long until the API server has the status of a pod.
+func (m *statuses) takes(uid types.UID) time.Duration {
+	if m.asks == nil {
+		return statusTakes
+	}
+	m.mu.Lock()
+	k := m.known[uid].key
+	m.mu.Unlock()
+	return m.asks(types.NamespacedName{Namespace: k.namespace, Name: k.name})
 }
 
 // next takes the oldest pod off the queue, with everything else of it.

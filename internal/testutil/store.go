@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -42,6 +43,7 @@ func newVersion(o object) *version {
 // change is one write. It is also what a watch is made of.
 type change struct {
 	rv       uint64
+	at       time.Time
 	key      key
 	old, new *version // old: nil when created; new: nil when deleted
 	last     *version // the final state, when deleted
@@ -165,6 +167,7 @@ func (s *store) remove(k key, old *version, final object) *version {
 
 // record adds to the history and wakes the watches. Called with the lock held.
 func (s *store) record(c change) {
+	c.at = time.Now()
 	s.history = append(s.history, c)
 	if len(s.history) > 2*window { // cut in half at a time: cheap on average
 		cut := len(s.history) - window

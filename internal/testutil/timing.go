@@ -16,6 +16,9 @@ const (
 	pullTakes    = 300 * time.Millisecond // to pull an image, unless Options.Pull says otherwise
 	statusTakes  = 10 * time.Millisecond  // to write a status to the API server: a GET and a PATCH
 
+	reopenTakes = 2 * time.Millisecond   // until the runtime has made a new file for a log that was rotated
+	turnTakes   = 200 * time.Microsecond // until it writes to that file
+
 	// relistTakes is until a pod that a sync has changed is looked at again: new
 	// in 1.36 (pkg/kubelet/kubelet.go:2270-2275); everything else, exits first of
 	// all, waits for plegPeriod.

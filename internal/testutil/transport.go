@@ -86,7 +86,7 @@ func (t *transport) carry(r *http.Request, body []byte, fault Fault) (*http.Resp
 // start runs the handler in a goroutine that ends with the request, the answer
 // or the cluster, whichever comes first.
 func (t *transport) start(r *http.Request, body []byte, fault Fault) (*call, error) {
-	ctx, cancel := context.WithCancelCause(r.Context())
+	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), faultKey{}, fault))
 	served := r.Clone(ctx)
 	served.Body = io.NopCloser(bytes.NewReader(body))
 	c := &call{request: served, cancel: cancel}
@@ -106,6 +106,10 @@ func (t *transport) start(r *http.Request, body []byte, fault Fault) (*call, err
 	go func() {
 		defer t.done.Done()
 		defer cancel(nil)
+		if fault.EndAfter > 0 {
+			end := time.AfterFunc(fault.EndAfter, func() { c.end(fault.cutError()) })
+			defer end.Stop()
+		}
 		defer func() {
 			t.mu.Lock()
 			delete(t.calls, c)
@@ -209,6 +213,11 @@ func (a *answer) WriteHeader(code int) {
 
 func (a *answer) Write(p []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
+	if rate := a.fault.Rate; rate > 0 {
+		if err := wait(a.ctx, time.Duration(len(p))*time.Second/time.Duration(rate)); err != nil {
+			return 0, err
+		}
+	}
 	passes, cut := a.fault.passes(a.bytes, len(p))
 	n, err := a.body.write(a.ctx, p[:passes])
 	a.bytes += int64(n)

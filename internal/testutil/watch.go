@@ -46,6 +46,7 @@ func (s *server) watch(w http.ResponseWriter, r *http.Request, res *resource, t 
 	if streaming {
 		out.bookmark(cursor, true)
 	}
+	lag := faultOf(r).Lag
 	timeout := time.NewTimer(watchTimeoutOf(o))
 	defer timeout.Stop()
 	var bookmarks <-chan time.Time
@@ -60,7 +61,12 @@ func (s *server) watch(w http.ResponseWriter, r *http.Request, res *resource, t 
 			out.expired(cursor, s.store.now())
 			return nil
 		}
+		var later <-chan time.Time
 		for _, c := range changes {
+			if early := time.Until(c.at.Add(lag)); lag > 0 && early > 0 {
+				later = time.After(early)
+				break
+			}
 			if cursor = c.rv; c.key.resource != res.name {
 				continue
 			}
@@ -70,6 +76,7 @@ func (s *server) watch(w http.ResponseWriter, r *http.Request, res *resource, t 
 		}
 		select {
 		case <-changed:
+		case <-later:
 		case <-bookmarks:
 			out.bookmark(cursor, false)
 		case <-timeout.C:

@@ -99,7 +99,7 @@ func (w *worker) sync(ctx context.Context) (over bool) {
 	switch {
 	case err != nil:
 		w.dueBy(retryTime(err))
-		if w.sandbox != sandbox || len(w.k.runtime.containers(w.pod.UID)) != len(has) {
+		if w.sandbox != sandbox || w.k.runtime.containers(w.pod.UID).differs(has) {
 			w.dueBy(w.fresh) // what it did do is seen with the next look
 		}
 	case !do.none():
