@@ -342,7 +342,9 @@ func (c *Capture) changedLocked() {
 // [Streamer.Run].
 //
 // newest may be stale: it is compared with what Handle was given, by
-// resourceVersion. Of a pod that replaced another of the same name it ends the
+// resourceVersion. It must be the captured pod, as podwatch's Tracking.Pod is, which is
+// nil before Created: one that was got by its name may be a leftover of an earlier build,
+// and is then captured. Of a pod that replaced another of the same name it ends the
 // runs of the one before.
 func (c *Capture) Drain(ctx context.Context, newest *corev1.Pod) ([]Certificate, error) {
 	if newest != nil {

@@ -226,7 +226,9 @@ func (t *Tracking) event(typ watch.EventType, e *corev1.Event) {
 // Call it with the answer of Create, or, where that was lost, with the pod that a
 // GET shows to be the one that was asked for; the newest version known is best,
 // any will do. Calling it again with that pod changes nothing; with a pod made
-// anew under the name it ends the earlier one.
+// anew under the name it ends the earlier one: handlers hear Deleted, then Added of
+// the new one. An eventsplit.Splitter is of one pod for good, so a build that is tried
+// again wants a tracking and handlers of its own.
 // A nil pod changes nothing, nor does one of another name ([NoticeMismatch]), nor
 // any once the tracking is closed.
 // It does not block. The pod is not changed and not kept.
