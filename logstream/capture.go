@@ -64,6 +64,7 @@ type slot struct {
 
 	nameless bool  // a run that has no ID has begun, by a status, and has not ended, by any
 	which    int32 // its number
+	before   int32 // runs before it that nobody saw
 }
 
 // Handle takes what a watch of the pod delivers: Added, Modified and Deleted with
@@ -181,7 +182,7 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 		missed = max(0, s.newest()-sl.newest-1)
 	}
 	sl.seen, sl.newest, sl.final, sl.noNext = true, max(s.newest(), sl.newest), s.final, s.noNext
-	c.seeNameless(sl, s)
+	c.seeNameless(sl, s, missed)
 	for _, id := range []string{s.last, s.cur} {
 		if id == "" || sl.find(id) != nil {
 			continue
@@ -224,7 +225,7 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 // other virtual kubelets may not, nor does the kubelet of a plain init container whose
 // status it lost (kubernetes v1.36.3 pkg/kubelet/kubelet_pods.go:2699). Requests for a log
 // name no run, so without an ID nobody can tell whose log an answer is.
-func (c *Capture) seeNameless(sl *slot, s sighting) {
+func (c *Capture) seeNameless(sl *slot, s sighting, missed int32) {
 	switch {
 	case !sl.nameless || s.restarts < sl.which:
 	case s.restarts > sl.which, s.ended && s.cur == "":
@@ -236,7 +237,10 @@ func (c *Capture) seeNameless(sl *slot, s sighting) {
 	if !s.begun || slices.ContainsFunc(sl.runs, isKnown) {
 		return
 	}
-	if sl.nameless, sl.which = true, s.restarts; s.ended {
+	if sl.nameless && sl.which == s.restarts {
+		missed = sl.before // it was seen to begin
+	}
+	if sl.nameless, sl.which, sl.before = true, s.restarts, missed; s.ended {
 		c.endNameless(s.slot, sl)
 	}
 }
@@ -245,7 +249,7 @@ func (c *Capture) seeNameless(sl *slot, s sighting) {
 // its certificate says.
 func (c *Capture) endNameless(name string, sl *slot) {
 	r := newRun(c, name, "", int(sl.which))
-	r.life = lifeEnded
+	r.life, r.missed = lifeEnded, sl.before
 	sl.nameless, sl.runs, c.order = false, append(sl.runs, r), append(c.order, r)
 }
 
@@ -276,6 +280,10 @@ func (r *run) setLife(l life) {
 
 func (c *Capture) handleEnd(l life) {
 	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return
+	}
 	found := len(c.order)
 	c.end(l)
 	if l == lifeClosed {
@@ -334,7 +342,9 @@ func (c *Capture) changedLocked() {
 // [Streamer.Run].
 //
 // newest may be stale: it is compared with what Handle was given, by
-// resourceVersion. Of a pod that replaced another of the same name it ends the
+// resourceVersion. It must be the captured pod, as podwatch's Tracking.Pod is, which is
+// nil before Created: one that was got by its name may be a leftover of an earlier build,
+// and is then captured. Of a pod that replaced another of the same name it ends the
 // runs of the one before.
 func (c *Capture) Drain(ctx context.Context, newest *corev1.Pod) ([]Certificate, error) {
 	if newest != nil {
@@ -383,14 +393,14 @@ func (c *Capture) Close() error {
 	}
 	c.closed = true
 	runs := c.order
-	var readers []*Reader
+	causes := map[*Reader]error{}
 	for r := range c.readers {
-		readers = append(readers, r)
+		causes[r] = c.closeCause(r.slot)
 	}
 	c.changedLocked()
 	c.mu.Unlock()
-	for _, r := range readers {
-		r.cancel(c.closeCause(r.slot))
+	for r, cause := range causes {
+		r.cancel(cause)
 	}
 	for _, r := range runs {
 		r.close()
@@ -405,12 +415,12 @@ func (c *Capture) Close() error {
 }
 
 // closeCause is what Close ends a reader of slot with: the log of a slot that
-// never ran is empty, and that reader misses nothing.
+// never ran is empty, and that reader misses nothing. It needs c.mu.
 func (c *Capture) closeCause(slot string) error {
-	for _, r := range c.order {
-		if r.slot == slot {
-			return ErrClosed
-		}
+	sl := c.slots[slot]
+	isOf := func(r *run) bool { return r.slot == slot }
+	if sl != nil && sl.nameless || slices.ContainsFunc(c.order, isOf) {
+		return ErrClosed
 	}
 	return io.EOF
 }

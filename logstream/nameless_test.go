@@ -3,6 +3,7 @@ package logstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -135,6 +136,97 @@ type noRuns struct{}
 func (noRuns) IsPlaceholder(string, string) bool { return false }
 
 func (noRuns) NextRun(ctx context.Context, _, after string) (string, error) { return "", io.EOF }
+
+// Of runs of which no status told at all, the next one's Gap says how many there were.
+func TestRunsWithoutAnIDThatNobodySawAreCounted(t *testing.T) {
+	type want struct {
+		run  int
+		gaps []string
+	}
+	earlier := func(n int) string {
+		return fmt.Sprintf("%d earlier runs of container \"a\" ended before they were seen", n)
+	}
+	for name, c := range map[string]struct {
+		play func(b *bench)
+		want []want
+	}{
+		"between two that ended": {
+			func(b *bench) { b.c.Handle(b.p.state("a", 0, exited)); b.c.Handle(b.p.state("a", 3, exited)) },
+			[]want{{0, []string{whyNameless}}, {3, []string{earlier(2), whyNameless}}},
+		},
+		"between two that were seen to run": {
+			func(b *bench) {
+				b.c.Handle(b.p.state("a", 0, runsNow))
+				b.c.Handle(b.p.state("a", 2, runsNow))
+				b.c.Handle(b.p.state("a", 3, exited))
+			},
+			[]want{{0, []string{whyNameless}}, {2, []string{earlier(1), whyNameless}}, {3, []string{whyNameless}}},
+		},
+		"before the pod was first seen": {
+			func(b *bench) { b.c.Handle(b.p.state("a", 3, exited)) },
+			[]want{{3, []string{whyNameless}}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, nil, func(b *bench) {
+				b.p.pod.Spec.RestartPolicy = corev1.RestartPolicyAlways
+				c.play(b)
+				var got []want
+				for _, cert := range b.drain() {
+					w := want{run: cert.Run}
+					for _, g := range cert.Gaps {
+						w.gaps = append(w.gaps, g.Why)
+					}
+					got = append(got, w)
+				}
+				if d := cmp.Diff(c.want, got, cmp.AllowUnexported(want{})); d != "" {
+					t.Errorf("certificates (-want +got):\n%s", d)
+				}
+			})
+		})
+	}
+}
+
+// A reader of a container that runs misses something when the capture is closed, whether
+// the tracking ends before, at the same time or later.
+func TestCloseWhileARunWithoutAnIDGoesOnIsNotTheEndOfItsLog(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		ends := map[string]chan reading{}
+		for _, slot := range []string{"a", "b"} {
+			r, end := b.c.Reader(b.ctx, slot, ReadOptions{}), make(chan reading, 1)
+			ends[slot] = end
+			go func() { end <- readBytes(r) }()
+		}
+		b.c.Handle(b.p.state("a", 0, runsNow))
+		synctest.Wait()
+		go b.c.Handle(closedEvent())
+		_ = b.c.Close()
+		b.c.Handle(closedEvent())
+		if got := (<-ends["a"]).end; got != "closed" && got != "incomplete" {
+			t.Errorf("the reader of a, which ran, ends in %s", got)
+		}
+		if got := (<-ends["b"]).end; got != "EOF" {
+			t.Errorf("the reader of b, which never ran, ends in %s", got)
+		}
+		if got := readBytes(b.c.Reader(b.ctx, "a", ReadOptions{})).end; got != "closed" {
+			t.Errorf("a later reader of a ends in %s", got)
+		}
+	})
+}
+
+// What is heard after Close makes no run.
+func TestAClosedCaptureFindsNoRuns(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.c.Handle(b.p.state("a", 0, runsNow))
+		_ = b.c.Close()
+		b.c.Handle(closedEvent())
+		b.c.Handle(b.p.event(watch.Deleted))
+		certs, err := b.c.Drain(b.ctx, nil)
+		if st := b.s.Stats(); len(certs) != 0 || !errors.Is(err, ErrClosed) || st.Runs != 0 {
+			t.Errorf("%v, %v, %+v", certs, err, st)
+		}
+	})
+}
 
 // No certificate for what never ran, none twice for what has an ID after all.
 func TestAContainerThatNeverRanOrGetsItsIDLaterHasNoCertificateWithoutOne(t *testing.T) {

@@ -121,13 +121,14 @@ func (q *notices) say(n Notice) {
 	}
 }
 
-// settles reports whether n adds nothing to what waits: it was said, or it closes what has
-// not been told yet, which goes with it.
+// settles reports whether n adds nothing to what waits: it takes the place of one of its
+// kind, or it closes what has not been told yet, which goes with it.
 func (q *notices) settles(n Notice) bool {
 	for i, o := range slices.Backward(q.queue) {
 		switch {
 		case !n.isOf(o):
 		case o.Kind == n.Kind:
+			q.queue[i] = n // what is told last holds
 			return true
 		case o.Kind == opens[n.Kind]:
 			q.queue = slices.Delete(q.queue, i, i+1)

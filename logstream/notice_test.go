@@ -294,6 +294,25 @@ func TestANotifyThatBlocksCostsNoMoreThanWhatIsOpen(t *testing.T) {
 	}
 }
 
+// A run is told to lose output to the budget, and once more when the disk is to blame.
+func TestTheGraverReasonForALossIsToldHoweverManyNoticesWait(t *testing.T) {
+	var last error
+	q := newNotices(func(n Notice) { last = n.Err })
+	for i := range manyNotices {
+		q.say(Notice{Kind: NoticeFailed, Slot: "a", ContainerID: fmt.Sprint(i)})
+	}
+	for _, id := range []string{"0", "last"} { // in the midst of them, and behind them
+		q.say(Notice{Kind: NoticeDropped, Slot: "a", ContainerID: id, Err: errBudget})
+		q.say(Notice{Kind: NoticeDropped, Slot: "a", ContainerID: id, Err: syscall.EIO})
+	}
+	done := make(chan struct{})
+	close(done)
+	q.deliver(done)
+	if !errors.Is(last, syscall.EIO) {
+		t.Errorf("the last notice says %v", last)
+	}
+}
+
 func TestANoticeReadsAsALineOfALog(t *testing.T) {
 	run := Notice{Namespace: "n", Name: "p", Slot: "a", ContainerID: "containerd://1", Run: 2}
 	of := func(k NoticeKind, err error) Notice { n := run; n.Kind, n.Err = k, err; return n }

@@ -210,10 +210,7 @@ func (s *Streamer) start(r *run) {
 	case s.ended || r.isClosed():
 		r.cutOff()
 		close(r.done)
-	case s.ctx == nil && r.isClosed(): // meanwhile: nobody would take it out of the queue
-		r.cutOff()
-		close(r.done)
-	case s.ctx == nil:
+	case s.ctx == nil: // should it be closed from now on, abandon finds it in the queue
 		s.queue = append(s.queue, r)
 	default:
 		s.launch(r)

@@ -114,12 +114,19 @@ func (t *Tracking) advance(p *corev1.Pod) {
 	t.push(watch.Modified, p)
 }
 
+// olderPod reports whether p, of another UID than the pod of its name that had that
+// version, is known to have had the name before it.
+func olderPod(p *corev1.Pod, version string) bool {
+	c, ok := compare(p.ResourceVersion, version)
+	return ok && c < 0
+}
+
 // other takes a version of a pod that has the name but not the UID that the
 // tracking is bound to. An older one had the name before; what the watch shows
 // of it says nothing about the tracking's pod. Any other ended that pod.
 func (t *Tracking) other(p *corev1.Pod) {
-	c, ok := compare(p.ResourceVersion, t.version)
-	if t.ended || ok && c < 0 || !ok && t.unseen {
+	_, ok := compare(p.ResourceVersion, t.version)
+	if t.ended || olderPod(p, t.version) || !ok && t.unseen {
 		return
 	}
 	t.end(t.newest.Load())
@@ -226,7 +233,10 @@ func (t *Tracking) event(typ watch.EventType, e *corev1.Event) {
 // Call it with the answer of Create, or, where that was lost, with the pod that a
 // GET shows to be the one that was asked for; the newest version known is best,
 // any will do. Calling it again with that pod changes nothing; with a pod made
-// anew under the name it ends the earlier one.
+// anew under the name it ends the earlier one: handlers hear Deleted, then Added of
+// the new one. An eventsplit.Splitter is of one pod for good, so a build that is tried
+// again wants a tracking and handlers of its own. A pod that had the name before the
+// tracking's changes nothing.
 // A nil pod changes nothing, nor does one of another name ([NoticeMismatch]), nor
 // any once the tracking is closed.
 // It does not block. The pod is not changed and not kept.
@@ -246,6 +256,8 @@ func (t *Tracking) Created(p *corev1.Pod) {
 		return
 	case t.bound && t.uid == p.UID && (p.UID != "" || !t.ended):
 		return // said before
+	case t.bound && olderPod(p, t.version):
+		return
 	case t.bound && !t.ended:
 		t.end(t.newest.Load()) // the name was free, so that pod is gone
 	}

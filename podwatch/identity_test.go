@@ -157,6 +157,26 @@ func TestAPodMadeAnewUnderTheNameIsFollowedAfterASecondCreated(t *testing.T) {
 	})
 }
 
+// An answer of Create that comes late is of a pod that is gone by then.
+func TestCreatedOfAnOlderPodThanTheOneThatIsTrackedChangesNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{})
+		var r recorder
+		tr := b.track(w, "a", &r)
+		old := b.leftover("a")
+		b.delete("a")
+		tr.Created(b.leftover("a"))
+		r.want(t, "ADDED pod")
+		tr.Created(old)
+		b.label("a", "mine")
+		r.want(t, "MODIFIED pod mine")
+		b.delete("a")
+		r.want(t, "MODIFIED pod mine", "DELETED pod mine")
+		tr.Created(old)
+		r.want(t)
+	})
+}
+
 func TestADeletionCarriesTheLastStateAndNeedsNoLiveGet(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})

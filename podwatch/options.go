@@ -81,9 +81,9 @@ type Options struct {
 	// OnPod is asked once for every pod that nobody tracks, those that exist at
 	// the start included. The handlers it returns hear of that very pod until
 	// it is gone or has left the scope, then of Closed. No handlers: the pod is
-	// ignored. While a tracking of the pod's name waits for Created it is not asked,
-	// but at the pod's next version, if the tracking was for another one. It is
-	// called on the watch's goroutine and must not block.
+	// ignored. While a tracking of the pod's name waits for Created it is not asked;
+	// it is at the pod's next version, if Created has named another pod by then, or
+	// the tracking is closed. It is called on the watch's goroutine and must not block.
 	OnPod func(*corev1.Pod) []Handler
 	// Notify is told what a person may want to know of the watch's health: one
 	// call at a time, in the order in which things happened, with no lock held, and

@@ -25,8 +25,9 @@ const syncPoll = 25 * time.Millisecond
 // its builds first, each with what is left of its log, and then ctx: give Run a
 // context of its own, not the one that a signal ends.
 //
-// Handlers and Notify are called only while Run runs: what comes before waits. Run
-// returns no earlier than the last such call.
+// Handlers and Notify are called only while Run runs: what comes before waits, but for
+// what a [Tracking.Close] before Run delivers. Run returns no earlier than the last
+// such call.
 //
 // client-go logs a few lines through the logger in ctx (klog.NewContext); the
 // watcher itself logs nothing.

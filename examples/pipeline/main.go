@@ -6,7 +6,8 @@
 //	go run ./examples/pipeline -kubeconfig FILE -f pipeline.yaml   yours
 //
 // The exit status is 0 when every step succeeded, 1 when one failed or could
-// not run, 2 for bad usage or an unreadable file, and 130 after an interrupt.
+// not run, or when stdout fails (the steps run on, and that is said on stderr), 2 for
+// bad usage or an unreadable file, and 130 after an interrupt.
 package main
 
 import (
@@ -131,10 +132,14 @@ func run(ctx context.Context, cfg *rest.Config, p *Pipeline, o options, out *pri
 	if err != nil {
 		out.say("pipeline: %s", cli.OneLine(err))
 	}
+	broken := out.failure()
+	if broken != nil {
+		out.say("pipeline: stdout: %v: what follows was not printed", broken)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return exitInterrupted
-	case err != nil:
+	case err != nil || broken != nil:
 		return exitFailed
 	default:
 		return 0

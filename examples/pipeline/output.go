@@ -10,16 +10,20 @@ import (
 	"github.com/go-vela/podlife/logstream"
 )
 
-// printer writes what the pipeline does, as text or as one JSON object a line.
-// It is safe for concurrent use.
+// printer writes what the pipeline does, as text or as one JSON object a line. An out
+// that takes nothing does not hold up what goes to err. It is safe for concurrent use.
 type printer struct {
-	mu       sync.Mutex
 	out, err io.Writer
 	json     bool
 	terminal bool // err is a terminal: show a progress line
-	shown    bool // a progress line stands there
-	pod      bool // there is one: remarks are said as they come
-	held     []string
+
+	outMu  sync.Mutex // held while out is written to; before mu
+	broken error      // why out takes no more
+
+	mu    sync.Mutex
+	shown bool // a progress line stands there
+	pod   bool // there is one: remarks are said as they come
+	held  []string
 }
 
 type logLine struct {
@@ -85,7 +89,7 @@ func (p *printer) log(step, line string) {
 		p.object(logLine{"log", step, line})
 		return
 	}
-	p.text(p.out, "[%s] %s\n", step, line)
+	p.text("[%s] %s\n", step, line)
 }
 
 func (p *printer) gap(step string, g logstream.Gap) {
@@ -93,7 +97,7 @@ func (p *printer) gap(step string, g logstream.Gap) {
 		p.object(gapLine{"gap", step, g.AfterLine, known(g.From), known(g.To), g.Certain, g.Why})
 		return
 	}
-	p.text(p.out, "[%s] [log gap: %s]\n", step, g.Why)
+	p.text("[%s] [log gap: %s]\n", step, g.Why)
 }
 
 func known(t time.Time) *time.Time {
@@ -109,9 +113,9 @@ func (p *printer) event(step, reason, message string, warning bool) {
 	case p.json:
 		p.object(eventLine{"event", step, reason, message})
 	case warning && step == "":
-		p.text(p.err, "pod: %s: %s\n", reason, message)
+		p.say("pod: %s: %s", reason, message)
 	case warning:
-		p.text(p.err, "[%s] %s: %s\n", step, reason, message)
+		p.say("[%s] %s: %s", step, reason, message)
 	}
 }
 
@@ -125,12 +129,17 @@ func (p *printer) result(steps []StepResult) {
 		if s.ExitCode != nil {
 			code = fmt.Sprint(*s.ExitCode)
 		}
-		p.text(p.out, "%-20s %-9s exit %-3s %6d lines, log %s%s\n", s.Name, s.Outcome, code, s.Lines, s.Log, s.gaps())
+		p.text("%-20s %-9s exit %-3s %6d lines, log %s%s\n", s.Name, s.Outcome, code, s.Lines, s.Log, s.gaps())
 	}
 }
 
 // say prints a sentence for people, never mixed into the output.
-func (p *printer) say(format string, args ...any) { p.text(p.err, format+"\n", args...) }
+func (p *printer) say(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+	fmt.Fprintf(p.err, format+"\n", args...)
+}
 
 // remark says a sentence about the pod's surroundings. Before there is a pod it is
 // held: if the pod is refused, that alone is what a person should read.
@@ -171,6 +180,7 @@ func (p *printer) progress(step, what string, since time.Duration) {
 	}
 }
 
+// clear removes the progress line; it needs mu held.
 func (p *printer) clear() {
 	if p.shown {
 		fmt.Fprint(p.err, "\r\x1b[K")
@@ -178,18 +188,33 @@ func (p *printer) clear() {
 	}
 }
 
-func (p *printer) text(w io.Writer, format string, args ...any) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.clear()
-	fmt.Fprintf(w, format, args...)
+func (p *printer) text(format string, args ...any) {
+	p.print(func() error { _, err := fmt.Fprintf(p.out, format, args...); return err })
 }
 
 func (p *printer) object(v any) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.clear()
 	enc := json.NewEncoder(p.out)
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(v) // a closed stdout must not stop the pipeline from cleaning up
+	p.print(func() error { return enc.Encode(v) })
+}
+
+// print writes to out by write, up to the first error: nothing follows the half of a
+// line. A stdout that fails must not stop the pipeline from cleaning up.
+func (p *printer) print(write func() error) {
+	p.outMu.Lock()
+	defer p.outMu.Unlock()
+	if p.broken != nil {
+		return
+	}
+	p.mu.Lock()
+	p.clear()
+	p.mu.Unlock()
+	p.broken = write()
+}
+
+// failure is why out took no more; nil: it took all.
+func (p *printer) failure() error {
+	p.outMu.Lock()
+	defer p.outMu.Unlock()
+	return p.broken
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -353,6 +354,74 @@ func TestASlowReaderOfTheOutputGetsEveryLine(t *testing.T) {
 		o := options{timeout: time.Hour, pod: PodOptions{Namespace: "default"}}
 		want(t, "exit status", run(ctx, cluster.Config(), p, o, &printer{out: &stdout, err: &stderr}), 0)
 		want(t, "lines", strings.Count(stdout.String(), "[count] "), 20)
+		stop()
+		<-stopped
+	})
+}
+
+// full is a stdout that has room for so many bytes, and for more when it was refused.
+type full struct {
+	strings.Builder
+	room int
+}
+
+func (f *full) Write(p []byte) (int, error) {
+	n := min(len(p), f.room)
+	f.room -= n
+	f.Builder.Write(p[:n])
+	if n < len(p) {
+		f.room = 1 << 20
+		return n, syscall.ENOSPC
+	}
+	return n, nil
+}
+
+// What is printed is the beginning of the output: nothing follows the half of a line.
+func TestAStdoutThatFailsIsSaidAndIsNoSuccess(t *testing.T) {
+	for _, output := range []string{"text", "json"} {
+		synctest.Test(t, func(t *testing.T) {
+			p := steps(Step{"count", "demo/count", []string{"20"}}, Step{"exit", "demo/echo", []string{"a"}})
+			cluster := simulate(p)
+			ctx, stop := context.WithCancel(t.Context())
+			stopped := make(chan struct{})
+			go func() { defer close(stopped); _ = cluster.Run(ctx) }()
+			stdout := &full{room: 300}
+			var stderr strings.Builder
+			o := options{timeout: time.Hour, pod: PodOptions{Namespace: "default"}}
+			status := run(ctx, cluster.Config(), p, o, &printer{out: stdout, err: &stderr, json: output == "json"})
+			want(t, "exit status", status, 1)
+			want(t, "bytes printed", stdout.Len(), 300)
+			want(t, "stderr", stderr.String(), "pipeline: stdout: no space left on device: what follows was not printed\n")
+			stop()
+			<-stopped
+		})
+	}
+}
+
+// Whoever looks at a page of the output and does not go on may still interrupt.
+func TestAFrozenStdoutKeepsNoPodAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := steps(Step{"count", "demo/count", []string{"20"}}, Step{"slow", "demo/nosuch", nil})
+		cluster := simulate(p)
+		alive, stop := context.WithCancel(t.Context())
+		stopped := make(chan struct{})
+		go func() { defer close(stopped); _ = cluster.Run(alive) }()
+		frozen, w := io.Pipe()
+		ctx, interrupt := context.WithCancel(t.Context())
+		ended := make(chan int)
+		go func() {
+			o := options{timeout: time.Hour, pod: PodOptions{Namespace: "default"}}
+			ended <- run(ctx, cluster.Config(), p, o, &printer{out: w, err: io.Discard, terminal: true})
+		}()
+		time.Sleep(time.Minute)
+		interrupt()
+		time.Sleep(2 * time.Minute)
+		pods, err := cluster.Client().CoreV1().Pods("").List(t.Context(), metav1.ListOptions{})
+		if err != nil || len(pods.Items) != 0 {
+			t.Errorf("%d pods are left (%v)", len(pods.Items), err)
+		}
+		_ = frozen.Close()
+		want(t, "exit status", <-ended, exitInterrupted)
 		stop()
 		<-stopped
 	})

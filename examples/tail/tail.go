@@ -225,7 +225,11 @@ func (f *follower) printLines(slot string, lines iter.Seq2[logstream.Line, error
 
 // gap tells of a gap, once.
 func (f *follower) gap(slot string, g logstream.Gap) {
-	if f.first(g) {
+	type gapOf struct {
+		slot string
+		gap  logstream.Gap
+	}
+	if f.first(gapOf{slot, g}) {
 		f.t.out.gap(f.source(slot, g.Run), g)
 	}
 }
