@@ -34,7 +34,7 @@ func runStep(ctx context.Context, cfg *rest.Config, pod *corev1.Pod, step, image
 	if err != nil {
 		return err
 	}
-	watcher, err := podwatch.New(client, podwatch.Options{Namespace: pod.Namespace, LabelSelector: "app=ci"})
+	watcher, err := podwatch.New(client, podwatch.Options{Namespace: pod.Namespace, LabelSelector: "app=ci"}) // the pod has to carry that label
 	if err != nil {
 		return err
 	}

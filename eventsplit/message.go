@@ -142,7 +142,7 @@ var classTexts = map[Class]string{
 	ClassNodeLost:      "the pod had to leave its node",
 	ClassDeadline:      "the pod's time was up (activeDeadlineSeconds)",
 	ClassDeleted:       "the pod was deleted",
-	ClassOutOfScope:    "the pod's labels are no longer those that are watched, so its end will not be seen",
+	ClassOutOfScope:    "the pod's labels are not those that are watched, so its end will not be seen",
 	ClassPodEnded:      "the pod ended before the container ran",
 	ClassLost:          "how it ended is not known, because its node lost track of it",
 	ClassPlaceholder:   "the placeholder ended before the step's image was set, so the step cannot start",
