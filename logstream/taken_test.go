@@ -233,3 +233,46 @@ func TestTheNextRunsLinesAreReadSoonAfterItsStatus(t *testing.T) {
 		}
 	}
 }
+
+// What was read first stays first, should nobody else have it.
+func TestARunWhoseSuccessorsLogWasReadFirstIsReadAllTheSame(t *testing.T) {
+	for _, text := range []string{"", "one\nand more\n"} {
+		t.Run(fmt.Sprintf("%q", text), func(t *testing.T) {
+			inBubble(t, Options{}, nil, func(b *bench) {
+				b.p = newPod(corev1.RestartPolicyAlways, "a")
+				live := b.live("a")
+				b.n.start("a", "a1")
+				first := b.p.running("a", "a1")
+				for line := range strings.Lines(text) {
+					b.n.raw("a", line)
+				}
+				b.n.exit("a")
+				b.p.ended("a", "a1")
+				boxes := []*box{b.n.cur["a"]}
+				time.Sleep(1200 * time.Millisecond)
+				b.n.start("a", "a2")
+				next := b.p.running("a", "a2")
+				boxes = append(boxes, b.n.cur["a"])
+				b.n.print("a", "two", "three")
+				b.c.Handle(first)
+				time.Sleep(time.Second)
+				b.n.breakStreams("a")
+				b.n.print("a", "four")
+				time.Sleep(100 * time.Millisecond)
+				b.c.Handle(next)
+				told := time.Now()
+				certs := b.drain()
+				if took := time.Since(told); certs[0].Proof != Unverified || took > 2*time.Second {
+					t.Errorf("after %s: %+v", took, certs)
+				}
+				time.Sleep(time.Second)
+				endLast(b)
+				certs = b.drain()
+				b.wantWithinGaps(certs, boxes...)
+				if got, want := live(), "two\nthree\n"+text+"four\n"; strings.Count(got, "") != strings.Count(want, "") || !strings.Contains(got, text) {
+					t.Errorf("read %q, want %q; %+v", got, want, certs)
+				}
+			})
+		})
+	}
+}
