@@ -219,7 +219,7 @@ func (s *splicer) end(follow bool) (a answer, equal bool) {
 func (s *splicer) endHead(follow bool) (answer, bool) {
 	_, end := s.l.bounds()
 	if len(s.hold) == 0 && len(s.skipped) == 0 {
-		s.joined = end == 0 || s.fresh
+		s.joined = end == 0
 		return answerEOF, true
 	}
 	if stampLen(s.hold) == 0 && !s.plain {

@@ -117,7 +117,7 @@ func (d *drain) step(ctx context.Context, l life) bool {
 // When nobody can tell, not even in a while, it has to do.
 func (d *drain) isOwn(ctx context.Context, q query) bool {
 	began := d.log.began()
-	if d.isSure() || d.sp.plain || q.previous && d.sp.foreign { // of a log without times nobody can tell, and one that had another's lines is Unverified anyway
+	if d.isSure() || d.sp.plain { // of a log without times nobody can tell
 		return true
 	}
 	wait, st := statusWait, d.standing()
@@ -167,12 +167,6 @@ func (d *drain) takeBack(ctx context.Context) (final bool) {
 		if first != nil && off != p.at && !isLineBefore(first, p.ns) {
 			if off > p.at {
 				d.sp.takeBackFrom(off, first)
-			}
-			if p.at == 0 && d.lifeNow() == lifePrevious {
-				d.sp.leaveToNext()
-				d.sp.gap(whyLeftToNext, 0, p.ns, 0, false)
-				d.half, d.doubtAt, d.foreignAt = false, time.Time{}, time.Time{}
-				return false
 			}
 			d.sp.gap(whyKept, p.before.newest, p.ns, p.at, false)
 			d.finish(Unverified, whyKept)
@@ -354,7 +348,7 @@ func (r *run) finishAs(p Proof, why string, count *atomic.Int64) {
 	if missing := r.whyMissing(); missing != "" && p != Incomplete {
 		p, why, count = Incomplete, missing, &r.s.counts.incomplete
 	}
-	if ns := r.log.firstNS(); p != Verified && ns != 0 && !r.log.beginsWithGap() && r.mayBeginWithNexts(ns) {
+	if ns := r.log.firstNS(); p != Verified && ns != 0 && r.mayBeginWithNexts(ns) {
 		r.sp.gap(whyBefore, 0, ns, 0, false)
 	}
 	r.log.finish(p, why)

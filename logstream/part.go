@@ -15,8 +15,6 @@ const whyNexts = "lines that were read here belong to the container's next run, 
 
 const whyKept = "the lines from here on belong to the container's next run, and the last ones of this run may be missing"
 
-const whyLeftToNext = "the lines from here on belong to the container's next run; what the node has of this run's own comes after them"
-
 const whyFirstFile = "the node rotated the log before it was read: lines before this one may be among those of the run before, or missing"
 
 const (
@@ -78,17 +76,6 @@ func (s *splicer) takeBackFrom(off int64, head []byte) {
 	s.l.beginFile(off, head)
 	s.l.rewind(s.l.markAt(off, p))
 	s.startLine(off)
-}
-
-// leaveToNext leaves what is captured, all of which is the next run's: this one's log comes
-// after it.
-func (s *splicer) leaveToNext() {
-	p := s.parts[len(s.parts)-1]
-	committed, _ := s.l.bounds()
-	s.l.truncate(committed)
-	s.parts, s.progress = nil, p.before
-	s.fileStart, s.foreign, s.fresh = committed, true, true
-	s.startLine(committed)
 }
 
 // logMark is a state of a log that it can go back to.
@@ -346,13 +333,6 @@ func (l *runLog) everTaken(off int64) (all []int64, holder int64) {
 	}
 	slices.Sort(all)
 	return all, holder
-}
-
-// beginsWithGap reports whether a gap is before the log's first line.
-func (l *runLog) beginsWithGap() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.gaps, func(g gapMark) bool { return g.at == 0 })
 }
 
 // firstNS is the time of the log's first line; 0: there is none.

@@ -127,10 +127,7 @@ func (s *splicer) placeNew() (answer, bool) {
 	s.stepped = s.stepped || ns != 0 && ns < s.newest-int64(time.Second)
 	// The stretch since the file before began is unproved: the stream may have
 	// passed over other rotations in it.
-	if !s.fresh {
-		s.gap("the node rotated the log while it was not being read", s.headNS, ns, committed, torn)
-	}
-	s.fresh = false
+	s.gap("the node rotated the log while it was not being read", s.headNS, ns, committed, torn)
 	s.rotated, s.grew, s.joined = true, true, true
 	s.startFile(committed, first, ns)
 	s.mode, s.hold = modeAppend, first

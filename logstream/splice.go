@@ -65,7 +65,6 @@ type progress struct {
 	rotated   bool  // a rotation was noticed
 	short     bool  // a gap is certain
 	foreign   bool  // a part was taken back
-	fresh     bool  // nothing that was captured is this run's, whose log follows it
 	strange   bool  // by its times the log may be another run's
 	edgeOf    edgeOf
 	shared    bool // lines have the time of another

@@ -146,7 +146,7 @@ func (r *run) whose(ctx context.Context, q query, line []byte, ns int64) owner {
 		return ownRun
 	}
 	st := r.standing()
-	began, taken := r.log.began() && !r.sp.fresh, false
+	began, taken := r.log.began(), false
 	if !began {
 		r.log.noteFirst(line)
 	}
