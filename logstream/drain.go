@@ -13,7 +13,6 @@ const (
 	finalTries = 50               // final reads of a log that changes from one to the next
 	shortTries = 20               // final reads that end before the capture does
 	emptyTries = 4                // final reads that are empty, of a log that may have been rotated
-	passedWait = time.Second      // for a second answer that the log is gone, where that is to be expected
 	finalTime  = 10 * time.Minute // for all of them, and for any one; and for a dead container's stream
 )
 
@@ -32,10 +31,6 @@ func (r *run) drain(ctx context.Context) (final bool) {
 			r.cutOff()
 		case l == lifeAlive:
 			return false
-		case d.hasNexts():
-			if !d.takeBack(ctx) {
-				continue
-			}
 		case l == lifeGone:
 			r.unread("the pod was deleted before the log was verified")
 		case l == lifeUnreadable:
@@ -82,7 +77,7 @@ func (d *drain) step(ctx context.Context, l life) bool {
 	if d.log.isFinal() {
 		return true
 	}
-	proved := own && res.equal && (d.half || d.sp.foreign) // nothing proves the end of one that had another's lines
+	proved := own && res.equal && d.half
 	if res.joined {
 		d.foreignAt, d.half = time.Time{}, true
 	}
@@ -102,9 +97,8 @@ func (d *drain) step(ctx context.Context, l life) bool {
 	}
 	switch {
 	case d.empty >= shortTries || d.empty >= emptyTries && d.mayBeRotated():
-		d.sp.seal(false)
-		_, end := d.log.bounds()
-		d.sp.seam("the node's file is empty: it was rotated before the container ended", end, 0, d.readAt, false)
+		d.sp.rotated = true
+		d.uncertain("the node's file is empty: it was rotated before the container ended")
 		d.prove(l)
 	case d.short >= shortTries || d.grown >= finalTries || time.Since(d.started) > finalTime:
 		d.incomplete("no read of the log on the node agrees with what was captured")
@@ -153,8 +147,8 @@ func (d *drain) isOwn(ctx context.Context, q query) bool {
 	return false
 }
 
-// takeBack takes the newest part back, which is the next run's, from where that one's own
-// log begins. What it has before that nobody else has: it stays, and the run is final.
+// takeBack takes the newest part back, which is the next run's, where that one's log has it.
+// Else nobody else has it: it stays, and the run is final.
 func (d *drain) takeBack(ctx context.Context) (final bool) {
 	p := d.sp.parts[len(d.sp.parts)-1]
 	if after := d.standing().after; after != nil {
@@ -164,11 +158,7 @@ func (d *drain) takeBack(ctx context.Context) (final bool) {
 			}
 			d.pause(ctx, d.lifeNow(), 100*time.Millisecond)
 		}
-		off, first := d.nextsAt()
-		if first != nil && off != p.at && !isLineBefore(first, p.ns) {
-			if off > p.at {
-				d.sp.takeBackFrom(off, first)
-			}
+		if first := after.log.firstSeen(); first != nil && !isSameLine(first, p.head) {
 			d.sp.gap(whyKept, p.before.newest, p.ns, p.at, false)
 			d.finish(Unverified, whyKept)
 			return true
@@ -197,11 +187,7 @@ func (d *drain) failed(ctx context.Context, l life, res result) bool {
 	if fresh || res.answer != d.refusal { // what was answered before proves nothing of this
 		d.refusal, d.refusedAt = res.answer, time.Now()
 	}
-	patience := res.patience()
-	if d.isPassed(l, res.answer) {
-		patience = passedWait
-	}
-	if time.Since(d.refusedAt) >= patience || time.Since(d.failing) >= finalTime {
+	if time.Since(d.refusedAt) >= res.patience() || time.Since(d.failing) >= finalTime {
 		d.unread(res.why())
 		return true
 	}
@@ -213,21 +199,8 @@ func (d *drain) failed(ctx context.Context, l life, res result) bool {
 			wait = statusWait
 		}
 	}
-	wait = min(wait, max(patience-time.Since(d.refusedAt), time.Millisecond))
 	d.pause(ctx, l, wait+rand.N(wait/4+1))
 	return false
-}
-
-// isPassed reports whether an answer says that the node has no log of the run any more. It
-// keeps one dead container of a slot, so when the next run has ended, too, this one is removed
-// (kubernetes v1.36.3 pkg/kubelet/pod_container_deletor.go:84-99), which a status tells, or
-// what was read for this run's log.
-func (d *drain) isPassed(l life, a answer) bool {
-	if l != lifePrevious || a != answerAbsent && a != answerForeign {
-		return false
-	}
-	st := d.standing()
-	return a == answerAbsent && st.nextEnded || d.sp.foreign
 }
 
 // pause waits, or until the run's life is not l any more. That it was poked tells
@@ -254,12 +227,16 @@ func (r *run) pause(ctx context.Context, l life, d time.Duration) {
 func (r *run) prove(l life) {
 	s := &r.sp
 	s.seal(true)
+	lost := r.log.lost()
 	switch {
+	case len(lost) > 0:
+		r.finish(Incomplete, whyLost(lost))
+	case s.short:
+		r.finish(Incomplete, "lines are missing")
 	case l == lifeBlind:
 		r.finish(Unverified, "the pod left the scope of its watch")
 	case s.strange:
-		r.uncertain(whyStrange)
-		r.finish(Unverified, whyStrange)
+		r.finish(Unverified, "by its times the log may be another run's")
 	case s.foreign:
 		r.finish(Unverified, whyNexts)
 	case s.rotated:
@@ -294,7 +271,7 @@ func (r *run) wasWhole() bool {
 	r.c.mu.Lock()
 	dying := r.dying
 	r.c.mu.Unlock()
-	return !dying.IsZero() && r.wholeAt.After(dying) && r.whyMissing() == ""
+	return !dying.IsZero() && r.wholeAt.After(dying) && !r.sp.short && len(r.log.lost()) == 0
 }
 
 // uncertain notes that nothing proves what was captured since the node's file
@@ -308,32 +285,26 @@ func (r *run) uncertain(why string) {
 // cutOff ends a run because its owner ends. That a container goes on is no loss: of what it
 // printed until now nothing is known to be missing.
 func (r *run) cutOff() {
-	l, closed := r.lifeNow(), r.isClosed()
+	l, closed, lost := r.lifeNow(), r.isClosed(), r.log.lost()
 	why, count := whyStopped, &r.s.counts.incomplete
 	if closed {
 		why = whyClosed
 	}
 	goesOn := l == lifeAlive || l == lifeBlind
-	if goesOn && r.whyMissing() == "" {
+	if goesOn && !r.sp.short && len(lost) == 0 {
 		count = &r.s.counts.closed
 	}
-	if !closed || !goesOn || !r.asked {
+	switch {
+	case !closed || !goesOn || !r.asked:
 		r.uncertain(why)
 		r.finishAs(Incomplete, why, count)
-		return
-	}
-	r.finishAs(Unverified, whyLeft, count)
-}
-
-// whyMissing says why lines are known to be missing; empty: none are.
-func (r *run) whyMissing() string {
-	switch lost := r.log.lost(); {
 	case len(lost) > 0:
-		return whyLost(lost)
+		r.finish(Incomplete, whyLost(lost))
 	case r.sp.short:
-		return "lines are missing"
+		r.finish(Incomplete, "lines are missing")
+	default:
+		r.finishAs(Unverified, whyLeft, count)
 	}
-	return ""
 }
 
 // finish makes the run final.
@@ -342,16 +313,9 @@ func (r *run) finish(p Proof, why string) {
 	r.finishAs(p, why, map[Proof]*atomic.Int64{Verified: &c.verified, Unverified: &c.unverified, Incomplete: &c.incomplete}[p])
 }
 
-// finishAs makes the run final, and counts it. Lines that are known to be missing make it
-// Incomplete.
+// finishAs makes the run final, and counts it.
 func (r *run) finishAs(p Proof, why string, count *atomic.Int64) {
 	r.sp.seal(p == Verified)
-	if missing := r.whyMissing(); missing != "" && p != Incomplete {
-		p, why, count = Incomplete, missing, &r.s.counts.incomplete
-	}
-	if ns := r.log.firstNS(); p != Verified && ns != 0 && r.mayBeginWithNexts(ns) {
-		r.sp.gap(whyBefore, 0, ns, 0, false)
-	}
 	r.log.finish(p, why)
 	r.sp.shed()
 	r.sp.hold, r.sp.suspect.recent = nil, nil

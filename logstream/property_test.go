@@ -53,23 +53,6 @@ func check(truth []string, captured string, cert Certificate) error {
 	return nil
 }
 
-// withoutHalves returns what was captured but for the halves of lines that end at halves,
-// each before another file, and the text of all of it.
-func withoutHalves(captured string, halves []int64, truth []string) (lines, text string) {
-	at := 0
-	for _, h := range halves {
-		piece := captured[at:h]
-		at = int(h)
-		text += stripped(piece)
-		whole := piece[:strings.LastIndexByte(piece, '\n')+1]
-		if half := piece[len(whole):]; !isPartOf(half, truth) {
-			whole = piece // which check finds wrong
-		}
-		lines += whole
-	}
-	return lines + captured[at:], text + stripped(captured[at:])
-}
-
 func isPartOf(part string, truth []string) bool {
 	for _, l := range truth {
 		if strings.HasPrefix(l, strings.TrimSuffix(part, "\n")) {
@@ -105,11 +88,6 @@ type trial struct {
 func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 	rng := rand.New(rand.NewPCG(seed, seed))
 	inBubble(t, Options{IdleProbe: 2 * time.Second, HeadProbe: time.Second, RotateSize: 400}, nil, func(b *bench) {
-		turns := time.Duration(seed%2) * 3 * time.Second // the node looks so often, or whenever a test likes
-		if turns == 0 {
-			b.s.fileLife = 0
-		}
-		turnedAt := time.Now()
 		b.s.filterFrom = int64(rng.IntN(2)) * 1 << 20          // every resumed stream is asked for by time, or none
 		b.n.fault = k.faultsBy(rand.New(rand.NewPCG(seed, 1))) // under the node's lock
 		b.n.deaf = k.deaf
@@ -136,8 +114,7 @@ func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 			if k.deaf {
 				b.n.change(func() { b.n.deaf = rng.IntN(50) > 0 })
 			}
-			if k.rotations && rng.IntN(12) == 0 && time.Since(turnedAt) >= turns {
-				turnedAt = time.Now()
+			if k.rotations && rng.IntN(12) == 0 {
 				if rng.IntN(2) == 0 {
 					synctest.Wait() // seldom does a reader keep up to the byte
 				}
@@ -161,12 +138,11 @@ func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 		r := b.c.order[0]
 		committed, _ := r.log.bounds()
 		captured := string(r.log.peek(make([]byte, committed), 0, committed))
-		whole, want := withoutHalves(captured, r.log.halves, b.n.cur["a"].truth)
-		if err := check(b.n.cur["a"].truth, whole, certs[0]); err != nil {
+		if err := check(b.n.cur["a"].truth, captured, certs[0]); err != nil {
 			t.Errorf("seed %d: %v; certificate %+v\ncaptured:\n%s\ntruth:\n%s\n%v", seed, err, certs[0], captured, strings.Join(b.n.cur["a"].truth, ""), b.n.log)
 		}
 		text, err := b.readAll("a", ReadOptions{})
-		if text != want {
+		if want := stripped(captured); text != want {
 			t.Errorf("seed %d: read %q, want %q", seed, text, want)
 		}
 		var inc *IncompleteError

@@ -36,8 +36,6 @@ const (
 	whyStopped  = "the Streamer stopped before the log was verified"
 	whyClosed   = "the capture was closed before the log was verified"
 	whyNameless = "the node gave the container no ID, so its log could not be captured"
-	whyStrange  = "by its times the log may be another run's"
-	whyBefore   = "by their times the lines from here on may be those of the container's next run, and this run's own may be missing"
 	whyLeft     = "the capture was closed while the container ran"
 	whyDropped  = "output was dropped to stay within the buffer's budget"
 )
@@ -100,7 +98,7 @@ func newRun(c *Capture, slot, id string, number int) *run {
 	r.log.st, r.log.id, r.log.number = c.s.store, id, number
 	r.log.share.tell = func(lost error) { r.notify(NoticeDropped, lost) }
 	r.log.proof = Live
-	r.sp = splicer{l: &r.log, only: r.isOnly, filterFrom: c.s.filterFrom, fileLife: c.s.fileLife}
+	r.sp = splicer{l: &r.log, only: r.isOnly, filterFrom: c.s.filterFrom}
 	return r
 }
 
@@ -280,8 +278,6 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	} else {
 		r.s.counts.reads.Add(1)
 	}
-	committed, _ := r.log.bounds()
-	r.sp.asked = look{at: time.Now(), end: committed}
 	body, err := r.s.open(ctx, r.c.namespace, r.c.name, q.options(r.slot), !r.asked)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -296,13 +292,7 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
 	r.sp.oneFile = !q.follow
-	r.sp.whose = func(line []byte, ns int64) owner {
-		who := r.whose(ctx, q, line, ns)
-		if who == ownRun && !r.log.began() {
-			r.noteFirstFile(line, ns)
-		}
-		return who
-	}
+	r.sp.whose = func(line []byte, ns int64) owner { return r.whose(ctx, q, line, ns) }
 	r.sp.begin(q, r.foreignFor(blindWait))
 	start := time.Now()
 	res := r.pump(ctx, body, q)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // body renders lines as the kubelet does, one nanosecond-stamped line each.
@@ -25,7 +24,7 @@ func numbered(n int) []string {
 }
 
 func newTestSplicer() *splicer {
-	return &splicer{l: &runLog{st: newStore(64<<20, 0, ""), id: "c"}, fileLife: fileLife, asked: look{at: time.Now()}}
+	return &splicer{l: &runLog{st: newStore(64<<20, 0, ""), id: "c"}}
 }
 
 // respond plays one whole response.

@@ -38,8 +38,7 @@ type Gap struct {
 	Run int
 	// Why, for people, in one clause without a full stop.
 	Why string
-	// AfterLine is the number of lines captured before the gap, or, where a file of the
-	// node's may have come and gone unseen, before the stretch that it was in.
+	// AfterLine is the number of lines captured before the gap.
 	AfterLine uint64
 	// From and To enclose the timestamps of what may be missing: the lines that
 	// are known before and after it. Zero: not known, as when the node's clock was
@@ -111,8 +110,6 @@ type Line struct {
 	// without a Time, unless the rest was dropped.
 	More bool
 }
-
-var errNoSlot = errors.New("logstream: a reader needs the name of a container")
 
 // ErrClosed ends what is read from a closed Reader or Capture.
 var ErrClosed = errors.New("logstream: closed")
