@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-vela/podlife/examples/internal/cli"
 	"github.com/go-vela/podlife/logstream"
 )
 
@@ -94,17 +95,10 @@ func (p *printer) log(step, line string) {
 
 func (p *printer) gap(step string, g logstream.Gap) {
 	if p.json {
-		p.object(gapLine{"gap", step, g.AfterLine, known(g.From), known(g.To), g.Certain, g.Why})
+		p.object(gapLine{"gap", step, g.AfterLine, cli.Known(g.From), cli.Known(g.To), g.Certain, g.Why})
 		return
 	}
 	p.text("[%s] [log gap: %s]\n", step, g.Why)
-}
-
-func known(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
 }
 
 // event prints every Event as JSON; a person reads the Warnings only.

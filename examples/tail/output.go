@@ -189,7 +189,7 @@ func (p *printer) say(format string, args ...any) {
 func (p *printer) gap(s source, g logstream.Gap) {
 	if p.json {
 		p.print(func(b *bytes.Buffer) {
-			object(b, gapLine{s.namespace, s.pod, s.container, s.run, gap{g.AfterLine, known(g.From), known(g.To), g.Certain, g.Why}})
+			object(b, gapLine{s.namespace, s.pod, s.container, s.run, gap{g.AfterLine, cli.Known(g.From), cli.Known(g.To), g.Certain, g.Why}})
 		})
 	}
 	what := "lines may be missing"
@@ -207,13 +207,6 @@ func (p *printer) gap(s source, g logstream.Gap) {
 		when = " before " + to
 	}
 	p.say("%s: gap after line %d%s, %s: %s", s, g.AfterLine, when, what, g.Why)
-}
-
-func known(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
 }
 
 // keep notes what a log is worth, for the summary, and how much of it was printed.
