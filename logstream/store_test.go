@@ -56,6 +56,13 @@ func (f *badFile) ReadAt(p []byte, off int64) (int, error) {
 	return f.File.ReadAt(p, off)
 }
 
+// grow gives the disk room for ever.
+func (f *badFile) grow() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.room = -1
+}
+
 // onBadDisk has b spill to the file that it returns.
 func (b *bench) onBadDisk(room int64) *badFile {
 	f := &badFile{room: room, written: map[int64]bool{}}
@@ -203,7 +210,7 @@ func TestADiskThatFailsLaterIsToldOfUntilItWorks(t *testing.T) {
 			t.Errorf("full (-want +got):\n%s", d)
 		}
 		f.mu.Lock()
-		f.room = -1
+		f.grow()
 		f.mu.Unlock()
 		time.Sleep(2 * diskRetry)
 		if d := cmp.Diff([]NoticeKind{NoticeDiskResumed}, told.kinds()); d != "" {
@@ -339,7 +346,7 @@ func TestADiskThatHasRoomAgainIsUsedAgain(t *testing.T) {
 		if st := b.s.Stats(); st.Disk != 2*chunkSize || st.Dropped == 0 {
 			t.Errorf("full: %+v", st)
 		}
-		f.room = -1
+		f.grow()
 		time.Sleep(diskRetry)
 		dropped := b.s.Stats().Dropped
 		b.n.bulk("a", 4096)
