@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -245,7 +244,7 @@ func TestARotationIsNoticedWhileTheRunGoesOn(t *testing.T) {
 		b.c.Handle(b.p.running("a", "a1"))
 		for range 5 {
 			b.n.print("a", numbered(40)...)
-			synctest.Wait()
+			time.Sleep(2 * time.Second)
 			b.n.rotate("a")
 			b.n.print("a", "first of the next file")
 			time.Sleep(6 * time.Second)

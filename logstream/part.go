@@ -81,6 +81,7 @@ type fileMark struct {
 	at   int64
 	head []byte // the beginning of its first line
 	part bool   // with a response
+	seen look   // the last one that showed it
 }
 
 // retreat is a part that was taken back.
@@ -143,7 +144,7 @@ func (l *runLog) retreated() int {
 func (l *runLog) noteFile(off int64, head []byte) {
 	f := fileMark{at: off, head: bytes.Clone(head)}
 	if n := len(l.files); n > 0 && l.files[n-1].at == off {
-		f.part = l.files[n-1].part
+		f.part, f.seen = l.files[n-1].part, l.files[n-1].seen
 		l.files = l.files[:n-1] // more of its first line is known
 	}
 	if len(l.files) == mostFiles {

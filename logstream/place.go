@@ -5,7 +5,17 @@ import (
 	"time"
 )
 
-const whyRotated = "the node rotated the log here, and lines written at that moment may be missing"
+const (
+	whyRotated = "the node rotated the log here, and lines written at that moment may be missing"
+	whyAway    = "the node rotated the log while it was not being read"
+	whyUnseen  = "the node may have rotated the log unseen between here and the next gap"
+)
+
+// fileLife is for how long a file of the node's is current, at least. The kubelet looks at
+// the sizes of logs every 10 s, or what it is configured to, which is 3 s at least; one
+// look may be late, as it compresses the file before (kubernetes v1.36.3
+// pkg/kubelet/apis/config/validation/validation.go:381, logs/container_log_manager.go:150, 289).
+const fileLife = 2 * time.Second
 
 // place decides where the response's first line, in hold, belongs.
 func (s *splicer) place() (answer, bool) {
@@ -24,9 +34,11 @@ func (s *splicer) place() (answer, bool) {
 			return answerForeign, false
 		}
 		s.startFile(0, line, ns)
+		s.l.saw(s.asked)
 		s.mode = modeAppend
 		return s.refeed()
 	case len(s.skipped) == 0 && s.startsAt(s.expect, line):
+		s.sawAt(s.expect)
 		if s.expect == s.fileStart && !s.isHeadCertain() && (len(line) > len(s.head) || line[len(line)-1] == '\n') {
 			s.startFile(s.fileStart, line, ns) // its first line was cut before
 		}
@@ -87,10 +99,10 @@ func (s *splicer) placeAt(off int64, line []byte, ns int64) {
 		if len(s.skipped) > 0 && !s.skippedEndsAt(off) {
 			why, certain = "lines are in the node's file that were not captured", true
 		}
-		s.gap(why, s.headNS, ns, off, certain)
-		s.rotated = true
+		s.seam(why, off, ns, time.Now(), certain)
 	}
 	s.startFile(off, line, ns)
+	s.l.saw(s.asked)
 	s.startCompare(off)
 	s.placed = true
 }
@@ -103,13 +115,13 @@ func (s *splicer) turn(h *nextFile) bool {
 	if h.searched = committed; off < 0 {
 		return false
 	}
-	s.gap(whyRotated, s.headNS, h.ns, off, false)
-	s.rotated = true
+	s.seam(whyRotated, off, h.ns, h.found, false)
 	head := s.l.peek(make([]byte, headLen), off, committed)
 	if j := bytes.IndexByte(head, '\n'); j >= 0 {
 		head = head[:j+1]
 	}
 	s.startFile(off, head, h.ns)
+	s.l.saw(h.asked)
 	return true
 }
 
@@ -124,12 +136,11 @@ func (s *splicer) placeNew() (answer, bool) {
 	}
 	committed, _ = s.l.bounds()
 	s.skipped = s.skipped[:0]
+	s.seam(whyAway, committed, ns, time.Now(), torn)
 	s.stepped = s.stepped || ns != 0 && ns < s.newest-int64(time.Second)
-	// The stretch since the file before began is unproved: the stream may have
-	// passed over other rotations in it.
-	s.gap("the node rotated the log while it was not being read", s.headNS, ns, committed, torn)
-	s.rotated, s.grew, s.joined = true, true, true
+	s.grew, s.joined = true, true
 	s.startFile(committed, first, ns)
+	s.l.saw(s.asked)
 	s.mode, s.hold = modeAppend, first
 	s.startLine(committed)
 	return s.refeed()
@@ -218,11 +229,68 @@ func (s *splicer) skippedEndsAt(off int64) bool {
 }
 
 func (s *splicer) gap(why string, from, to, at int64, certain bool) {
+	if s.stepped {
+		from, to = 0, 0
+	}
+	s.enclose(why, from, to, at, certain)
+}
+
+// enclose notes a gap at the line at, between two times.
+func (s *splicer) enclose(why string, from, to, at int64, certain bool) {
 	s.short = s.short || certain
-	if s.stepped || to != 0 && from > to+int64(time.Second) {
+	switch back := from - to; {
+	case to == 0 || back <= 0:
+	case back > int64(time.Second):
 		from, to = 0, 0 // the clock was set back: they enclose nothing
+	default:
+		from, to = to, from // two streams are stamped apart
 	}
 	s.l.addGap(Gap{Why: why, From: timeOf(from), To: timeOf(to), Certain: certain}, at)
+}
+
+// seam notes that one of the node's files begins at off, with a line of time ns, where
+// lines may be missing: found is when a look had shown that file. Since the file before was
+// last seen to be current, others may have come and gone, and been passed over.
+func (s *splicer) seam(why string, off, ns int64, found time.Time, certain bool) {
+	s.rotated = true
+	before := s.timeBefore(off)
+	if from, since := s.unseen(off); from < off && found.Sub(since) >= s.fileLife {
+		first := s.timeBefore(from)
+		if s.stepped || ns < before-int64(time.Second) || ns-first >= int64(s.fileLife) {
+			s.gap(whyUnseen, first-s.skew, before+s.skew, from, false)
+		}
+	}
+	s.enclose(why, before-s.skew, ns+s.skew, off, certain)
+}
+
+// unseen is where in the log, before off, files of the node's may begin that nobody saw,
+// and since when: the last known file was current until then.
+func (s *splicer) unseen(off int64) (from int64, since time.Time) {
+	seen := s.l.lastSeen(s.fileStart)
+	if from = min(seen.end, off); from <= s.fileStart || from == off {
+		return from, seen.at
+	}
+	// Where a line is being sent, before it.
+	back := max(s.fileStart, from-longLine)
+	w := s.l.peek(make([]byte, from-back), back, from)
+	return back + int64(bytes.LastIndexByte(w, '\n')+1), seen.at
+}
+
+// timeBefore is the time of the line before off; of the first line of its file where
+// that begins there, or is all that is known.
+func (s *splicer) timeBefore(off int64) int64 {
+	if _, before := s.timesAt(off); before != 0 && off > s.fileStart {
+		return before
+	}
+	return s.headNS
+}
+
+// sawAt notes that the response has the line at off: where that is known to be in the last
+// known file, this one is the node's current one.
+func (s *splicer) sawAt(off int64) {
+	if off == s.fileStart || off < s.l.lastSeen(s.fileStart).end {
+		s.l.saw(s.asked)
+	}
 }
 
 // retarget tries the next place where the head of a rotated file occurs: lines
@@ -248,8 +316,8 @@ func (s *splicer) retarget() bool {
 			continue
 		}
 		if !s.placed { // it was taken for the file before, whose head is equal
-			s.gap(whyRotated, s.headNS, s.headNS, off, false)
-			s.rotated, s.placed = true, true
+			s.seam(whyRotated, off, s.headNS, time.Now(), false)
+			s.placed = true
 		}
 		s.startFile(off, append([]byte(nil), s.head...), s.headNS)
 		s.startCompare(off + got)

@@ -13,6 +13,8 @@ import (
 const (
 	probeTick   = 500 * time.Millisecond
 	probeLimit  = 10 * time.Second // for one probe
+	probesAFile = 16               // head probes of as many bytes as the node rotates a log at, at most
+	floodProbes = 5                // of a log that grows faster than that come so much closer: by default every second, less than fileLife
 	probesAtAll = 64               // at a time; open lets few of them ask
 	endWait     = 10 * time.Second // silence of a stream whose container is dead
 	goneWait    = 30 * time.Second // and of one whose pod is deleted
@@ -87,9 +89,10 @@ func (r *run) due(now time.Time, mayProbe bool) func(context.Context) {
 	silence := now.Sub(time.Unix(0, r.active.Load()))
 	dead := now.Sub(since) // if it is
 	newest, fileStart := r.log.progress()
+	p, o := &r.probe, &r.s.opt
+	rotateSize := min(o.RotateSize, r.log.rotatedAt()*3/4)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p, o := &r.probe, &r.s.opt
 	if p.newer <= newest {
 		p.newer = 0 // the stream brought it; the clock may go back yet
 	}
@@ -141,7 +144,11 @@ func (r *run) due(now time.Time, mayProbe bool) func(context.Context) {
 		p.idleAt, p.running = now, true
 		return r.probeTail
 	}
-	if o.HeadProbe > 0 && end-fileStart > o.RotateSize && end > p.headEnd && now.Sub(p.headAt) >= o.HeadProbe {
+	every, grown := o.HeadProbe, end-p.headEnd
+	if grown > rotateSize/probesAFile {
+		every /= floodProbes
+	}
+	if o.HeadProbe > 0 && end-fileStart > rotateSize && grown > 0 && now.Sub(p.headAt) >= every {
 		p.headAt, p.headEnd, p.running = now, end, true
 		return r.probeHead
 	}
@@ -171,6 +178,9 @@ func (r *run) probeTail(ctx context.Context) {
 // probeHead looks whether the node's file is another one now.
 func (r *run) probeHead(ctx context.Context) {
 	limit := int64(128)
+	r.mu.Lock()
+	asked := look{at: time.Now(), end: r.probe.headEnd}
+	r.mu.Unlock()
 	b, _ := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Timestamps: true, LimitBytes: &limit})
 	var c clock
 	ns, n := c.parse(b)
@@ -182,8 +192,12 @@ func (r *run) probeHead(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.probe.running = false
-	if n > 0 && !r.log.fileBeginsWith(b) {
-		r.file.Store(&nextFile{head: b, ns: ns, found: time.Now()})
+	switch {
+	case n == 0:
+	case r.log.fileBeginsWith(b):
+		r.log.saw(asked)
+	default:
+		r.file.Store(&nextFile{head: b, ns: ns, asked: asked, found: time.Now()})
 	}
 }
 
@@ -191,8 +205,9 @@ func (r *run) probeHead(ctx context.Context) {
 type nextFile struct {
 	head     []byte // the beginning of its first line
 	ns       int64  // and that line's time
-	found    time.Time
-	searched int64 // the pump's own: the capture up to there does not have it
+	asked    look
+	found    time.Time // when the answer came
+	searched int64     // the pump's own: the capture up to there does not have it
 }
 
 // turn looks whether the stream has come to the next file. It says that the stream

@@ -69,7 +69,7 @@ func TestAStreamThatIsBehindARotationIsNotCut(t *testing.T) {
 				b.n.exit("a")
 				b.c.Handle(b.p.ended("a", "a1"))
 				cert := b.drain()[0]
-				if cert.Proof != Unverified || len(cert.Gaps) != 1 || cert.Gaps[0].AfterLine != uint64(c.lines+1) || cert.Lines != uint64(c.lines+11) {
+				if cert.Proof != Unverified || len(seams(cert)) != 1 || seams(cert)[0].AfterLine != uint64(c.lines+1) || cert.Lines != uint64(c.lines+11) {
 					t.Errorf("certificate %+v", cert)
 				}
 				if follows, _ := b.n.requests(); follows != 1 {
@@ -124,7 +124,7 @@ func TestAGapInWhichTheClockWasSetBackHasNoTimes(t *testing.T) {
 				b.c.Handle(b.p.ended("a", "a1"))
 				cert := b.drain()[0]
 				want := []Gap{{ContainerID: "a1", Why: "the node rotated the log while it was not being read", AfterLine: 2}}
-				if d := cmp.Diff(want, cert.Gaps); d != "" {
+				if d := cmp.Diff(want, seams(cert)); d != "" {
 					t.Errorf("gaps (-want +got):\n%s", d)
 				}
 			})
@@ -186,7 +186,7 @@ func TestAStreamThatPassesOverAFileIsLookedAtAgain(t *testing.T) {
 		b.n.exit("a")
 		b.c.Handle(b.p.ended("a", "a1"))
 		cert := b.drain()[0]
-		if cert.Proof != Unverified || len(cert.Gaps) != 1 || cert.Gaps[0].AfterLine != 120 || cert.Lines != 220 {
+		if gaps := seams(cert); cert.Proof != Unverified || len(gaps) != 1 || gaps[0].AfterLine != 120 || cert.Lines != 220 {
 			t.Errorf("certificate %+v", cert)
 		}
 	})

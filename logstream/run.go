@@ -98,7 +98,7 @@ func newRun(c *Capture, slot, id string, number int) *run {
 	r.log.st, r.log.id, r.log.number = c.s.store, id, number
 	r.log.share.tell = func(lost error) { r.notify(NoticeDropped, lost) }
 	r.log.proof = Live
-	r.sp = splicer{l: &r.log, only: r.isOnly, filterFrom: c.s.filterFrom}
+	r.sp = splicer{l: &r.log, only: r.isOnly, filterFrom: c.s.filterFrom, fileLife: c.s.fileLife}
 	return r
 }
 
@@ -278,6 +278,8 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	} else {
 		r.s.counts.reads.Add(1)
 	}
+	committed, _ := r.log.bounds()
+	r.sp.asked = look{at: time.Now(), end: committed}
 	body, err := r.s.open(ctx, r.c.namespace, r.c.name, q.options(r.slot), !r.asked)
 	if err != nil {
 		if ctx.Err() != nil {

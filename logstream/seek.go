@@ -71,6 +71,7 @@ func (s *splicer) seek(p []byte) ([]byte, answer, bool) {
 	isLine := s.torn && !s.midLine
 	s.torn, s.midLine = true, s.hold[len(s.hold)-1] != '\n'
 	if isLine && s.expect >= 0 && s.startsAt(s.expect, s.hold) {
+		s.sawAt(s.expect)
 		s.startCompare(s.expect)
 		a, ok := s.refeed()
 		return rest, a, ok

@@ -1,6 +1,9 @@
 package logstream
 
-import "bytes"
+import (
+	"bytes"
+	"time"
+)
 
 // A splicer decides which bytes of a response are new. It is the only place that
 // does. The kubelet renders one file into the same bytes every time, so a response
@@ -18,12 +21,14 @@ type splicer struct {
 	oneFile    bool  // the response is no stream: it is one file, read once
 	ended      bool  // the last stream ended cleanly
 	filterFrom int64 // bytes from which a resumed stream is asked for by time
+	fileLife   time.Duration
 
 	clock clock
 	progress
 	parts []part // the newest ones
 
 	// The response's.
+	asked     look
 	mode      spliceMode
 	filtered  bool
 	late      bool  // it is taken though it may be another run's
@@ -49,6 +54,7 @@ type progress struct {
 	batch     span  // times of lines appended and not yet committed
 	lead      int64 // bytes in the log of the line being appended
 	suspect   suspicion
+	skew      int64  // by which lines are out of the order of time, two streams stamped apart
 	stepped   bool   // the node's clock went back by more than a second
 	fileStart int64  // where the file that is current began, as far as is known
 	head      []byte // its first line, up to headLen bytes

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // body renders lines as the kubelet does, one nanosecond-stamped line each.
@@ -24,7 +25,7 @@ func numbered(n int) []string {
 }
 
 func newTestSplicer() *splicer {
-	return &splicer{l: &runLog{st: newStore(64<<20, 0, ""), id: "c"}}
+	return &splicer{l: &runLog{st: newStore(64<<20, 0, ""), id: "c"}, fileLife: fileLife, asked: look{at: time.Now()}}
 }
 
 // respond plays one whole response.

@@ -66,7 +66,8 @@ type Streamer struct {
 	opens   chan struct{} // places for requests that wait for their answer
 	later   chan struct{} // those of them that a run's first request leaves to others
 
-	filterFrom int64 // see splicer; tests lower it
+	filterFrom int64         // see splicer; tests lower it
+	fileLife   time.Duration // likewise
 
 	mu     sync.Mutex
 	ctx    context.Context // Run's; nil before
@@ -120,7 +121,7 @@ func New(o Opener, opt Options) *Streamer {
 	s := &Streamer{
 		opener: o, opt: opt, store: newStore(opt.Memory, opt.Disk, opt.Dir), opens: make(chan struct{}, opt.Opens),
 		notices: newNotices(opt.Notify), later: make(chan struct{}, max(1, opt.Opens/4)),
-		filterFrom: longLine, live: map[*run]struct{}{}, wake: make(chan struct{}, 1),
+		filterFrom: longLine, fileLife: fileLife, live: map[*run]struct{}{}, wake: make(chan struct{}, 1),
 	}
 	s.store.tell = func(err error) {
 		n := Notice{Kind: NoticeDiskFailed, Err: err}
