@@ -192,7 +192,7 @@ func TestAPolledLogThatIsRotatedHasAGap(t *testing.T) {
 			t.Errorf("%d lines, %v", lines, err)
 		}
 		b.endsAs(Unverified, 600)
-		if gaps := seams(b.drain()[0]); len(gaps) != 3 || gaps[0].AfterLine != 300 {
+		if gaps := b.drain()[0].Gaps; len(gaps) != 3 || gaps[0].AfterLine != 300 {
 			t.Errorf("gaps %+v", gaps)
 		}
 	})

@@ -41,8 +41,9 @@ type Options struct {
 	// IdleProbe is the silence after which a live run's stream is checked against
 	// the node's last line; it doubles up to six times itself. 0: 10 s; below 0: never.
 	IdleProbe time.Duration
-	// HeadProbe is the interval of looking whether the node rotated a log that
-	// RotateSize bytes came from; 0: 5 s; below 0: never.
+	// HeadProbe is the interval of looking whether the node rotated a log that grows and
+	// that RotateSize bytes came from, or three quarters of what it was rotated at before;
+	// a fifth of it while more than a sixteenth of that came since. 0: 5 s; below 0: never.
 	HeadProbe time.Duration
 	// RotateSize is the size in bytes from which rotation is plausible; 0: 8 MiB,
 	// for the kubelet's default containerLogMaxSize of 10Mi.
