@@ -38,7 +38,9 @@ func (s *splicer) place() (answer, bool) {
 		s.mode = modeAppend
 		return s.refeed()
 	case len(s.skipped) == 0 && s.startsAt(s.expect, line):
-		s.sawAt(s.expect)
+		if n > 0 { // the beginning of a timestamp is that of many
+			s.sawAt(s.expect)
+		}
 		if s.expect == s.fileStart && !s.isHeadCertain() && (len(line) > len(s.head) || line[len(line)-1] == '\n') {
 			s.startFile(s.fileStart, line, ns) // its first line was cut before
 		}

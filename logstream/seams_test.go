@@ -66,6 +66,11 @@ func TestAGapIsAtTheLineWhereTheNodesFileBegan(t *testing.T) {
 			answer(s, -time.Hour, stampedAt(1))
 			answer(s, 0, stampedAt(2, 3))
 		}, []Gap{between(whyAway, 1, 1, 2, false)}},
+		"a response was cut in the next file's first timestamp": {func(s *splicer) {
+			answer(s, -time.Hour, first)
+			answer(s, -time.Second, stamped(4)[:15])
+			answer(s, 0, stampedAt(4, 5, 6))
+		}, []Gap{between(whyUnseen, 0, 1, 3, false), between(whyRotated, 3, 3, 4, false)}},
 		"a line was cut": {func(s *splicer) {
 			answer(s, -time.Hour, first+stamped(7)[:40])
 			answer(s, -time.Minute, stampedAt(1, 2, 3))
