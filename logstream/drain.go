@@ -97,8 +97,9 @@ func (d *drain) step(ctx context.Context, l life) bool {
 	}
 	switch {
 	case d.empty >= shortTries || d.empty >= emptyTries && d.mayBeRotated():
-		d.sp.rotated = true
-		d.uncertain("the node's file is empty: it was rotated before the container ended")
+		d.sp.seal(false)
+		_, end := d.log.bounds()
+		d.sp.seam("the node's file is empty: it was rotated before the container ended", end, 0, d.readAt, false)
 		d.prove(l)
 	case d.short >= shortTries || d.grown >= finalTries || time.Since(d.started) > finalTime:
 		d.incomplete("no read of the log on the node agrees with what was captured")

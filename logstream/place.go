@@ -2,6 +2,7 @@ package logstream
 
 import (
 	"bytes"
+	"cmp"
 	"time"
 )
 
@@ -250,19 +251,22 @@ func (s *splicer) enclose(why string, from, to, at int64, certain bool) {
 	s.l.addGap(Gap{Why: why, From: timeOf(from), To: timeOf(to), Certain: certain}, at)
 }
 
-// seam notes that one of the node's files begins at off, with a line of time ns, where
-// lines may be missing: found is when a look had shown that file. Since the file before was
+// seam notes that one of the node's files begins at off, with a line of time ns (0: it is
+// empty), where lines may be missing: found is when a look had shown that file. Since the file before was
 // last seen to be current, others may have come and gone, and been passed over.
 func (s *splicer) seam(why string, off, ns int64, found time.Time, certain bool) {
 	s.rotated = true
 	before := s.timeBefore(off)
 	if from, since := s.unseen(off); from < off && found.Sub(since) >= s.fileLife {
-		first := s.timeBefore(from)
-		if s.stepped || ns < before-int64(time.Second) || ns-first >= int64(s.fileLife) {
+		first, last := s.timeBefore(from), cmp.Or(ns, before)
+		if s.stepped || last < before-int64(time.Second) || last-first >= int64(s.fileLife) {
 			s.gap(whyUnseen, first-s.skew, before+s.skew, from, false)
 		}
 	}
-	s.enclose(why, before-s.skew, ns+s.skew, off, certain)
+	if ns != 0 {
+		ns += s.skew
+	}
+	s.enclose(why, before-s.skew, ns, off, certain)
 }
 
 // unseen is where in the log, before off, files of the node's may begin that nobody saw,
