@@ -100,7 +100,7 @@ func TestLinesSentTwiceLeaveNothingUnprovedOutsideTheGap(t *testing.T) {
 	lines := strings.SplitAfter(body(numbered(20)...), "\n")
 	all := func(from, to int) string { return strings.Join(lines[from:to], "") }
 	s := newTestSplicer()
-	s.fileLife = 0                                                       // no look shows that none came and went
+	s.heads.life = 0                                                     // no look shows that none came and went
 	s.respond(t, all(0, 5)+all(6, 9)+all(9, 15)+all(9, 20), true, false) // 5 was written to a file rotated away
 	if len(s.l.gaps) != 2 {
 		t.Fatalf("gaps %+v", s.l.gaps)

@@ -99,7 +99,8 @@ func (d *drain) step(ctx context.Context, l life) bool {
 	case d.empty >= shortTries || d.empty >= emptyTries && d.mayBeRotated():
 		d.sp.seal(false)
 		_, end := d.log.bounds()
-		d.sp.seam("the node's file is empty: it was rotated before the container ended", end, 0, d.readAt, false)
+		d.sp.comeTo(nil, 0, end)
+		d.sp.seam("the node's file is empty: it was rotated before the container ended", end, 0, false)
 		d.prove(l)
 	case d.short >= shortTries || d.grown >= finalTries || time.Since(d.started) > finalTime:
 		d.incomplete("no read of the log on the node agrees with what was captured")

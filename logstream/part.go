@@ -58,6 +58,7 @@ func (s *splicer) takeBack() {
 	p := s.parts[last]
 	s.parts, s.progress = s.parts[:last], p.before
 	s.l.rewind(p.mark)
+	s.heads.restart(s.head, s.headNS)
 	if s.lineAt < p.at {
 		s.reloadLine(p.at) // a long line may go on
 	} else {
@@ -81,7 +82,6 @@ type fileMark struct {
 	at   int64
 	head []byte // the beginning of its first line
 	part bool   // with a response
-	seen look   // the last one that showed it
 }
 
 // retreat is a part that was taken back.
@@ -144,7 +144,7 @@ func (l *runLog) retreated() int {
 func (l *runLog) noteFile(off int64, head []byte) {
 	f := fileMark{at: off, head: bytes.Clone(head)}
 	if n := len(l.files); n > 0 && l.files[n-1].at == off {
-		f.part, f.seen = l.files[n-1].part, l.files[n-1].seen
+		f.part = l.files[n-1].part
 		l.files = l.files[:n-1] // more of its first line is known
 	}
 	if len(l.files) == mostFiles {

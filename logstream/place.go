@@ -2,7 +2,6 @@ package logstream
 
 import (
 	"bytes"
-	"cmp"
 	"time"
 )
 
@@ -11,12 +10,6 @@ const (
 	whyAway    = "the node rotated the log while it was not being read"
 	whyUnseen  = "the node may have rotated the log unseen between here and the next gap"
 )
-
-// fileLife is for how long a file of the node's is current, at least. The kubelet looks at
-// the sizes of logs every 10 s, or what it is configured to, which is 3 s at least; one
-// look may be late, as it compresses the file before (kubernetes v1.36.3
-// pkg/kubelet/apis/config/validation/validation.go:381, logs/container_log_manager.go:150, 289).
-const fileLife = 2 * time.Second
 
 // place decides where the response's first line, in hold, belongs.
 func (s *splicer) place() (answer, bool) {
@@ -34,13 +27,15 @@ func (s *splicer) place() (answer, bool) {
 		if !s.takes(line, ns) {
 			return answerForeign, false
 		}
+		s.looked(line, ns)
 		s.startFile(0, line, ns)
-		s.l.saw(s.asked)
 		s.mode = modeAppend
 		return s.refeed()
 	case len(s.skipped) == 0 && s.startsAt(s.expect, line):
-		if n > 0 { // the beginning of a timestamp is that of many
-			s.sawAt(s.expect)
+		if s.filtered {
+			s.heads.still(s.expect, ns, s.asked)
+		} else {
+			s.looked(line, ns)
 		}
 		if s.expect == s.fileStart && !s.isHeadCertain() && (len(line) > len(s.head) || line[len(line)-1] == '\n') {
 			s.startFile(s.fileStart, line, ns) // its first line was cut before
@@ -97,35 +92,81 @@ func (s *splicer) placeRotated(line []byte, ns int64, n int) (answer, bool) {
 
 // placeAt continues at the captured line at off, with which a file begins.
 func (s *splicer) placeAt(off int64, line []byte, ns int64) {
+	first := line // of the file
+	if len(s.skipped) > 0 {
+		first = s.skipped
+	}
+	firstNS, _ := s.clock.parse(first)
+	s.looked(first, firstNS)
 	if off != s.fileStart {
 		why, certain := whyRotated, false
 		if len(s.skipped) > 0 && !s.skippedEndsAt(off) {
 			why, certain = "lines are in the node's file that were not captured", true
 		}
-		s.seam(why, off, ns, time.Now(), certain)
+		s.comeTo(first, firstNS, off)
+		s.seam(why, off, ns, certain)
 	}
 	s.startFile(off, line, ns)
-	s.l.saw(s.asked)
 	s.startCompare(off)
 	s.placed = true
 }
 
-// turn finds the next file's head in what the stream brought: there the node rotated,
-// and the stream with it.
-func (s *splicer) turn(h *nextFile) bool {
-	committed, _ := s.l.bounds()
-	off := s.l.find(h.head, max(h.searched, s.fileStart+1), committed, h.ns)
-	if h.searched = committed; off < 0 {
+// looked notes that the response shows a file of the node's that begins with line.
+func (s *splicer) looked(line []byte, ns int64) {
+	if ns == 0 { // the beginning of a timestamp is that of many
+		return
+	}
+	if n := len(line); n < lineLen && line[n-1] != '\n' {
+		line = line[:stampLen(line)] // what follows may be the kubelet's words
+	}
+	k := s.asked
+	k.answered = time.Now()
+	s.heads.look(line[:min(len(line), headLen)], ns, k)
+}
+
+// turn looks for the files that looks have shown in what a stream brought, and for where it
+// has passed them over. It reports whether it has passed over one that may be current still.
+func (s *splicer) turn() (past bool) {
+	for i := 0; ; i++ {
+		f, ok := s.heads.next(i)
+		if !ok || s.newest < f.ns {
+			break
+		}
+		if off := s.l.fileAt(&f, s.fileStart); off >= 0 {
+			s.turnTo(&f, off)
+			i = -1
+			continue
+		}
+		committed, _ := s.l.bounds()
+		s.heads.change(f.head, func(f *nodeFile) { f.sought = committed })
+	}
+	const margin = int64(time.Second) // lines are in near order of time
+	f, ok := s.heads.next(0)
+	// Times before the clock was set back say nothing of where the stream is.
+	if !ok || min(s.suspect.newest, s.suspect.last) < f.ns+margin {
 		return false
 	}
-	s.seam(whyRotated, off, h.ns, h.found, false)
+	if _, more := s.heads.next(1); more || f.asks {
+		committed, _ := s.l.bounds()
+		s.comeTo(f.head, f.ns, committed)
+		s.passOver(f.ns, committed)
+		return false
+	}
+	s.heads.change(f.head, func(f *nodeFile) { f.asks = true })
+	return true
+}
+
+// turnTo notes that the stream has come to f, which begins at off.
+func (s *splicer) turnTo(f *nodeFile, off int64) {
+	committed, _ := s.l.bounds()
 	head := s.l.peek(make([]byte, headLen), off, committed)
 	if j := bytes.IndexByte(head, '\n'); j >= 0 {
 		head = head[:j+1]
 	}
-	s.startFile(off, head, h.ns)
-	s.l.saw(h.asked)
-	return true
+	ns, _ := s.clock.parse(head)
+	s.comeTo(f.head, f.ns, off)
+	s.seam(whyRotated, off, ns, false)
+	s.startFile(off, head, ns)
 }
 
 // placeNew takes a response that shares nothing with the capture for what follows it.
@@ -139,11 +180,12 @@ func (s *splicer) placeNew() (answer, bool) {
 	}
 	committed, _ = s.l.bounds()
 	s.skipped = s.skipped[:0]
-	s.seam(whyAway, committed, ns, time.Now(), torn)
+	s.looked(first, ns)
 	s.stepped = s.stepped || ns != 0 && ns < s.newest-int64(time.Second)
+	s.comeTo(first, ns, committed)
+	s.seam(whyAway, committed, ns, torn)
 	s.grew, s.joined = true, true
 	s.startFile(committed, first, ns)
-	s.l.saw(s.asked)
 	s.mode, s.hold = modeAppend, first
 	s.startLine(committed)
 	return s.refeed()
@@ -252,34 +294,67 @@ func (s *splicer) enclose(why string, from, to, at int64, certain bool) {
 }
 
 // seam notes that one of the node's files begins at off, with a line of time ns (0: it is
-// empty), where lines may be missing: found is when a look had shown that file. Since the file before was
-// last seen to be current, others may have come and gone, and been passed over.
-func (s *splicer) seam(why string, off, ns int64, found time.Time, certain bool) {
+// empty): lines may be missing there.
+func (s *splicer) seam(why string, off, ns int64, certain bool) {
 	s.rotated = true
 	before := s.timeBefore(off)
-	if from, since := s.unseen(off); from < off && found.Sub(since) >= s.fileLife {
-		first, last := s.timeBefore(from), cmp.Or(ns, before)
-		if s.stepped || last < before-int64(time.Second) || last-first >= int64(s.fileLife) {
-			s.gap(whyUnseen, first-s.skew, before+s.skew, from, false)
-		}
-	}
 	if ns != 0 {
 		ns += s.skew
 	}
 	s.enclose(why, before-s.skew, ns, off, certain)
 }
 
-// unseen is where in the log, before off, files of the node's may begin that nobody saw,
-// and since when: the last known file was current until then.
-func (s *splicer) unseen(off int64) (from int64, since time.Time) {
-	seen := s.l.lastSeen(s.fileStart)
-	if from = min(seen.end, off); from <= s.fileStart || from == off {
-		return from, seen.at
+// comeTo notes that the capture has come to the file of the node's that begins with head, at
+// off. Lines may be missing where it passed over others, and where those may have begun that
+// nobody saw.
+func (s *splicer) comeTo(head []byte, ns, off int64) {
+	if s.plain {
+		return
 	}
-	// Where a line is being sent, before it.
-	back := max(s.fileStart, from-longLine)
-	w := s.l.peek(make([]byte, from-back), back, from)
-	return back + int64(bytes.LastIndexByte(w, '\n')+1), seen.at
+	steps := s.heads.reach(head[:min(len(head), headLen)], ns, time.Now())
+	for i, k := range steps {
+		if k.unseen {
+			s.passUnseen(k, off)
+		}
+		if i < len(steps)-1 {
+			s.passOver(k.ns, off)
+		}
+	}
+}
+
+// passOver notes that before off a file was passed over that begins with a line of time ns.
+func (s *splicer) passOver(ns, off int64) {
+	if at := s.l.after(ns-1, s.fileStart, off); at < off && !s.stepped {
+		s.seam(whyRotated, at, s.timeAt(at), false)
+	}
+}
+
+// passUnseen notes that before off files may have begun that nobody saw.
+func (s *splicer) passUnseen(k step, off int64) {
+	from, to, last := max(s.fileStart, s.lineOf(min(k.end, off))), off, s.timeBefore(off)
+	if k.from != 0 && !s.stepped {
+		from = max(from, s.l.after(k.from, s.fileStart, off))
+	}
+	if k.upTo != 0 && !s.stepped {
+		to = s.l.after(k.upTo, from, off)
+	}
+	if to < off {
+		last = s.timeAt(to)
+	}
+	if from < off {
+		s.rotated = true
+		s.gap(whyUnseen, s.timeBefore(from)-s.skew, last+s.skew, from, false)
+	}
+}
+
+// lineOf is where the line begins that off is in.
+func (s *splicer) lineOf(off int64) int64 {
+	back := max(s.fileStart, off-longLine)
+	if back >= off {
+		return off
+	}
+	w := s.l.peek(make([]byte, off-back), back, off)
+	return back + int64(bytes.LastIndexByte(w, '\n')+1)
 }
 
 // timeBefore is the time of the line before off; of the first line of its file where
@@ -291,12 +366,10 @@ func (s *splicer) timeBefore(off int64) int64 {
 	return s.headNS
 }
 
-// sawAt notes that the response has the line at off: where that is known to be in the last
-// known file, this one is the node's current one.
-func (s *splicer) sawAt(off int64) {
-	if off == s.fileStart || off < s.l.lastSeen(s.fileStart).end {
-		s.l.saw(s.asked)
-	}
+// timeAt is the time of the line at off.
+func (s *splicer) timeAt(off int64) int64 {
+	ns, _ := s.timesAt(off)
+	return ns
 }
 
 // retarget tries the next place where the head of a rotated file occurs: lines
@@ -322,7 +395,7 @@ func (s *splicer) retarget() bool {
 			continue
 		}
 		if !s.placed { // it was taken for the file before, whose head is equal
-			s.seam(whyRotated, off, s.headNS, time.Now(), false)
+			s.seam(whyRotated, off, s.headNS, false)
 			s.placed = true
 		}
 		s.startFile(off, append([]byte(nil), s.head...), s.headNS)

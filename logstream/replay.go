@@ -194,15 +194,15 @@ func (s *splicer) endReplay(over bool) {
 		return
 	}
 	ns, _ := s.timesAt(from)
-	s.seam("the node sent lines twice here, and may have skipped a rotated file before them", from, ns, time.Now(), false)
+	sent := s.l.peek(make([]byte, headLen), from, off)
+	if j := bytes.IndexByte(sent, '\n'); j >= 0 {
+		sent = sent[:j+1]
+	}
+	s.comeTo(sent, ns, from)
+	s.heads.covers(off, time.Time{}) // when it was opened again, all that was captured was there
+	s.seam("the node sent lines twice here, and may have skipped a rotated file before them", from, ns, false)
 	if !s.filtered { // what is asked for by time need not begin with its file
-		head := s.l.peek(make([]byte, headLen), from, off)
-		if j := bytes.IndexByte(head, '\n'); j >= 0 {
-			head = head[:j+1]
-		}
-		seen := s.l.lastSeen(s.fileStart)
-		s.startFile(from, head, ns)
-		s.l.saw(look{at: seen.at, end: off}) // when it was opened again, all that was captured was there
+		s.startFile(from, sent, ns)
 	}
 	if over {
 		return

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sort"
 	"sync"
-	"time"
 )
 
 // runLog is what was captured of one run: the bytes as the kubelet sent them,
@@ -362,13 +361,6 @@ func (l *runLog) isFinal() bool {
 	return l.proof != Live
 }
 
-// look is a request whose answer shows the beginning of the node's current file, or that
-// it is the last known one.
-type look struct {
-	at  time.Time // when it was made
-	end int64     // what was captured by then: the files that come later begin behind it
-}
-
 // rotatedAt is the least that is known to have been captured of one of the node's files
 // before another followed.
 func (l *runLog) rotatedAt() int64 {
@@ -381,27 +373,6 @@ func (l *runLog) rotatedAt() int64 {
 		}
 	}
 	return least
-}
-
-// saw notes a look at the last known file.
-func (l *runLog) saw(k look) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if n := len(l.files); n > 0 && k.end >= l.files[n-1].seen.end {
-		l.files[n-1].seen = look{at: k.at, end: max(k.end, l.files[n-1].at)}
-	}
-}
-
-// lastSeen is the last look at the file that begins at off.
-func (l *runLog) lastSeen(off int64) (k look) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, f := range l.files {
-		if f.at == off {
-			k = f.seen
-		}
-	}
-	return k
 }
 
 // progress is the newest time committed, as the node's clock is now, and where the

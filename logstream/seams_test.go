@@ -40,7 +40,7 @@ func TestAGapIsAtTheLineWhereTheNodesFileBegan(t *testing.T) {
 	began := time.Now()
 	answer := func(s *splicer, asked time.Duration, body string) {
 		committed, _ := s.l.bounds()
-		s.asked = look{at: began.Add(asked), end: committed}
+		s.asked = look{asked: began.Add(asked), end: committed}
 		s.respond(t, body, true, false)
 	}
 	first := stampedAt(1, 2, 3, 4, 5, 6)
@@ -70,7 +70,7 @@ func TestAGapIsAtTheLineWhereTheNodesFileBegan(t *testing.T) {
 			answer(s, -time.Hour, first)
 			answer(s, -time.Second, stamped(4)[:15])
 			answer(s, 0, stampedAt(4, 5, 6))
-		}, []Gap{between(whyUnseen, 0, 1, 3, false), between(whyRotated, 3, 3, 4, false)}},
+		}, []Gap{between(whyUnseen, 1, 1, 3, false), between(whyRotated, 3, 3, 4, false)}},
 		"a line was cut": {func(s *splicer) {
 			answer(s, -time.Hour, first+stamped(7)[:40])
 			answer(s, -time.Minute, stampedAt(1, 2, 3))
@@ -83,7 +83,7 @@ func TestAGapIsAtTheLineWhereTheNodesFileBegan(t *testing.T) {
 		"and long after": {func(s *splicer) {
 			answer(s, -time.Hour, first)
 			answer(s, 0, stampedAt(4, 5, 6, 7))
-		}, []Gap{between(whyUnseen, 0, 1, 3, false), between(whyRotated, 3, 3, 4, false)}},
+		}, []Gap{between(whyUnseen, 1, 1, 3, false), between(whyRotated, 3, 3, 4, false)}},
 		"a file was sent twice": {func(s *splicer) {
 			answer(s, -time.Second, first+stampedAt(4, 5, 6, 7))
 		}, []Gap{between(whyTwice, 3, 3, 4, false)}},

@@ -71,7 +71,8 @@ func (s *splicer) seek(p []byte) ([]byte, answer, bool) {
 	isLine := s.torn && !s.midLine
 	s.torn, s.midLine = true, s.hold[len(s.hold)-1] != '\n'
 	if isLine && s.expect >= 0 && s.startsAt(s.expect, s.hold) {
-		s.sawAt(s.expect)
+		ns, _ := s.clock.parse(s.hold)
+		s.heads.still(s.expect, ns, s.asked)
 		s.startCompare(s.expect)
 		a, ok := s.refeed()
 		return rest, a, ok

@@ -2,7 +2,6 @@ package logstream
 
 import (
 	"bytes"
-	"time"
 )
 
 // A splicer decides which bytes of a response are new. It is the only place that
@@ -18,17 +17,17 @@ type splicer struct {
 	whose func(line []byte, ns int64) owner // nil: nobody else's
 	only  func() bool                       // will no other response come?
 
-	oneFile    bool          // the response is no stream: it is one file, read once
-	ended      bool          // the last stream ended cleanly
-	filterFrom int64         // bytes from which a resumed stream is asked for by time
-	fileLife   time.Duration // for which a file of the node's is current, at least
+	oneFile    bool  // the response is no stream: it is one file, read once
+	ended      bool  // the last stream ended cleanly
+	filterFrom int64 // bytes from which a resumed stream is asked for by time
 
+	heads heads
 	clock clock
 	progress
 	parts []part // the newest ones
 
 	// The response's.
-	asked     look // its request
+	asked     look // its request; its answer shows a file once it has come
 	mode      spliceMode
 	filtered  bool
 	late      bool  // it is taken though it may be another run's

@@ -25,7 +25,7 @@ func numbered(n int) []string {
 }
 
 func newTestSplicer() *splicer {
-	return &splicer{l: &runLog{st: newStore(64<<20, 0, ""), id: "c"}, fileLife: fileLife, asked: look{at: time.Now()}}
+	return &splicer{l: &runLog{st: newStore(64<<20, 0, ""), id: "c"}, heads: heads{life: fileLife}, asked: look{asked: time.Now()}}
 }
 
 // respond plays one whole response.
