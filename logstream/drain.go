@@ -54,9 +54,10 @@ type drain struct {
 	refusal   answer    // the last of them
 	refusedAt time.Time // since when they are all the same
 	failures  int
-	grown     int // reads that brought something new, or were the first
-	short     int // reads that ended before the capture does
-	empty     int // of these, the empty ones
+	grown     int       // reads that brought something new, or were the first
+	short     int       // reads that ended before the capture does
+	empty     int       // of these, the empty ones
+	emptyAt   time.Time // the first
 }
 
 // step makes one final read. It returns true when the run is final.
@@ -91,7 +92,9 @@ func (d *drain) step(ctx context.Context, l life) bool {
 		d.grown++
 	default:
 		if d.short++; res.bytes == 0 {
-			d.empty++
+			if d.empty++; d.empty == 1 {
+				d.emptyAt = d.readAt
+			}
 		}
 		d.pause(ctx, l, min(time.Duration(d.short)*250*time.Millisecond, 2*time.Second))
 	}
@@ -99,7 +102,13 @@ func (d *drain) step(ctx context.Context, l life) bool {
 	case d.empty >= shortTries || d.empty >= emptyTries && d.mayBeRotated():
 		d.sp.seal(false)
 		_, end := d.log.bounds()
-		d.sp.comeTo(nil, 0, end)
+		// The kubelet rotates the log of a container that runs (kubernetes v1.36.3
+		// pkg/kubelet/logs/container_log_manager.go:206).
+		f := nodeFile{found: d.emptyAt}
+		if ended := d.standing().ended; !ended.IsZero() {
+			f.by = ended.Add(time.Second).UnixNano() // it has whole seconds
+		}
+		d.sp.comeTo(f, end)
 		d.sp.seam("the node's file is empty: it was rotated before the container ended", end, 0, false)
 		d.prove(l)
 	case d.short >= shortTries || d.grown >= finalTries || time.Since(d.started) > finalTime:

@@ -2,6 +2,7 @@ package logstream
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ type heads struct {
 
 	mu    sync.Mutex
 	files []nodeFile
+	empty time.Time        // when an answer came that had nothing in it, if none has shown a file since
 	ahead [2]time.Duration // by how much the node's clock is, at least: of late, and before
 	since time.Time        // of late
 }
@@ -40,7 +42,8 @@ type heads struct {
 // nodeFile is one of the node's files. Times in ns are of the node's clock.
 type nodeFile struct {
 	head   []byte // the beginning of its first line
-	ns     int64  // and that line's time
+	ns     int64  // and that line's time; 0: it is empty, for all that is known
+	by     int64  // when it was there; 0: not known, or ns tells
 	found  time.Time
 	asked  time.Time // when the last look was made that showed it
 	end    int64     // what was captured by then is not in a later file
@@ -61,6 +64,7 @@ type look struct {
 func (h *heads) look(head []byte, ns int64, k look) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.empty = time.Time{}
 	h.noteLocked(ns, k.answered)
 	n := len(h.files)
 	for i := n - 1; i >= 0; i-- {
@@ -90,6 +94,15 @@ func (h *heads) look(head []byte, ns int64, k look) {
 		h.files[1].seen = false
 	}
 	h.files = append(h.files, f)
+}
+
+// lookedEmpty notes that a look showed nothing: perhaps the node's file is empty.
+func (h *heads) lookedEmpty(answered time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.empty.IsZero() {
+		h.empty = answered
+	}
 }
 
 // dropLocked forgets files that were seen before the one before them was seen again: the
@@ -200,19 +213,22 @@ type step struct {
 	from, upTo int64 // nor before from, nor after upTo; 0: not known
 }
 
-// reach notes that the capture has come to the file that begins with head, whose time is ns. It
-// returns the steps from the one that it was in, over those that it has passed over.
-func (h *heads) reach(head []byte, ns int64, now time.Time) (steps []step) {
+// reach notes that the capture has come to f, which was found by now. It returns the steps from
+// the one that it was in, over those that it has passed over.
+func (h *heads) reach(f nodeFile) (steps []step) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	at := slices.IndexFunc(h.files, func(f nodeFile) bool { return isSameLine(f.head, head) })
+	at := slices.IndexFunc(h.files, func(k nodeFile) bool { return isSameLine(k.head, f.head) })
 	if at < 0 { // no look showed it
 		at = len(h.files)
-		for at > 1 && ns != 0 && h.files[at-1].ns > ns {
+		for at > 1 && f.ns != 0 && h.files[at-1].ns > f.ns {
 			at--
 		}
-		f := nodeFile{head: bytes.Clone(head), ns: ns, found: now}
-		f.seen = at > 0 && at == len(h.files) && h.files[at-1].gone == 0 && now.Sub(h.files[at-1].asked) < h.life
+		f.head = bytes.Clone(f.head)
+		if f.ns == 0 && !h.empty.IsZero() {
+			f.found = h.empty
+		}
+		f.seen = at > 0 && at == len(h.files) && h.files[at-1].gone == 0 && f.found.Sub(h.files[at-1].asked) < h.life
 		h.files = slices.Insert(h.files, at, f)
 	}
 	for i := 1; i <= at; i++ {
@@ -224,12 +240,12 @@ func (h *heads) reach(head []byte, ns int64, now time.Time) (steps []step) {
 
 func (h *heads) stepLocked(f, next *nodeFile) step {
 	k := step{ns: next.ns, unseen: !next.seen, end: f.end, from: h.untilLocked(f)}
-	switch {
-	case next.ns == 0:
-	case next.ns < k.from-int64(time.Second): // the clock was set back
+	switch by := cmp.Or(next.ns, next.by); {
+	case by == 0:
+	case by < k.from-int64(time.Second): // the clock was set back
 		k.from = 0
 	default:
-		k.upTo = next.ns - int64(h.life)
+		k.upTo = by - int64(h.life)
 		k.unseen = k.unseen && k.from < k.upTo
 	}
 	return k

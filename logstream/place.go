@@ -103,7 +103,7 @@ func (s *splicer) placeAt(off int64, line []byte, ns int64) {
 		if len(s.skipped) > 0 && !s.skippedEndsAt(off) {
 			why, certain = "lines are in the node's file that were not captured", true
 		}
-		s.comeTo(first, firstNS, off)
+		s.comeTo(nodeFile{head: first, ns: firstNS}, off)
 		s.seam(why, off, ns, certain)
 	}
 	s.startFile(off, line, ns)
@@ -148,7 +148,7 @@ func (s *splicer) turn() (past bool) {
 	}
 	if _, more := s.heads.next(1); more || f.asks {
 		committed, _ := s.l.bounds()
-		s.comeTo(f.head, f.ns, committed)
+		s.comeTo(f, committed)
 		s.passOver(f.ns, committed)
 		return false
 	}
@@ -164,7 +164,7 @@ func (s *splicer) turnTo(f *nodeFile, off int64) {
 		head = head[:j+1]
 	}
 	ns, _ := s.clock.parse(head)
-	s.comeTo(f.head, f.ns, off)
+	s.comeTo(*f, off)
 	s.seam(whyRotated, off, ns, false)
 	s.startFile(off, head, ns)
 }
@@ -182,7 +182,7 @@ func (s *splicer) placeNew() (answer, bool) {
 	s.skipped = s.skipped[:0]
 	s.looked(first, ns)
 	s.stepped = s.stepped || ns != 0 && ns < s.newest-int64(time.Second)
-	s.comeTo(first, ns, committed)
+	s.comeTo(nodeFile{head: first, ns: ns}, committed)
 	s.seam(whyAway, committed, ns, torn)
 	s.grew, s.joined = true, true
 	s.startFile(committed, first, ns)
@@ -304,14 +304,17 @@ func (s *splicer) seam(why string, off, ns int64, certain bool) {
 	s.enclose(why, before-s.skew, ns, off, certain)
 }
 
-// comeTo notes that the capture has come to the file of the node's that begins with head, at
-// off. Lines may be missing where it passed over others, and where those may have begun that
-// nobody saw.
-func (s *splicer) comeTo(head []byte, ns, off int64) {
+// comeTo notes that the capture has come to a file of the node's, at off. Lines may be missing
+// where it passed over others, and where those may have begun that nobody saw.
+func (s *splicer) comeTo(f nodeFile, off int64) {
 	if s.plain {
 		return
 	}
-	steps := s.heads.reach(head[:min(len(head), headLen)], ns, time.Now())
+	if f.found.IsZero() {
+		f.found = time.Now()
+	}
+	f.head = f.head[:min(len(f.head), headLen)]
+	steps := s.heads.reach(f)
 	for i, k := range steps {
 		if k.unseen {
 			s.passUnseen(k, off)

@@ -184,7 +184,7 @@ func (r *run) probeHead(ctx context.Context) {
 	limit := int64(128)
 	committed, _ := r.log.bounds()
 	k := look{asked: time.Now(), end: committed}
-	b, _ := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Timestamps: true, LimitBytes: &limit})
+	b, err := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Timestamps: true, LimitBytes: &limit})
 	var c clock
 	ns, n := c.parse(b)
 	if j := bytes.IndexByte(b, '\n'); j >= 0 {
@@ -192,9 +192,11 @@ func (r *run) probeHead(ctx context.Context) {
 	} else if len(b) < int(limit) {
 		b = b[:n] // what follows may be the kubelet's words
 	}
-	if n > 0 {
-		k.answered = time.Now()
+	switch k.answered = time.Now(); {
+	case n > 0:
 		r.sp.heads.look(b, ns, k)
+	case len(b) == 0 && err == nil:
+		r.sp.heads.lookedEmpty(k.answered)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

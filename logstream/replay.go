@@ -198,7 +198,7 @@ func (s *splicer) endReplay(over bool) {
 	if j := bytes.IndexByte(sent, '\n'); j >= 0 {
 		sent = sent[:j+1]
 	}
-	s.comeTo(sent, ns, from)
+	s.comeTo(nodeFile{head: sent, ns: ns}, from)
 	s.heads.covers(off, time.Time{}) // when it was opened again, all that was captured was there
 	s.seam("the node sent lines twice here, and may have skipped a rotated file before them", from, ns, false)
 	if !s.filtered { // what is asked for by time need not begin with its file
