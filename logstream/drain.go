@@ -285,12 +285,13 @@ func (r *run) wasWhole() bool {
 	return !dying.IsZero() && r.wholeAt.After(dying) && !r.sp.short && len(r.log.lost()) == 0
 }
 
-// uncertain notes that nothing proves what was captured since the node's file
-// began, nor that it was the end.
+// uncertain notes that nothing proves what was captured since the node's file was last seen,
+// nor that it was the end.
 func (r *run) uncertain(why string) {
 	r.sp.seal(false)
 	_, end := r.log.bounds()
-	r.sp.gap(why, r.sp.headNS, 0, end, false)
+	known, until := r.sp.heads.known()
+	r.sp.gap(why, r.sp.timeBefore(r.sp.behind(known, until, end))-r.sp.skew, 0, end, false)
 }
 
 // cutOff ends a run because its owner ends. That a container goes on is no loss: of what it

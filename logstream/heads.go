@@ -76,8 +76,10 @@ func (h *heads) look(head []byte, ns int64, k look) {
 			f.head = bytes.Clone(head)
 		}
 		if k.asked.After(f.asked) {
-			h.dropLocked(i + 1)
-			f.asked, f.end = k.asked, max(f.end, k.end)
+			if h.dropLocked(i+1, k.asked); f.gone == 0 {
+				f.end = max(f.end, k.end)
+			}
+			f.asked = k.asked
 		}
 		return
 	}
@@ -105,18 +107,14 @@ func (h *heads) lookedEmpty(answered time.Time) {
 	}
 }
 
-// dropLocked forgets files that were seen before the one before them was seen again: the
-// runtime could not go on with the new one, or it is another container's.
-func (h *heads) dropLocked(from int) {
-	if from == len(h.files) {
+// dropLocked forgets files that had been seen before the one before them was looked at again:
+// the runtime could not go on with the new one, or it is another container's.
+func (h *heads) dropLocked(from int, asked time.Time) {
+	if from == len(h.files) || h.files[from].found.After(asked) {
 		return
 	}
 	f := &h.files[from-1]
-	for _, later := range h.files[from:] {
-		if f.gone == 0 || later.ns < f.gone {
-			f.gone = later.ns
-		}
-	}
+	f.gone = h.files[from].ns
 	h.files = h.files[:from]
 }
 
@@ -169,7 +167,7 @@ func (h *heads) untilLocked(f *nodeFile) int64 {
 		until = max(until, f.asked.Add(max(h.ahead[0], h.ahead[1])).UnixNano())
 	}
 	if f.gone != 0 {
-		until = min(until, f.gone)
+		until = min(until, f.gone-1)
 	}
 	return until
 }
@@ -182,6 +180,17 @@ func (h *heads) next(i int) (f nodeFile, ok bool) {
 		return f, false
 	}
 	return h.files[i], true
+}
+
+// known is what is known to be in the file that the capture has come to, or before: what was
+// captured up to end, and what was printed until then.
+func (h *heads) known() (end, until int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.files) == 0 {
+		return 0, 0
+	}
+	return h.files[0].end, h.untilLocked(&h.files[0])
 }
 
 // change changes what is kept of the file that begins with head.
@@ -241,7 +250,7 @@ func (h *heads) reach(f nodeFile) (steps []step) {
 func (h *heads) stepLocked(f, next *nodeFile) step {
 	k := step{ns: next.ns, unseen: !next.seen, end: f.end, from: h.untilLocked(f)}
 	switch by := cmp.Or(next.ns, next.by); {
-	case by == 0:
+	case by == 0 || f.gone != 0:
 	case by < k.from-int64(time.Second): // the clock was set back
 		k.from = 0
 	default:

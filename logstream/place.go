@@ -334,10 +334,7 @@ func (s *splicer) passOver(ns, off int64) {
 
 // passUnseen notes that before off files may have begun that nobody saw.
 func (s *splicer) passUnseen(k step, off int64) {
-	from, to, last := max(s.fileStart, s.lineOf(min(k.end, off))), off, s.timeBefore(off)
-	if k.from != 0 && !s.stepped {
-		from = max(from, s.l.after(k.from, s.fileStart, off))
-	}
+	from, to, last := s.behind(k.end, k.from, off), off, s.timeBefore(off)
 	if k.upTo != 0 && !s.stepped {
 		to = s.l.after(k.upTo, from, off)
 	}
@@ -348,6 +345,16 @@ func (s *splicer) passUnseen(k step, off int64) {
 		s.rotated = true
 		s.gap(whyUnseen, s.timeBefore(from)-s.skew, last+s.skew, from, false)
 	}
+}
+
+// behind is where, before off, the first line begins that was not captured by end, nor printed
+// until then; 0: that is not known.
+func (s *splicer) behind(end, until, off int64) int64 {
+	from := max(s.fileStart, s.lineOf(min(end, off)))
+	if until != 0 && !s.stepped {
+		from = max(from, s.l.after(until, s.fileStart, off))
+	}
+	return from
 }
 
 // lineOf is where the line begins that off is in.
