@@ -71,8 +71,9 @@
 //     own words, in a status of Reason Forbidden or Unauthorized, those that begin
 //     later included. Run goes on and asks on; Fresh takes it back.
 //   - The last call is [Closed], whether [Tracking.Close] or the end of
-//     [Watcher.Run] caused it. After Close has returned no call comes; after Run
-//     has returned no goroutine of this package is left.
+//     [Watcher.Run] caused it. Close returns at once; [Tracking.Done] is closed when
+//     the last call has returned. After Run has returned no goroutine of this package
+//     is left.
 //
 // # Non-guarantees
 //
@@ -124,7 +125,7 @@
 // wait: then the oldest is dropped (counted as Dropped). Ends of pods are never
 // replaced or dropped. A pod that left the selector and came back, or contact
 // that was lost and regained, before the handler heard of it, is not mentioned.
-// A handler that blocks delays its own tracking, its Close, and Run's return:
+// A handler that blocks delays its own tracking, its Done, and Run's return:
 // nothing else. A Notify that blocks delays other notices and Run's return; at most
 // 1,024 wait, then the oldest is dropped (counted as NoticesDropped).
 //

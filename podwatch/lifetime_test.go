@@ -34,7 +34,7 @@ func TestNothingIsDeliveredBeforeRunAndNothingIsLost(t *testing.T) {
 	})
 }
 
-func TestClosedIsTheLastCallAndCloseWaitsForIt(t *testing.T) {
+func TestCloseReturnsAtOnceAndDoneFollowsTheLastCall(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		w, _ := b.start(podwatch.Options{})
 		r := recorder{before: func(watch.Event) { time.Sleep(time.Minute) }}
@@ -43,7 +43,17 @@ func TestClosedIsTheLastCallAndCloseWaitsForIt(t *testing.T) {
 		settle(time.Second)
 		b.label("a", "1")
 		settle(time.Second)
+		before := time.Now()
 		tr.Close()
+		if d := time.Since(before); d != 0 {
+			t.Errorf("Close took %s while a handler was being called", d)
+		}
+		select {
+		case <-tr.Done():
+			t.Error("Done is closed while a handler is being called")
+		default:
+		}
+		<-tr.Done()
 		r.want(t, "ADDED pod", "MODIFIED pod 1", "ERROR Closed")
 		tr.Close()
 		b.label("a", "2")
@@ -53,6 +63,26 @@ func TestClosedIsTheLastCallAndCloseWaitsForIt(t *testing.T) {
 		if n := w.Stats().Tracked; n != 0 {
 			t.Errorf("%d pods are tracked after Close", n)
 		}
+	})
+}
+
+// Whoever calls Close, and whatever waits for it, no handler is waited for.
+func TestCloseOnAnotherGoroutineForWhichTheHandlerWaitsDoesNotDeadlock(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w, _ := b.start(podwatch.Options{})
+		var r recorder
+		var tr *podwatch.Tracking
+		r.before = func(ev watch.Event) {
+			if ev.Type == watch.Added {
+				var wg sync.WaitGroup
+				wg.Go(tr.Close)
+				wg.Wait()
+			}
+		}
+		tr = b.follow(w, "a", &r)
+		b.create("a")
+		<-tr.Done()
+		r.want(t, "ADDED pod", "ERROR Closed")
 	})
 }
 
@@ -85,6 +115,7 @@ func TestCloseBeforeRunDeliversClosed(t *testing.T) {
 		tr := b.follow(w, "a", &r)
 		tr.Created(b.create("a"))
 		tr.Close()
+		<-tr.Done()
 		r.want(t, "ADDED pod", "ERROR Closed")
 		b.run(w)
 		b.sync(w)
@@ -113,8 +144,8 @@ func TestCloseWithinAHandlerDoesNotDeadlock(t *testing.T) {
 		self.want(t, "ADDED pod", "ERROR Closed")
 		other.want(t, "ERROR Closed")
 		busy.want(t)
-		mine.Close() // waits, and is long over
-		settle(3 * time.Minute)
+		<-mine.Done()
+		<-busys.Done()
 		busy.want(t, "ADDED pod", "ERROR Closed")
 	})
 }
@@ -184,6 +215,7 @@ func TestRunEndsEveryTrackingAndRefusesNewOnes(t *testing.T) {
 		x.want(t, "ERROR Closed")
 		y.want(t, "ERROR Closed")
 		tr.Close()
+		<-tr.Done()
 		tr.Created(b.create("c"))
 		if _, err := w.Track(ns, "a"); !errors.Is(err, podwatch.ErrStopped) {
 			t.Errorf("Track returns %v, want ErrStopped", err)
@@ -221,6 +253,24 @@ func TestRunWaitsForAHandlerThatStillRuns(t *testing.T) {
 		settle(time.Second)
 		stop()
 		r.want(t, "ADDED pod", "ERROR Closed")
+	})
+}
+
+func TestRunWaitsForAHandlerThatACloseBeforeItCalls(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		w := b.watcher(podwatch.Options{})
+		r := recorder{before: func(watch.Event) { time.Sleep(10 * time.Second) }}
+		tr := b.track(w, "a", &r)
+		tr.Close()
+		stop := b.run(w)
+		settle(time.Second)
+		stop()
+		select {
+		case <-tr.Done():
+		default:
+			t.Error("Run returned while a handler was being called")
+		}
+		r.want(t, "ERROR Closed")
 	})
 }
 

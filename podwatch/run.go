@@ -150,7 +150,7 @@ func (w *Watcher) finish() {
 }
 
 // deliver starts a goroutine for t's mailbox if there is need of one; it needs
-// mu held and the watcher running.
+// mu held and a watcher that has not stopped.
 func (w *Watcher) deliver(t *Tracking, start bool) {
 	if start {
 		w.wg.Go(t.deliver)

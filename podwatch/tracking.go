@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
-	"runtime"
 	"slices"
 	"sync/atomic"
 
@@ -190,32 +188,20 @@ func (w *Watcher) get(ctx context.Context, key types.NamespacedName) (*corev1.Po
 	return p, err
 }
 
-// Close ends the tracking. The handlers still get what waits for them, then
-// Closed as the last call; Close blocks until that call has returned, and no
-// call comes afterwards. It is idempotent.
-//
-// Within a handler's call, of this tracking or another, Close does not wait for
-// handlers that are being called: Closed follows when that call has returned. A
-// handler must not wait in other ways for a Close that waits for it.
+// Close ends the tracking and returns at once: it blocks on nothing and may be
+// called anywhere, also in a handler of this tracking or of another. The handlers
+// still get what waits for them, then Closed as the last call, after which
+// [Tracking.Done] is closed. Close is idempotent.
 func (t *Tracking) Close() {
-	w := t.w
-	w.mu.Lock()
-	start := t.shut("the tracking was closed")
-	joined := start && w.phase == running
-	if joined {
-		w.wg.Add(1)
-	}
-	w.mu.Unlock()
-	if joined {
-		defer w.wg.Done()
-	}
-	switch {
-	case start:
-		t.deliver() // nobody else delivers: done on the caller's goroutine
-	case !withinHandler():
-		<-t.done
-	}
+	t.w.mu.Lock()
+	defer t.w.mu.Unlock()
+	t.w.deliver(t, t.shut("the tracking was closed"))
 }
+
+// Done returns a channel that is closed when the tracking has ended and the last
+// call of a handler, the one with [Closed], has returned. A handler of the tracking
+// that waits for Done waits for itself, for ever.
+func (t *Tracking) Done() <-chan struct{} { return t.done }
 
 // shut takes the tracking off the watcher and puts Closed in its mailbox. It
 // reports whether the caller must deliver; it needs mu held.
@@ -250,29 +236,6 @@ func (t *Tracking) deliver() {
 			t.caughtUp()
 			close(t.done)
 			return
-		}
-	}
-}
-
-// withinHandler reports whether the calling goroutine is inside a handler's
-// call. The stack is the only place where that is written down: a handler gets
-// no context, and a flag in the tracking cannot tell the handler that closes
-// its own tracking from another goroutine that does so meanwhile.
-func withinHandler() bool {
-	deliver := runtime.FuncForPC(reflect.ValueOf((*Tracking).deliver).Pointer()).Name()
-	pcs := make([]uintptr, 64)
-	for skip := 2; ; skip += len(pcs) {
-		n := runtime.Callers(skip, pcs)
-		frames := runtime.CallersFrames(pcs[:n])
-		for more := n > 0; more; {
-			var f runtime.Frame
-			f, more = frames.Next()
-			if f.Function == deliver {
-				return true
-			}
-		}
-		if n < len(pcs) {
-			return false
 		}
 	}
 }
