@@ -2,68 +2,91 @@ package podwatch
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/labels"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 )
 
 const (
-	// askInterval is how often the cache is compared with what was created and
+	// reachInterval is how often the cache is compared with what was created and
 	// has not been seen.
-	askInterval = time.Second
-	// askGrace is what notifications get to arrive in when the cache itself is
+	reachInterval = time.Second
+	// arrivalTime is what notifications get to arrive in when the cache itself is
 	// far enough: at that time they may wait in the informer's queue.
-	askGrace = 2 * time.Second
+	arrivalTime = 2 * time.Second
 	// getTimeout bounds one live GET; getsAtOnce how many run.
 	getTimeout = 15 * time.Second
 	getsAtOnce = 4
 	maxBackoff = 30 * time.Second
 )
 
-// ask is a question that only a live GET can answer: is the pod gone, or out of
-// sight? It holds for as long as its tracking points to it.
-type ask struct {
-	t      *Tracking
+// liveGets asks the API server, by live GETs, what the watch cannot tell.
+type liveGets struct {
+	core    *core
+	client  kubernetes.Interface
+	reached func() string // the resourceVersion that the cache has reached
+	wake    chan struct{} // there is something to look at
+
+	// The core's mutex guards the rest.
+	open    map[*question]struct{}
+	refused *types.NamespacedName // the pod whose GET was refused first; nil: GETs are permitted
+}
+
+// question is whether a pod that the watch does not show is gone, or out of the
+// scope. It is open until it is answered or withdrawn.
+type question struct {
+	asker  asker
+	key    types.NamespacedName
 	pod    *corev1.Pod // the last known state
-	missed bool        // its end, if it was one, went by unseen (tombstone)
-	unseen bool        // known from Created only
-	ready  bool        // may be asked: the cache is far enough
+	missed bool        // the watch took the pod away, and if that was a deletion it went by unseen
+	unseen bool        // the watch has never shown this version: wait until the cache has reached it
+
+	ready  bool // it may be asked: the cache is far enough
+	asking bool
 	due    time.Time
 	tries  int
-	asking bool
 }
 
-// question replaces what the tracking asks; it needs mu held.
-func (t *Tracking) question(a *ask) {
-	t.drop()
-	t.ask = a
-	a.ready = !a.unseen
-	t.w.asks[a] = struct{}{}
-	t.w.poke()
+// asker is who asked. It is told the answer with the core's mutex held.
+type asker interface {
+	// gone: the pod does not exist any more, or the watch says so.
+	gone(last *corev1.Pod)
+	// exists: the API server has the pod, in this version.
+	exists(p *corev1.Pod)
+	// outside: the pod is out of the scope, as far as can be told without a GET.
+	outside()
+	// unanswered: the GET failed, for the first time. It is tried again.
+	unanswered(err error)
+	// answered is called after each of the others.
+	answered()
 }
 
-// drop withdraws what the tracking asks, and what was raised about its pod; it
-// needs mu held.
-func (t *Tracking) drop() {
-	t.settled()
-	if t.ask != nil {
-		delete(t.w.asks, t.ask)
-		t.ask = nil
-	}
+func newLiveGets(c *core, client kubernetes.Interface) *liveGets {
+	return &liveGets{core: c, client: client, wake: make(chan struct{}, 1), open: map[*question]struct{}{}}
 }
 
-func (w *Watcher) poke() {
+// ask opens a question; it needs the core's mutex held, as withdraw does.
+func (g *liveGets) ask(q *question) {
+	q.ready = !q.unseen
+	g.open[q] = struct{}{}
+	g.look()
+}
+
+func (g *liveGets) withdraw(q *question) { delete(g.open, q) }
+
+func (g *liveGets) look() {
 	select {
-	case w.wake <- struct{}{}:
+	case g.wake <- struct{}{}:
 	default:
 	}
 }
 
-// resolve makes the live GETs, off the informer's goroutine, until ctx ends.
-func (w *Watcher) resolve(ctx context.Context) {
+// run makes the live GETs, off the informer's goroutine, until ctx ends.
+func (g *liveGets) run(ctx context.Context) {
 	slots := make(chan struct{}, getsAtOnce)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -71,19 +94,19 @@ func (w *Watcher) resolve(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-w.wake:
+		case <-g.wake:
 		case <-timer.C:
 		}
-		due, next := w.due()
-		for _, a := range due {
+		due, next := g.due()
+		for _, q := range due {
 			select {
 			case <-ctx.Done():
 				return
 			case slots <- struct{}{}:
 			}
-			w.wg.Go(func() {
+			g.core.wg.Go(func() {
 				defer func() { <-slots }()
-				w.answer(ctx, a)
+				g.answer(ctx, q)
 			})
 		}
 		if next > 0 {
@@ -92,28 +115,28 @@ func (w *Watcher) resolve(ctx context.Context) {
 	}
 }
 
-// due returns the questions to ask now, and when to look again (0: when poked).
-func (w *Watcher) due() (due []*ask, next time.Duration) {
-	// Not under mu: it takes the informer's lock, which the host's callers hold
-	// in ways that are not ours to know.
-	reached := w.pods.LastSyncResourceVersion()
+// due returns the questions to ask now, and when to look again (0: when woken).
+func (g *liveGets) due() (due []*question, next time.Duration) {
+	// Not under the core's mutex: it takes the informer's lock, and under that one a
+	// host's informer may call into the watcher.
+	reached := g.reached()
 	now := time.Now()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for a := range w.asks {
+	g.core.mu.Lock()
+	defer g.core.mu.Unlock()
+	for q := range g.open {
 		switch {
-		case a.asking:
+		case q.asking:
 			continue
-		case !a.ready:
-			if c, ok := compare(reached, a.pod.ResourceVersion); ok && c >= 0 {
-				a.ready, a.due = true, now.Add(askGrace)
+		case !q.ready:
+			if c, ok := compare(reached, q.pod.ResourceVersion); ok && c >= 0 {
+				q.ready, q.due = true, now.Add(arrivalTime)
 			}
-			next = sooner(next, askInterval)
-		case a.due.After(now):
-			next = sooner(next, a.due.Sub(now))
+			next = sooner(next, reachInterval)
+		case q.due.After(now):
+			next = sooner(next, q.due.Sub(now))
 		default:
-			a.asking = true
-			due = append(due, a)
+			q.asking = true
+			due = append(due, q)
 		}
 	}
 	return due, next
@@ -126,65 +149,74 @@ func sooner(a, b time.Duration) time.Duration {
 	return min(a, b)
 }
 
+// isOpen reports whether nobody has withdrawn the question.
+func (g *liveGets) isOpen(q *question) bool {
+	_, open := g.open[q]
+	return open
+}
+
 // answer makes one live GET and says what it means.
-func (w *Watcher) answer(ctx context.Context, a *ask) {
-	w.mu.Lock()
-	valid := a.t.ask == a
-	w.mu.Unlock()
-	if !valid {
+func (g *liveGets) answer(ctx context.Context, q *question) {
+	g.core.mu.Lock()
+	open := g.isOpen(q)
+	g.core.mu.Unlock()
+	if !open {
 		return
 	}
 	gctx, cancel := context.WithTimeout(ctx, getTimeout)
-	p, err := w.get(gctx, a.t.key)
+	p, err := g.get(gctx, q.key)
 	cancel()
 	if ctx.Err() != nil {
 		return
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	a.asking = false
-	if a.t.ask != a {
+	g.core.mu.Lock()
+	defer g.core.mu.Unlock()
+	q.asking = false
+	if !g.isOpen(q) {
 		return // the watch was faster
 	}
 	switch {
-	case apierrors.IsNotFound(err), err == nil && p.UID != a.t.uid:
-		a.t.end(a.pod)
+	case apierrors.IsNotFound(err), err == nil && p.UID != q.pod.UID:
+		q.asker.gone(q.pod)
 	case err == nil:
-		w.alive(a, p)
-	case refused(err):
-		w.guess(a) // get has said it
-	default: // the question stays
-		a.due = time.Now().Add(min(time.Second<<min(a.tries, 10), maxBackoff))
-		if a.tries == 0 {
-			a.t.raise(NoticeUnconfirmed, fmt.Errorf("podwatch: pod %s: %w", a.t.key, err))
+		q.asker.exists(p)
+	case refused(err): // get has said it
+		g.guess(q)
+	default: // the question stays open
+		q.due = time.Now().Add(min(time.Second<<min(q.tries, 10), maxBackoff))
+		if q.tries == 0 {
+			q.asker.unanswered(err)
 		}
-		a.tries++
-		w.poke()
+		q.tries++
+		g.look()
 	}
-	a.t.settle()
+	q.asker.answered()
 }
 
-// alive says what it means that the pod exists and the watch does not show it.
-func (w *Watcher) alive(a *ask, p *corev1.Pod) {
-	if w.owned && w.selector.Matches(labels.Set(p.Labels)) {
-		// It is in the scope: the watch is about to show it. Were it deleted
-		// unseen, the cache would pass this version without it; then ask again.
-		a.t.settled()
-		a.unseen, a.ready, a.tries = true, false, 0
-		a.pod = w.opts.keepPod(p)
-		w.poke()
+// guess answers without a GET, which the API server refuses: what the watch took
+// away with no sign of a deletion has left the scope; what is missing from a full
+// list, or from a cache that is far enough, counts as gone.
+func (g *liveGets) guess(q *question) {
+	if q.missed || q.unseen {
+		q.asker.gone(q.pod)
 		return
 	}
-	a.t.leave()
+	q.asker.outside()
 }
 
-// guess decides without a GET, which the API server refuses: what the watch
-// took away with no sign of a deletion has left the scope; what is missing from a
-// full list, or from a cache that is far enough, counts as gone.
-func (w *Watcher) guess(a *ask) {
-	if a.missed || a.unseen {
-		a.t.end(a.pod)
-		return
+// get makes one live GET. It must not be called with the core's mutex held.
+func (g *liveGets) get(ctx context.Context, key types.NamespacedName) (*corev1.Pod, error) {
+	g.core.gets.Add(1)
+	p, err := g.client.CoreV1().Pods(key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
+	g.core.mu.Lock()
+	defer g.core.mu.Unlock()
+	switch {
+	case refused(err) && g.refused == nil:
+		g.refused = &key
+		g.core.notePod(NoticeForbidden, key, err)
+	case (err == nil || apierrors.IsNotFound(err)) && g.refused != nil:
+		g.core.notePod(NoticeGranted, *g.refused, nil)
+		g.refused = nil
 	}
-	a.t.leave()
+	return p, err
 }
