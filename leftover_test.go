@@ -260,7 +260,10 @@ func (b *build) leave(state string, slots []string, sameImage bool) *corev1.Pod 
 // finish ends the build and checks that its timelines tell of its own pod alone.
 func (b *build) finish(leftover, mine *corev1.Pod) {
 	b.t.Helper()
-	id := b.track.Pod().Status.ContainerStatuses[0].ContainerID
+	id := "none"
+	for _, c := range b.track.Pod().Status.ContainerStatuses {
+		id = c.ContainerID
+	}
 	b.end()
 	if all := b.entries(); strings.Contains(all, string(leftover.UID)) || !strings.Contains(all, id) || !strings.Contains(all, string(mine.UID)) {
 		b.t.Errorf("the timelines tell (leftover %s, ours %s, its run %s):\n%s", leftover.UID, mine.UID, id, all)

@@ -79,15 +79,15 @@ func (w *Watcher) observe(p *corev1.Pod) (ask bool) {
 		t.id.shown(p)
 		t.id.answered()
 	}
-	tracked, waiting := w.whose(key, p.UID)
+	tracked, waiting := w.tracked(key, p.UID)
 	ask = w.core.opts.OnPod != nil && !cached.asked && !tracked && !waiting
 	cached.asked = cached.asked || ask || tracked
 	return ask
 }
 
-// whose reports whether some tracking is about that pod, and whether Created may yet
-// make one be.
-func (w *Watcher) whose(key types.NamespacedName, uid types.UID) (tracked, waiting bool) {
+// tracked reports whether a tracking is about that pod, and whether one of the name
+// still waits for Created, which may name that pod.
+func (w *Watcher) tracked(key types.NamespacedName, uid types.UID) (tracked, waiting bool) {
 	for _, t := range w.trackings.byName[key] {
 		tracked = tracked || t.id.bound && t.id.uid == uid
 		waiting = waiting || !t.id.bound

@@ -144,7 +144,7 @@ func (t *Tracking) Confirm(ctx context.Context) (Life, error) {
 // Close ends the tracking and returns at once: it blocks on nothing and may be
 // called anywhere, also in a handler of this tracking or of another. The handlers
 // still get what waits for them, then Closed as the last call, after which
-// [Tracking.Done] is closed. Close is idempotent.
+// [Tracking.Done] is closed: until then they may be called. Close is idempotent.
 func (t *Tracking) Close() {
 	t.core.mu.Lock()
 	defer t.core.mu.Unlock()
