@@ -224,6 +224,7 @@ func (p *play) checkAgreement(ctx context.Context, t *testing.T, slot string) {
 func (p *play) checkTimelines(ctx context.Context, t *testing.T) map[string][]string {
 	t.Helper()
 	p.track.Close()
+	<-p.track.Done()
 	p.split.Close()
 	outlines := map[string][]string{}
 	for _, c := range append([]corev1.Container{{Name: ""}}, p.pod.Spec.Containers...) {
