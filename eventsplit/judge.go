@@ -105,11 +105,13 @@ func (s *Splitter) settle(now time.Time) (asks []ask) {
 	}
 	asks = w.patience.question(w.waiting, asks)
 	for _, sl := range s.order {
+		if settled(*sl.cur) {
+			sl.markStale(s.stale)
+			continue
+		}
 		s.judge(sl, now)
 		if sl.cur.Failure != nil { // it was said, and is never taken back
-			st := *sl.cur
-			st.Stale = s.stale
-			sl.publish(st, time.Time{}, false)
+			sl.markStale(s.stale)
 			continue
 		}
 		st, at := s.derive(sl)
@@ -121,7 +123,11 @@ func (s *Splitter) settle(now time.Time) (asks []ask) {
 	if len(s.slots) > len(s.order) {
 		s.settleUnknown()
 	}
-	w.publish(s.podState(), time.Time{}, false)
+	if settled(*w.cur) {
+		w.markStale(s.stale)
+	} else {
+		w.publish(s.podState(), time.Time{}, false)
+	}
 	s.arm(now)
 	return asks
 }
@@ -133,9 +139,7 @@ func (s *Splitter) settleUnknown() {
 		if sl.spec != nil {
 			continue
 		}
-		st := *sl.cur
-		st.Stale = s.stale
-		sl.publish(st, time.Time{}, false)
+		sl.markStale(s.stale)
 		if s.specced || s.over() {
 			sl.release()
 		}

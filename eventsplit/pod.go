@@ -103,7 +103,7 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	}
 	first := s.pod == nil
 	newer := !first && compareVersions(s.pod.ResourceVersion, pod.ResourceVersion) < 0
-	given := first && w.cause != nil // up, before the pod came; that stays said
+	told := s.toldUnknown() // that the pod is over was said of these, and stays said
 	s.pod = pod
 	if d := pod.DeletionTimestamp; d != nil {
 		w.requested = d.Time
@@ -118,9 +118,12 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	}
 	w.ended = w.ended || isTerminal(pod)
 	s.takeSpec(pod, first)
-	if given {
-		for _, sl := range s.order {
+	for _, sl := range told {
+		if sl.spec != nil && sl.failure == nil {
 			sl.failure = s.podFailure(sl)
+			st := sl.base()
+			st.Failure, st.Final = sl.failure, true
+			sl.publish(st, time.Time{}, false)
 		}
 	}
 	s.takeStatuses(pod.Status.InitContainerStatuses, newer)
@@ -129,6 +132,16 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	for _, sl := range s.order {
 		sl.watched = sl.watched || len(sl.runs) == 0 && !sl.counted
 	}
+}
+
+// toldUnknown returns the slots that the spec did not have when the pod was over.
+func (s *Splitter) toldUnknown() (told []*slot) {
+	for _, sl := range s.slots {
+		if s.over() && sl.spec == nil {
+			told = append(told, sl)
+		}
+	}
+	return told
 }
 
 // takeSpec learns the pod's containers. Those of a spec that was seen stay, should a
