@@ -88,7 +88,7 @@ func (c *classifier) readEvent(e *corev1.Event) {
 	if e.InvolvedObject.FieldPath != "" {
 		return // a container's, and which is not known
 	}
-	if calledOff(e) {
+	if callsOff(e, c.hint) {
 		c.hint = nil
 	}
 	if c.told != nil && curedBy(c.told, e) {

@@ -146,6 +146,9 @@ func TestWhatIsOverIsNotTold(t *testing.T) {
 		"deleted after an eviction was called off": {podOf(isRunning("a"), wasDeleted(320, 30)), []*corev1.Event{marked, cancelled}, []string{" Deleted final"}},
 		"deleted long after an announcement":       {podOf(isRunning("a"), wasDeleted(3600, 30)), []*corev1.Event{marked}, []string{" Deleted final"}},
 		"deleted on a node that is well again":     {podOf(isRunning("a"), hasCondition(corev1.PodReady, corev1.ConditionTrue, 60), wasDeleted(100, 0)), []*corev1.Event{notReady}, []string{" Deleted final"}},
+		"a broken device evicts it":                {podOf(isRunning("a"), wasDeleted(40, 30)), []*corev1.Event{eventAt(10, "", normal, "DeviceTaintManagerEviction", "Marking for deletion")}, []string{" Evicted final"}},
+		"the device is well again":                 {podOf(isRunning("a"), wasDeleted(320, 30)), []*corev1.Event{eventAt(10, "", normal, "DeviceTaintManagerEviction", "Marking for deletion"), eventAt(20, "", normal, "DeviceTaintManagerEviction", "Cancelling deletion")}, []string{" Deleted final"}},
+		"the device is well, the node is not":      {podOf(isRunning("a"), wasDeleted(40, 30)), []*corev1.Event{marked, eventAt(20, "", normal, "DeviceTaintManagerEviction", "Cancelling deletion")}, []string{" NodeLost final"}},
 		"preempted":                                {podOf(isRunning("a"), wasDeleted(10, 30)), []*corev1.Event{preempted}, []string{" Preempted final"}},
 		"another Normal Event":                     {podOf(), []*corev1.Event{eventAt(10, "", normal, "FailedMount", "")}, nil},
 	} {

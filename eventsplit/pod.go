@@ -337,6 +337,9 @@ func podWaiting(pod *corev1.Pod) *Failure {
 			Since: c.LastTransitionTime.Time,
 		}
 	}
+	if pod.Status.Reason == reasonProviderFailed { // virtual-kubelet v1.11 node/pod.go:164: it will try again
+		return &Failure{Class: ClassRejected, Reason: reasonProviderFailed, Message: pod.Status.Message, MayRecover: true}
+	}
 	if pod.Status.Phase == corev1.PodUnknown || pod.Status.Reason == "NodeLost" {
 		return &Failure{
 			Class: ClassNodeLost, Reason: reasonPodUnknown, Message: pod.Status.Message, MayRecover: true,

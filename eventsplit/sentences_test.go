@@ -197,6 +197,11 @@ func pullSentences() (all []sentence) {
 		resolve + "unexpected status from HEAD request to https://registry.example/v2/team/app/manifests/1.2: 503 Service Unavailable",
 		resolve + "failed to do request: Head " + address + ": dial tcp: lookup registry.example on 10.0.0.10:53: no such host",
 		resolve + "failed to do request: Head " + address + ": tls: failed to verify certificate: x509: certificate signed by unknown authority",
+		resolve + "failed to do request: Head " + address + ": dial tcp: lookup registry.example on 10.0.0.10:53: server misbehaving",
+		resolve + "failed to do request: Head " + address + ": tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time 2026-11-30T12:00:00Z is after 2026-11-30T00:00:00Z",
+		resolve + "failed to do request: Head " + address + ": tls: failed to verify certificate: x509: certificate is valid for mirror.example, not registry.example",
+		resolve + "unexpected status from HEAD request to https://mirror.example/v2/team/app/manifests/1.2?ns=registry.example: 403 Forbidden",
+		"registry registry.example is blocked in /etc/containers/registries.conf or /etc/containers/registries.conf.d",
 		resolve + "failed to do request: Head " + address + ": http: server gave HTTP response to HTTPS client",
 		`short-name "app" did not resolve to an alias and no unqualified-search registries are defined in "/etc/containers/registries.conf"`,
 		"Source image rejected: Running image docker://registry.example/team/app:1.2 is rejected by policy.",
@@ -240,6 +245,7 @@ func podSentences(t *testing.T) (all []sentence) {
 		"Terminated":       "Pod was terminated in response to imminent node shutdown.",
 		"NodeShutdown":     "Pod was rejected as the node is shutting down.",
 		"Shutdown":         "Node is shutting down, evicting pods",
+		"ProviderFailed":   "ACI does not support providing args without specifying the command",
 		"NotFound":         "The pod status was not found and may have been deleted from the provider",
 		"OutOfcpu":         "Pod was rejected: Node didn't have enough resource: cpu, requested: 2000, used: 3000, capacity: 4000",
 
@@ -280,11 +286,12 @@ func podSentences(t *testing.T) (all []sentence) {
 
 func conditionSentences() (all []sentence) {
 	words := map[string]string{
-		"PreemptionByScheduler":  "default-scheduler: preempting to accommodate a higher priority pod",
-		"DeletionByTaintManager": "Taint manager: deleting due to NoExecute taint",
-		"EvictionByEvictionAPI":  "Eviction API: evicting",
-		"DeletionByPodGC":        "PodGC: node no longer exists",
-		"TerminationByKubelet":   "The node was low on resource: ephemeral-storage.",
+		"PreemptionByScheduler":        "default-scheduler: preempting to accommodate a higher priority pod",
+		"DeletionByTaintManager":       "Taint manager: deleting due to NoExecute taint",
+		"EvictionByEvictionAPI":        "Eviction API: evicting",
+		"DeletionByDeviceTaintManager": "Device Taint manager: deleting due to NoExecute taint",
+		"DeletionByPodGC":              "PodGC: node no longer exists",
+		"TerminationByKubelet":         "The node was low on resource: ephemeral-storage.",
 	}
 	for _, reason := range sortedKeys(disruptionClasses) {
 		disrupted := func(p *corev1.Pod) {
@@ -316,6 +323,7 @@ func eventSentences(t *testing.T) (all []sentence) {
 			`Failed to pull image "` + image + `": ` + resolve + image + ": not found", "Error: ErrImagePull", `Error: secret "token" not found`,
 			"Error: context deadline exceeded", "Internal PreStartContainer hook failed: no devices", "error making pod data directories: disk is read-only",
 			`Error: failed to start container "c1": exec: "mak": executable file not found in $PATH`,
+			"NoPolicyConfigured%!(EXTRA string=PodCertificateRequest ci/req was denied)",
 		},
 		"BackOff":                         {`Back-off pulling image "` + image + `"`, "Back-off restarting failed container build in pod build_ci(u)"},
 		"FailedPostStartHook":             {"PostStartHook failed"},
@@ -332,6 +340,14 @@ func eventSentences(t *testing.T) (all []sentence) {
 		"FailedMapVolume":                 {`MapVolume.MapPodDevice failed for volume "pvc-1"`},
 		"FailedMountOnFilesystemMismatch": {`MountVolume failed for volume "pvc-1": found xfs, want ext4`},
 		"VolumeResizeFailed":              {`NodeExpandVolume failed for volume "pvc-1"`},
+		"FileSystemResizeFailed":          {`MountVolume.resizeFileSystem failed for volume "pvc-1": exit status 1`},
+		"FailedBinding":                   {`ephemeral volume scratch: PVC "build-scratch" was not created for pod "build"`},
+		"Denied":                          {"NoPolicyConfigured"},
+		"FailedResourceClaimCreation":     {`PodResourceClaim gpu: resource claim template "gpu" not found`},
+		"FailedScaleUp":                   {"Node scale up in zones europe-west1-b associated with this pod failed: GCE quota exceeded. Pod is at risk of not being scheduled."},
+		"ProviderCreateFailed":            {"api call to create the container group failed: quota is used up"},
+		"DeviceTaintManagerEviction":      {"Marking for deletion", "Cancelling deletion"},
+		"NodeControllerEviction":          {"Marking for deletion Pod build from Node worker-1"},
 		"FailedScheduling":                {"0/3 nodes are available: 3 Insufficient cpu."},
 		"NotTriggerScaleUp":               {"pod didn't trigger scale-up: 1 max node group size reached"},
 		"FailedKillPod":                   {`error killing pod: failed to "KillPodSandbox" for "u": network plugin does not answer`},
