@@ -23,7 +23,7 @@ type classifier struct {
 
 func (c *classifier) readPod(p *corev1.Pod) {
 	c.pod, c.found = p, map[*slot]*Failure{}
-	if c.cause = podCause(p); c.cause == nil && p.DeletionTimestamp != nil {
+	if c.cause = podCause(p); c.cause == nil && p.DeletionTimestamp != nil && !endedBefore(p, deletionAsked(p)) {
 		c.cause = &Failure{Class: ClassDeleted, Message: msgDeleted, Since: p.DeletionTimestamp.Time}
 	}
 	if c.cause == nil {
@@ -146,11 +146,7 @@ func (c *classifier) ofPod() *Failure {
 
 // announced reports whether the hint may be why the pod was deleted.
 func (c *classifier) announced() bool {
-	asked := c.pod.DeletionTimestamp.Time
-	if g := c.pod.DeletionGracePeriodSeconds; g != nil {
-		asked = asked.Add(-time.Duration(*g) * time.Second)
-	}
-	return c.hintAt.IsZero() || asked.Sub(c.hintAt) <= hintLapse
+	return c.hintAt.IsZero() || deletionAsked(c.pod).Sub(c.hintAt) <= hintLapse
 }
 
 func (c *classifier) failure(sl *slot) *Failure {

@@ -133,6 +133,8 @@ var podReasons = map[string]Class{
 	"UnexpectedAdmissionError":             ClassRejected,
 	"NodeAffinity":                         ClassRejected,
 	"NodePorts":                            ClassRejected,
+	"TaintToleration":                      ClassRejected,
+	"PodFeatureUnsupported":                ClassRejected,
 	"NodeName":                             ClassRejected,
 	"PodOSNotSupported":                    ClassRejected,
 	"PodOSSelectorNodeLabelDoesNotMatch":   ClassRejected,

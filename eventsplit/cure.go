@@ -5,6 +5,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // When what was said stops explaining is in docs/failures.md, row by row.
@@ -37,11 +38,26 @@ func cured(f *Failure, p *corev1.Pod, started bool) bool {
 	case ClassUnschedulable:
 		return isScheduled(p)
 	case ClassVolume, ClassSandbox:
-		return started || isTrue(p, corev1.PodReadyToStartContainers)
+		return (started || isTrue(p, corev1.PodReadyToStartContainers)) && !sandboxGone(p, f.Event)
 	case ClassImagePull, ClassConfig, ClassCreate, ClassStart, ClassCrashLoop:
 		return started
 	}
 	return false
+}
+
+// sandboxGone reports whether an Event is of a sandbox that replaces one in which something
+// had started: the node was restarted, for instance (pkg/kubelet/status/generate.go
+// GeneratePodReadyToStartContainersCondition, v1.36).
+func sandboxGone(p *corev1.Pod, e *corev1.Event) bool {
+	c := condition(p, corev1.PodReadyToStartContainers)
+	if e == nil || c == nil || c.Status != corev1.ConditionFalse || eventTime(e).Before(c.LastTransitionTime.Time) {
+		return false
+	}
+	had := func(t metav1.Time) bool { return !known(t.Time).IsZero() && !t.Time.After(c.LastTransitionTime.Time) }
+	return slices.ContainsFunc(p.Status.ContainerStatuses, func(st corev1.ContainerStatus) bool {
+		r, t, last := st.State.Running, st.State.Terminated, st.LastTerminationState.Terminated
+		return r != nil && had(r.StartedAt) || t != nil && had(t.StartedAt) || last != nil && had(last.StartedAt)
+	})
 }
 
 // curedBy reports whether a later Event of the pod says that what an earlier one said

@@ -2,6 +2,7 @@ package eventsplit
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -105,11 +106,8 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	newer := !first && compareVersions(s.pod.ResourceVersion, pod.ResourceVersion) < 0
 	told := s.toldUnknown() // that the pod is over was said of these, and stays said
 	s.pod = pod
-	if d := pod.DeletionTimestamp; d != nil {
-		w.requested = d.Time
-		if g := pod.DeletionGracePeriodSeconds; g != nil {
-			w.requested = d.Add(-time.Duration(*g) * time.Second)
-		}
+	if pod.DeletionTimestamp != nil {
+		w.requested = deletionAsked(pod)
 	}
 	if w.cause == nil && !w.ended { // what befalls a pod that has ended is no cause of its end
 		if w.cause = podCause(pod); w.cause == nil && pod.DeletionTimestamp != nil && !endedBefore(pod, w.requested) {
@@ -224,6 +222,15 @@ func initKind(c *corev1.Container) Kind {
 	return KindInit
 }
 
+// deletionAsked is when the deletion of a pod that is being deleted was asked for.
+func deletionAsked(pod *corev1.Pod) time.Time {
+	asked := pod.DeletionTimestamp.Time
+	if g := pod.DeletionGracePeriodSeconds; g != nil {
+		asked = asked.Add(-time.Duration(*g) * time.Second)
+	}
+	return asked
+}
+
 // endedBefore tells whether all that ran in a pod that has ended did so before its
 // deletion was asked for: then it was cleaned up, and not ended by that.
 func endedBefore(pod *corev1.Pod, requested time.Time) bool {
@@ -265,6 +272,9 @@ func (s *Splitter) lose(why *Failure) {
 // ended by themselves are no cause.
 func podCause(pod *corev1.Pod) *Failure {
 	disruption := disruptionOf(pod)
+	if disruption != nil && endedBefore(pod, disruption.Since) {
+		disruption = nil // a drain removes what has ended, too
+	}
 	if pod.Status.Phase == corev1.PodFailed {
 		if f := failedPod(pod); f != nil {
 			return f
@@ -302,7 +312,11 @@ func failedPod(pod *corev1.Pod) *Failure {
 		return nil
 	}
 	class, ok := podReasons[reason]
-	if !ok {
+	switch {
+	case ok:
+	case strings.HasPrefix(reason, "OutOf"): // of any resource (pkg/kubelet/lifecycle/predicate.go:232, v1.36)
+		class = ClassRejected
+	default:
 		// The kubelet rejects with a reason of its own for each check, and then
 		// no container was ever seen (pkg/kubelet/lifecycle/predicate.go, v1.36).
 		if len(pod.Status.ContainerStatuses)+len(pod.Status.InitContainerStatuses) > 0 {
@@ -355,7 +369,7 @@ func (s *Splitter) rewaitPod(now time.Time) {
 	if w.cause == nil && !w.gone {
 		switch {
 		case s.pod != nil:
-			if f := w.event.failure; f != nil && (s.started() || cured(f, s.pod, false)) {
+			if f := w.event.failure; f != nil && s.overcome(f) {
 				w.event = explanation{}
 			}
 			if next = podWaiting(s.pod); next == nil && w.event.current(now) {
@@ -374,6 +388,11 @@ func (s *Splitter) rewaitPod(now time.Time) {
 		w.waiting = next
 	}
 	w.patience.wait(w.waiting, now)
+}
+
+// overcome reports whether what an Event said of why nothing starts in the pod is over.
+func (s *Splitter) overcome(f *Failure) bool {
+	return cured(f, s.pod, s.started()) || s.started() && f.Class != ClassVolume && f.Class != ClassSandbox
 }
 
 // started tells whether something in the pod got as far as its image: volumes and
