@@ -12,10 +12,6 @@ const (
 	reasonErrImagePull     = "ErrImagePull"
 	reasonImagePullBackOff = "ImagePullBackOff"
 	reasonImageInspect     = "ImageInspectError"
-	reasonStatusUnknown    = "ContainerStatusUnknown"
-	reasonRestartingAll    = "RestartingAllContainers"
-	reasonStartError       = "StartError"
-	reasonCannotRun        = "ContainerCannotRun"
 	reasonBackOff          = "BackOff"
 	reasonTaintEviction    = "TaintManagerEviction"
 	reasonDeviceEviction   = "DeviceTaintManagerEviction"
@@ -55,23 +51,6 @@ func calledOff(e *corev1.Event) bool {
 // callsOff reports whether an Event takes back what an earlier one announced.
 func callsOff(e *corev1.Event, announced *Failure) bool {
 	return calledOff(e) && announced != nil && announced.Reason == e.Reason
-}
-
-// endUnknown reports whether a Terminated state says that nobody knows how the run
-// ended. The exit code that comes with it is nobody's: 137 of the kubelet
-// (pkg/kubelet/kubelet_pods.go, v1.36), 255 of containerd, whose program's own 255 has
-// reason Error (internal/cri/server/helpers.go:250-263, v2.4.2), -137 of a virtual
-// kubelet (virtual-kubelet node/sync.go).
-func endUnknown(t *corev1.ContainerStateTerminated) bool {
-	switch t.Reason {
-	case reasonStatusUnknown, reasonRestartingAll: // the latter of a container that the kubelet removed
-		return true
-	case "Unknown":
-		return t.ExitCode == 255
-	case "NotFound":
-		return t.ExitCode == -137
-	}
-	return false
 }
 
 type verdict struct {

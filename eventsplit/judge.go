@@ -2,6 +2,8 @@ package eventsplit
 
 import (
 	"time"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 const (
@@ -237,7 +239,7 @@ func (s *Splitter) endedBefore(r *run) bool {
 }
 
 func (s *Splitter) wouldRestart(sl *slot, r *run) bool {
-	return wouldRestart(s.pod, sl.spec, sl.kind, r.code)
+	return podstatus.Restarts(sl.pod, sl.name, r.code)
 }
 
 // judgeUnrun: no run of the slot that State speaks of is known.
@@ -343,7 +345,7 @@ func (s *Splitter) derive(sl *slot) (State, time.Time) {
 	}
 	r.saidEnded = true
 	st.Phase, st.Outcome = PhaseEnded, r.outcome
-	st.Final = st.Final || s.over() || !s.wouldRestart(sl, r) && !restartsAll(s.pod)
+	st.Final = st.Final || s.over() || !s.wouldRestart(sl, r) && !podstatus.RestartsAll(sl.pod)
 	var at time.Time
 	if r.outcome != nil {
 		at = r.outcome.Finished

@@ -15,6 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 // truth is a container as it really lived.
@@ -310,7 +312,7 @@ func playToTheEnd(t *testing.T, rnd *rand.Rand) {
 			c.active, c.runs[len(c.runs)-1].gone = false, true
 		case c.active:
 			c.active = false
-		case len(c.runs) == 0 || wouldRestart(pod, &pod.Spec.Containers[0], KindRegular, c.newestThere(len(c.runs)).code):
+		case len(c.runs) == 0 || podstatus.Restarts(pod, c.name, c.newestThere(len(c.runs)).code):
 			c.runs = append(c.runs, truthRun{id: fmt.Sprintf("%s%d", c.name, len(c.runs)), code: int32(rnd.IntN(3))})
 			c.active = true
 		}
