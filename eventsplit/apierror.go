@@ -43,7 +43,8 @@ func ClassifyAPIError(err error) *Failure {
 	if !errors.As(err, &status) {
 		f := &Failure{Class: ClassUncertain, Cause: noAnswer(err), Err: err, MayRecover: true}
 		if cause := notSent(err); cause != "" {
-			f.Class, f.Cause, f.MayRecover = ClassNotSent, cause, cause != CauseCertificate
+			f.Class, f.Cause = ClassNotSent, cause
+			f.MayRecover = cause != CauseCertificate || strings.Contains(err.Error(), outOfDate)
 		}
 		return f
 	}
@@ -60,16 +61,20 @@ var (
 	// token_source.go:137-141, plugin/pkg/client/auth/oidc/oidc.go:239-257;
 	// golang.org/x/oauth2 token.go.
 	noCredentials = []string{"getting credentials: ", "oauth2: ", "failed to read token file", "read empty token from file", "failed to refresh token", "No valid id-token", "invalid header field value for"}
-	// crypto/x509; crypto/tls alert.go: what a server says of a client's certificate;
-	// net/http.
+	// crypto/x509; crypto/tls: what a server says, in alerts that end a handshake (alert.go),
+	// and what a client says of a server's hello (handshake_client.go); net/http.
 	noTrust = []string{
 		"x509: ", "tls: bad certificate", "tls: unknown certificate", "tls: certificate required", "tls: expired certificate",
-		"tls: revoked certificate", "tls: first record does not look like a TLS handshake", "server gave HTTP response to HTTPS client",
+		"tls: revoked certificate", "tls: unsupported certificate", "tls: handshake failure", "tls: protocol version not supported",
+		"tls: insufficient security level", "tls: inappropriate fallback", "tls: unrecognized name", "tls: no application protocol",
+		"tls: access denied", "tls: server selected unsupported", "tls: no supported versions",
+		"tls: first record does not look like a TLS handshake", "server gave HTTP response to HTTPS client",
 	}
-	// net, net/http transport.go; golang.org/x/net/http2, whose REFUSED_STREAM says
-	// that the request was not processed (RFC 9113, 8.7).
+	// net, net/http transport.go and socks_bundle.go:182; golang.org/x/net/http2, whose
+	// REFUSED_STREAM says that the request was not processed (RFC 9113, 8.7).
 	noConnection = []string{
-		"unsupported protocol scheme", "no Host in request URL", "dial tcp", "proxyconnect tcp", "TLS handshake timeout", "while waiting for connection", "REFUSED_STREAM",
+		"unsupported protocol scheme", "no Host in request URL", "dial tcp", "proxyconnect tcp", "socks connect",
+		"http2: no cached connection was available", "http2: client conn not usable", "http2: client conn could not be established", "TLS handshake timeout", "while waiting for connection", "REFUSED_STREAM",
 	}
 )
 
@@ -136,8 +141,8 @@ func classifyStatus(st *metav1.Status) (Class, Cause, bool) {
 		return ClassNotFound, "", false
 	case metav1.StatusReasonAlreadyExists: // apiserver pkg/registry/generic/registry/store.go:549, of one that is on its way out
 		return ClassExists, "", strings.Contains(st.Message, "object is being deleted: ")
-	case metav1.StatusReasonConflict: // apiserver pkg/storage/interfaces.go:152, of another object of the name
-		return ClassConflict, "", !strings.Contains(st.Message, "UID in precondition")
+	case metav1.StatusReasonConflict: // apiserver pkg/storage/interfaces.go:152, pkg/registry/rest/delete.go:86, of another object of the name
+		return ClassConflict, "", !containsAny(st.Message, "UID in precondition", "UID in the precondition")
 	case metav1.StatusReasonTooManyRequests:
 		return ClassTransient, CauseTooManyRequests, true
 	case metav1.StatusReasonTimeout, metav1.StatusReasonServerTimeout:
@@ -174,7 +179,11 @@ func denial(message string) (Class, Cause, bool) {
 	case strings.Contains(message, "admission webhook ") && strings.Contains(message, "denied the request"),
 		strings.Contains(message, "image policy webhook backend denied"):
 		return ClassDenied, CauseWebhook, false
-	case strings.Contains(message, "failed calling webhook"):
+	case strings.Contains(message, "failed calling webhook"),
+		// apiserver pkg/admission/plugin/webhook/mutating/dispatcher.go:347,361: it answered with
+		// a patch that does not fit (evanphx/json-patch.v4 patch.go:527-730).
+		strings.Contains(message, "attempted to modify the object, which is not supported"),
+		strings.HasPrefix(message, "Internal error occurred: ") && strings.Contains(message, " operation does not apply: "):
 		return ClassTransient, CauseWebhook, true
 	case strings.Contains(message, "ValidatingAdmissionPolicy "), // apiserver pkg/admission/plugin/policy/validating/dispatcher.go:294
 		strings.Contains(message, "policy '") && strings.Contains(message, "' denied request: "): // policy/generic/policy_dispatcher.go:413, a mutating one
@@ -184,6 +193,7 @@ func denial(message string) (Class, Cause, bool) {
 	case containsAny(message, "exceeded quota", "status unknown for quota", "resource quota evaluation timed out", "resourcequotas"):
 		return ClassQuota, "", true
 	case strings.Contains(message, "failed quota"), // it names no requests or limits, and must
+		strings.Contains(message, "quota usage is negative"),
 		strings.Contains(message, "insufficient quota to "): // no quota allows what only a quota can allow
 		return ClassQuota, "", false
 	case strings.Contains(message, "violates PodSecurity"):
@@ -193,7 +203,9 @@ func denial(message string) (Class, Cause, bool) {
 	case containsAny(message, "etcdserver: request is too large", "trying to send message larger than max"): // apiserver pkg/endpoints/handlers/rest.go:458
 		return ClassInvalid, "", false
 	case containsAny(message, "etcdserver: too many requests", "database space exceeded", // etcd refuses to write
-		"apiserver is shutting down"): // apiserver pkg/server/filters/waitgroup.go:94, before it reads the request
+		"apiserver is shutting down",                                  // apiserver pkg/server/filters/waitgroup.go:94, before it reads the request
+		"was not able to generate a unique name",                      // apimachinery pkg/api/errors/errors.go:176: the next try has another
+		"a delay between when CustomResourceDefinitions are created"): // apiserver pkg/admission/plugin/policy/mutating/dispatcher.go:248
 		return ClassTransient, "", true
 	}
 	return "", "", false

@@ -1,5 +1,7 @@
 package eventsplit
 
+import "github.com/go-vela/podlife/internal/podstatus"
+
 // attribute decides whether a new run of a slot that has a placeholder is the
 // placeholder's or a step's; unsure: it is not known, and then the run is told as a
 // step's that has no outcome. A Splitter that saw the slot before its first run, or
@@ -43,12 +45,12 @@ func (s *slot) mayBeOf(prev, r *run) bool {
 // from its node it starts again whatever the policy.
 func (s *slot) mayBeRestarted(prev, r *run) bool {
 	switch {
-	case restartsAll(s.pod), r.afterLost, prev != nil && prev.lost:
+	case podstatus.RestartsAll(s.pod), r.afterLost, prev != nil && prev.lost:
 		return true
 	case prev != nil && prev.outcome != nil:
-		return wouldRestart(s.pod, s.spec, s.kind, prev.outcome.ExitCode)
+		return podstatus.Restarts(s.pod, s.name, prev.outcome.ExitCode)
 	}
-	return mayRestart(s.pod, s.spec, s.kind)
+	return podstatus.MayRestart(s.pod, s.name)
 }
 
 // inherited tells whether the image of the slot may have been patched before this

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 // classifier is Classify at work. It has slots without a history.
@@ -23,21 +25,22 @@ type classifier struct {
 
 func (c *classifier) readPod(p *corev1.Pod) {
 	c.pod, c.found = p, map[*slot]*Failure{}
-	if c.cause = podCause(p); c.cause == nil && p.DeletionTimestamp != nil {
+	if c.cause = podCause(p); c.cause == nil && p.DeletionTimestamp != nil && !endedBefore(p, deletionAsked(p)) {
 		c.cause = &Failure{Class: ClassDeleted, Message: msgDeleted, Since: p.DeletionTimestamp.Time}
 	}
 	if c.cause == nil {
 		c.cause = podWaiting(p)
 	}
-	containers(p, func(name string, spec *corev1.Container, kind Kind) {
+	for of := range podstatus.Containers(p) {
+		spec := of.Spec
 		if spec == nil {
-			spec = &corev1.Container{Name: name}
+			spec = &corev1.Container{Name: of.Name}
 		}
-		sl := &slot{name: name, kind: kind, spec: spec, pod: p, volumes: imageVolumes(p, spec)}
+		sl := &slot{name: of.Name, kind: Kind(of.Role), spec: spec, pod: p, volumes: imageVolumes(p, spec)}
 		sl.init(1, State{})
 		c.slots = append(c.slots, sl)
-		c.byslot[name] = sl
-	})
+		c.byslot[of.Name] = sl
+	}
 	for _, list := range [][]corev1.ContainerStatus{
 		p.Status.InitContainerStatuses, p.Status.ContainerStatuses, p.Status.EphemeralContainerStatuses,
 	} {
@@ -58,10 +61,10 @@ func (c *classifier) readStatus(p *corev1.Pod, sl *slot, st *corev1.ContainerSta
 	}
 	t := st.State.Terminated
 	switch {
-	case t != nil && wouldRestart(p, sl.spec, sl.kind, t.ExitCode):
-	case t != nil && endUnknown(t):
+	case t != nil && podstatus.Restarts(p, sl.name, t.ExitCode):
+	case t != nil && podstatus.EndUnknown(t):
 		c.found[sl] = &Failure{Class: ClassLost, Slot: sl.name, Image: sl.specImage(), Reason: t.Reason, Message: t.Message}
-	case t != nil && neverStarted(t):
+	case t != nil && podstatus.NeverStarted(t):
 		c.found[sl] = startFailure(sl, &run{outcome: outcomeOf(t)})
 	}
 }
@@ -88,7 +91,7 @@ func (c *classifier) readEvent(e *corev1.Event) {
 	if e.InvolvedObject.FieldPath != "" {
 		return // a container's, and which is not known
 	}
-	if calledOff(e) {
+	if callsOff(e, c.hint) {
 		c.hint = nil
 	}
 	if c.told != nil && curedBy(c.told, e) {
@@ -134,7 +137,7 @@ func (c *classifier) ofPod() *Failure {
 		return &f
 	case c.cause != nil:
 		return c.cause
-	case hint != nil && (c.pod == nil || !isTerminal(c.pod)):
+	case hint != nil && (c.pod == nil || !podstatus.IsTerminal(c.pod)):
 		return hint
 	case c.told == nil || c.pod != nil && cured(c.told, c.pod, c.started):
 		return nil
@@ -146,11 +149,7 @@ func (c *classifier) ofPod() *Failure {
 
 // announced reports whether the hint may be why the pod was deleted.
 func (c *classifier) announced() bool {
-	asked := c.pod.DeletionTimestamp.Time
-	if g := c.pod.DeletionGracePeriodSeconds; g != nil {
-		asked = asked.Add(-time.Duration(*g) * time.Second)
-	}
-	return c.hintAt.IsZero() || asked.Sub(c.hintAt) <= hintLapse
+	return c.hintAt.IsZero() || deletionAsked(c.pod).Sub(c.hintAt) <= hintLapse
 }
 
 func (c *classifier) failure(sl *slot) *Failure {
@@ -166,7 +165,7 @@ func (c *classifier) failure(sl *slot) *Failure {
 		return nil
 	case sl.status == statusWaiting && !isProgress(sl.waitReason):
 		return sl.troubled(waitingKey{reason: sl.waitReason, message: sl.waitMessage})
-	case isTerminal(c.pod):
+	case podstatus.IsTerminal(c.pod):
 		return nil
 	}
 	f := sl.explain.failure

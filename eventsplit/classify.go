@@ -12,55 +12,45 @@ const (
 	reasonErrImagePull     = "ErrImagePull"
 	reasonImagePullBackOff = "ImagePullBackOff"
 	reasonImageInspect     = "ImageInspectError"
-	reasonStatusUnknown    = "ContainerStatusUnknown"
-	reasonRestartingAll    = "RestartingAllContainers"
-	reasonStartError       = "StartError"
-	reasonCannotRun        = "ContainerCannotRun"
 	reasonBackOff          = "BackOff"
 	reasonTaintEviction    = "TaintManagerEviction"
+	reasonDeviceEviction   = "DeviceTaintManagerEviction"
+	reasonNodeEviction     = "NodeControllerEviction"
 	reasonPreempted        = "Preempted"
 	reasonNoScaleUp        = "NotTriggerScaleUp"
 	reasonNodeNotReady     = "NodeNotReady"
 	reasonRebooted         = "Rebooted"
-	reasonPodUnknown       = "Unknown" // of a pod whose node does not answer
-	reasonPodFailed        = "Failed"  // of a pod that does not say why
+	reasonProviderFailed   = "ProviderFailed" // of a pod that a virtual kubelet cannot create
+	reasonPodUnknown       = "Unknown"        // of a pod whose node does not answer
+	reasonPodFailed        = "Failed"         // of a pod that does not say why
 	reasonInspectFailed    = "InspectFailed"
 	reasonFailedCreate     = "FailedCreate" // of an owner, whose pod is refused
 )
 
 // saidAsNormal reports whether a Normal Event says that something is wrong. All others
 // that do are Warnings (v1.36: pkg/controller/tainteviction/taint_eviction.go:600,
-// pkg/scheduler/framework/preemption/executor.go:157, pkg/kubelet/images/
-// image_manager.go; the cluster autoscaler's processors/status/eventing_scale_up_processor.go).
+// pkg/controller/devicetainteviction/device_taint_eviction.go:1658, pkg/controller/util/node/
+// controller_utils.go:82, pkg/scheduler/framework/preemption/executor.go:157, pkg/kubelet/
+// active_deadline.go:74, pkg/kubelet/images/image_manager.go; the cluster autoscaler's
+// processors/status/eventing_scale_up_processor.go).
 func saidAsNormal(reason string) bool {
 	switch reason {
-	case reasonTaintEviction, reasonPreempted, reasonNoScaleUp, reasonBackOff:
+	case reasonTaintEviction, reasonDeviceEviction, reasonNodeEviction, reasonPreempted, reasonNoScaleUp, reasonBackOff, "DeadlineExceeded":
 		return true
 	}
 	return false
 }
 
 // calledOff reports whether an Event takes back what one of the same reason announced
-// (pkg/controller/tainteviction/taint_eviction.go:613, v1.36).
+// (pkg/controller/tainteviction/taint_eviction.go:613, pkg/controller/devicetainteviction/
+// device_taint_eviction.go:1672, v1.36).
 func calledOff(e *corev1.Event) bool {
-	return e.Reason == reasonTaintEviction && strings.HasPrefix(e.Message, "Cancelling deletion")
+	return (e.Reason == reasonTaintEviction || e.Reason == reasonDeviceEviction) && strings.HasPrefix(e.Message, "Cancelling deletion")
 }
 
-// endUnknown reports whether a Terminated state says that nobody knows how the run
-// ended. The exit code that comes with it is nobody's: 137 of the kubelet
-// (pkg/kubelet/kubelet_pods.go, v1.36), 255 of containerd, whose program's own 255 has
-// reason Error (internal/cri/server/helpers.go:250-263, v2.4.2), -137 of a virtual
-// kubelet (virtual-kubelet node/sync.go).
-func endUnknown(t *corev1.ContainerStateTerminated) bool {
-	switch t.Reason {
-	case reasonStatusUnknown, reasonRestartingAll: // the latter of a container that the kubelet removed
-		return true
-	case "Unknown":
-		return t.ExitCode == 255
-	case "NotFound":
-		return t.ExitCode == -137
-	}
-	return false
+// callsOff reports whether an Event takes back what an earlier one announced.
+func callsOff(e *corev1.Event, announced *Failure) bool {
+	return calledOff(e) && announced != nil && announced.Reason == e.Reason
 }
 
 type verdict struct {
@@ -105,14 +95,15 @@ var waitingReasons = map[string]verdict{
 // podReasons are the reasons in the status of a pod that failed as a whole; the
 // second half are the kubelet's refusals to admit it.
 var podReasons = map[string]Class{
-	"Evicted":          ClassEvicted,
-	"DeadlineExceeded": ClassDeadline,
-	"Preempting":       ClassPreempted,
-	"NodeLost":         ClassNodeLost,
-	"Terminated":       ClassNodeLost, // graceful node shutdown
-	"NodeShutdown":     ClassNodeLost,
-	"Shutdown":         ClassNodeLost,
-	"NotFound":         ClassLost, // a virtual kubelet whose provider lost the pod (virtual-kubelet node/sync.go)
+	"Evicted":            ClassEvicted,
+	"DeadlineExceeded":   ClassDeadline,
+	"Preempting":         ClassPreempted,
+	"NodeLost":           ClassNodeLost,
+	"Terminated":         ClassNodeLost, // graceful node shutdown
+	"NodeShutdown":       ClassNodeLost,
+	"Shutdown":           ClassNodeLost,
+	reasonProviderFailed: ClassRejected,
+	"NotFound":           ClassLost, // a virtual kubelet whose provider lost the pod (virtual-kubelet node/sync.go)
 
 	"OutOfcpu":                             ClassRejected,
 	"OutOfmemory":                          ClassRejected,
@@ -121,6 +112,8 @@ var podReasons = map[string]Class{
 	"UnexpectedAdmissionError":             ClassRejected,
 	"NodeAffinity":                         ClassRejected,
 	"NodePorts":                            ClassRejected,
+	"TaintToleration":                      ClassRejected,
+	"PodFeatureUnsupported":                ClassRejected,
 	"NodeName":                             ClassRejected,
 	"PodOSNotSupported":                    ClassRejected,
 	"PodOSSelectorNodeLabelDoesNotMatch":   ClassRejected,
@@ -135,11 +128,12 @@ var podReasons = map[string]Class{
 
 // disruptionClasses are the reasons of the DisruptionTarget condition.
 var disruptionClasses = map[string]Class{
-	"PreemptionByScheduler":  ClassPreempted,
-	"DeletionByTaintManager": ClassNodeLost,
-	"EvictionByEvictionAPI":  ClassEvicted,
-	"DeletionByPodGC":        ClassNodeLost,
-	"TerminationByKubelet":   ClassEvicted,
+	"PreemptionByScheduler":        ClassPreempted,
+	"DeletionByTaintManager":       ClassNodeLost,
+	"DeletionByDeviceTaintManager": ClassEvicted,
+	"EvictionByEvictionAPI":        ClassEvicted,
+	"DeletionByPodGC":              ClassNodeLost,
+	"TerminationByKubelet":         ClassEvicted,
 }
 
 // eventReasons are the reasons of Events that need no look at the message.
@@ -149,6 +143,7 @@ var eventReasons = map[string]verdict{
 
 	"FailedPostStartHook":      {ClassStart, "", true},
 	"FailedCreatePodContainer": {ClassCreate, "", true},
+	"ProviderCreateFailed":     {ClassCreate, "", true}, // a virtual kubelet (virtual-kubelet v1.11 node/pod.go:102)
 
 	"FailedCreatePodSandBox":          {ClassSandbox, "", true},
 	"FailedPodSandBoxStatus":          {ClassSandbox, "", true},
@@ -163,7 +158,12 @@ var eventReasons = map[string]verdict{
 	"FailedMapVolume":                 {ClassVolume, "", true},
 	"FailedMountOnFilesystemMismatch": {ClassVolume, "", true},
 	"VolumeResizeFailed":              {ClassVolume, "", true},
+	"FileSystemResizeFailed":          {ClassVolume, "", true},
+	"FailedBinding":                   {ClassVolume, "", true}, // pkg/controller/volume/ephemeral/controller.go:245
+	"Denied":                          {ClassVolume, "", true}, // a PodCertificateRequest: pkg/kubelet/podcertificate/podcertificatemanager.go:502
 	"FailedScheduling":                {ClassUnschedulable, "", true},
+	"FailedResourceClaimCreation":     {ClassUnschedulable, "", true}, // pkg/controller/resourceclaim/controller.go:855
+	"FailedScaleUp":                   {ClassUnschedulable, "", true}, // Google's autoscaler
 	reasonNoScaleUp:                   {ClassUnschedulable, "", true},
 	"FailedKillPod":                   {ClassRuntime, "", true},
 	"ExceededGracePeriod":             {ClassRuntime, "", true},
@@ -171,6 +171,8 @@ var eventReasons = map[string]verdict{
 	"DeadlineExceeded":                {ClassDeadline, "", false},
 	"Evicted":                         {ClassEvicted, "", false},
 	reasonTaintEviction:               {ClassNodeLost, "", true},
+	reasonDeviceEviction:              {ClassEvicted, "", true},
+	reasonNodeEviction:                {ClassNodeLost, "", true},
 	reasonPreempted:                   {ClassPreempted, "", false},
 	"Preempting":                      {ClassPreempted, "", false},
 	reasonNodeNotReady:                {ClassNodeLost, "", true},
@@ -254,9 +256,11 @@ func failedEvent(f *Failure, message string) int {
 	}
 	text, ok := strings.CutPrefix(message, "Error: ")
 	if !ok {
-		f.Class = ClassCreate
-		if strings.Contains(message, "pod data directories") {
+		switch f.Class = ClassCreate; {
+		case strings.Contains(message, "pod data directories"):
 			f.Class = ClassSandbox
+		case strings.Contains(message, "PodCertificateRequest"): // pkg/kubelet/podcertificate/podcertificatemanager.go:511
+			f.Class = ClassVolume
 		}
 		return rankWords
 	}
@@ -292,7 +296,7 @@ var configErrors = []string{
 // (internal/oci/runtime_oci.go:344, v1.37).
 var startErrors = []string{
 	"failed to start container", "failed to create containerd task", "OCI runtime", "start failed", "exec: ", "exec /",
-	"executable file", "open executable", "container process", "xec format error", "o command specified",
+	"executable file", "open executable", "container process", "xec format error", "o command specified", "error finding executable",
 }
 
 // runtimeClass tells at which step of starting a container an error came.
@@ -308,18 +312,24 @@ func runtimeClass(text string) Class {
 
 // lacksCommand reports whether the image has no such command, or none that can be
 // executed, or none at all: neither changes until the image or the command does (runc v1.3
-// libcontainer/standard_init_linux.go and os/exec; crun's exec errors; containerd v2.4.2
+// libcontainer/standard_init_linux.go and os/exec; crun's exec errors; gVisor's
+// pkg/sentry/fsimpl/user/path.go; hcsshim on Windows; containerd v2.4.2
 // internal/cri/opts/spec_opts.go:77).
 func lacksCommand(text string) bool {
-	return containsAny(text, "not found in $PATH", "xec format error", "o command specified") ||
+	return containsAny(text, "not found in $PATH", "xec format error", "o command specified", "error finding executable") ||
+		strings.Contains(text, "CreateProcess") && strings.Contains(text, "The system cannot find the file specified") ||
 		containsAny(text, "exec: ", "open executable", "exec container process") &&
 			containsAny(strings.ToLower(text), "no such file or directory", "permission denied", "is a directory")
 }
 
+// grpcError is how the error of a call to the runtime begins (google.golang.org/grpc
+// internal/status.Error).
+const grpcError = "rpc error: code = "
+
 // cleanRuntime strips the wrapping of a gRPC error.
 func cleanRuntime(message string) string {
 	m := strings.TrimPrefix(strings.TrimSpace(message), "Error: ")
-	if rest, ok := strings.CutPrefix(m, "rpc error: code = "); ok {
+	if rest, ok := strings.CutPrefix(m, grpcError); ok {
 		if _, desc, ok := strings.Cut(rest, " desc = "); ok {
 			m = desc
 		}

@@ -5,6 +5,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 // When what was said stops explaining is in docs/failures.md, row by row.
@@ -30,18 +33,35 @@ func lapse(c Class) time.Duration {
 // kubelet pulls when the pod's volumes and sandbox are there (pkg/kubelet/kuberuntime/
 // kuberuntime_manager.go SyncPod, v1.36).
 func cured(f *Failure, p *corev1.Pod, started bool) bool {
-	if isTerminal(p) || f.Reason == reasonFailedCreate { // the pod was created after all
+	if podstatus.IsTerminal(p) || f.Reason == reasonFailedCreate { // the pod was created after all
 		return true
 	}
 	switch f.Class {
 	case ClassUnschedulable:
 		return isScheduled(p)
 	case ClassVolume, ClassSandbox:
-		return started || isTrue(p, corev1.PodReadyToStartContainers)
+		return (started || isTrue(p, corev1.PodReadyToStartContainers)) && !sandboxGone(p, f.Event)
 	case ClassImagePull, ClassConfig, ClassCreate, ClassStart, ClassCrashLoop:
 		return started
 	}
 	return false
+}
+
+// sandboxGone reports whether an Event is of a sandbox that replaces one in which something
+// had started: the node was restarted, for instance (pkg/kubelet/status/generate.go
+// GeneratePodReadyToStartContainersCondition, v1.36).
+func sandboxGone(p *corev1.Pod, e *corev1.Event) bool {
+	c := condition(p, corev1.PodReadyToStartContainers)
+	if e == nil || c == nil || c.Status != corev1.ConditionFalse || eventTime(e).Before(c.LastTransitionTime.Time) {
+		return false
+	}
+	had := func(t metav1.Time) bool {
+		return !podstatus.KnownTime(t.Time).IsZero() && !t.Time.After(c.LastTransitionTime.Time)
+	}
+	return slices.ContainsFunc(p.Status.ContainerStatuses, func(st corev1.ContainerStatus) bool {
+		r, t, last := st.State.Running, st.State.Terminated, st.LastTerminationState.Terminated
+		return r != nil && had(r.StartedAt) || t != nil && had(t.StartedAt) || last != nil && had(last.StartedAt)
+	})
 }
 
 // curedBy reports whether a later Event of the pod says that what an earlier one said
@@ -109,10 +129,6 @@ func nodeIsWell(p *corev1.Pod, hint *Failure, at time.Time) bool {
 	}
 	c := condition(p, corev1.PodReady)
 	return c != nil && c.Status == corev1.ConditionTrue && !c.LastTransitionTime.Time.Before(at)
-}
-
-func isTerminal(p *corev1.Pod) bool {
-	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
 
 // isScheduled reports whether a node has taken the pod.

@@ -156,7 +156,7 @@ func (s *Splitter) explainPod(e *corev1.Event) {
 // takeCure drops what earlier Events said, where a later one says that it is over.
 func (s *Splitter) takeCure(e *corev1.Event) {
 	w := &s.whole
-	if calledOff(e) {
+	if callsOff(e, w.hint) {
 		w.hint = nil
 	}
 	w.event.cure(e, curedBy)

@@ -3,6 +3,8 @@ package eventsplit
 import (
 	"cmp"
 	"fmt"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 // swapFailure: the new container was not started, and what was there is dead.
@@ -45,7 +47,7 @@ func (s *Splitter) lostFailure(sl *slot) *Failure {
 	if s.whole.cause != nil {
 		return s.podFailure(sl)
 	}
-	f := &Failure{Class: ClassLost, Slot: sl.name, Image: sl.specImage(), Reason: reasonStatusUnknown}
+	f := &Failure{Class: ClassLost, Slot: sl.name, Image: sl.specImage(), Reason: podstatus.ReasonStatusUnknown}
 	if r := sl.current(); r != nil {
 		f.Reason = cmp.Or(r.lostReason, f.Reason)
 		if r.unsure {

@@ -2,6 +2,8 @@ package eventsplit
 
 import (
 	"time"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 const (
@@ -105,11 +107,13 @@ func (s *Splitter) settle(now time.Time) (asks []ask) {
 	}
 	asks = w.patience.question(w.waiting, asks)
 	for _, sl := range s.order {
+		if settled(*sl.cur) {
+			sl.markStale(s.stale)
+			continue
+		}
 		s.judge(sl, now)
 		if sl.cur.Failure != nil { // it was said, and is never taken back
-			st := *sl.cur
-			st.Stale = s.stale
-			sl.publish(st, time.Time{}, false)
+			sl.markStale(s.stale)
 			continue
 		}
 		st, at := s.derive(sl)
@@ -121,7 +125,11 @@ func (s *Splitter) settle(now time.Time) (asks []ask) {
 	if len(s.slots) > len(s.order) {
 		s.settleUnknown()
 	}
-	w.publish(s.podState(), time.Time{}, false)
+	if settled(*w.cur) {
+		w.markStale(s.stale)
+	} else {
+		w.publish(s.podState(), time.Time{}, false)
+	}
 	s.arm(now)
 	return asks
 }
@@ -133,9 +141,7 @@ func (s *Splitter) settleUnknown() {
 		if sl.spec != nil {
 			continue
 		}
-		st := *sl.cur
-		st.Stale = s.stale
-		sl.publish(st, time.Time{}, false)
+		sl.markStale(s.stale)
 		if s.specced || s.over() {
 			sl.release()
 		}
@@ -233,7 +239,7 @@ func (s *Splitter) endedBefore(r *run) bool {
 }
 
 func (s *Splitter) wouldRestart(sl *slot, r *run) bool {
-	return wouldRestart(s.pod, sl.spec, sl.kind, r.code)
+	return podstatus.Restarts(sl.pod, sl.name, r.code)
 }
 
 // judgeUnrun: no run of the slot that State speaks of is known.
@@ -339,7 +345,7 @@ func (s *Splitter) derive(sl *slot) (State, time.Time) {
 	}
 	r.saidEnded = true
 	st.Phase, st.Outcome = PhaseEnded, r.outcome
-	st.Final = st.Final || s.over() || !s.wouldRestart(sl, r) && !restartsAll(s.pod)
+	st.Final = st.Final || s.over() || !s.wouldRestart(sl, r) && !podstatus.RestartsAll(sl.pod)
 	var at time.Time
 	if r.outcome != nil {
 		at = r.outcome.Finished

@@ -266,7 +266,7 @@ func (f *Failure) hint() string {
 		if f.Cause == CauseNotFound && lacksPlatform(f.Message) {
 			return "choose an image or a node of another platform"
 		}
-		return pullHints[f.Cause]
+		return pullHint(f.Cause, strings.ToLower(f.Message))
 	case ClassConfig:
 		if strings.Contains(f.Message, "not found") || strings.Contains(f.Message, "couldn't find") {
 			return "create what is missing, or correct its name in the pod"
@@ -291,6 +291,19 @@ func (f *Failure) hint() string {
 		return "check the name"
 	}
 	return ""
+}
+
+// pullHint says what to do about an image that cannot be had, where the words tell that.
+func pullHint(cause Cause, words string) string {
+	switch {
+	case cause == CauseNoSuchHost && !containsAny(words, "no such host", "name or service not known"):
+		return "" // the node's resolver is in trouble, not the name
+	case cause == CauseCertificate && strings.Contains(words, outOfDate):
+		return "renew the registry's certificate, or correct the node's clock"
+	case cause == CauseCertificate && !containsAny(words, "unknown authority", "http response to https client"):
+		return ""
+	}
+	return pullHints[cause]
 }
 
 var pullHints = map[Cause]string{

@@ -67,6 +67,7 @@ func everyCause() map[cause]bool {
 	}
 	all[cause{"condition PodScheduled", ClassUnschedulable}] = true
 	all[cause{"phase Unknown", ClassNodeLost}] = true
+	all[cause{"reason of a pending pod", ClassRejected}] = true
 	for _, class := range podReasons {
 		all[cause{"reason of a failed pod", class}] = true
 	}

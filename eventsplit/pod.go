@@ -2,10 +2,12 @@ package eventsplit
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 // whole is what is known of the pod itself.
@@ -59,7 +61,7 @@ func (s *Splitter) takePod(pod *corev1.Pod, deleted bool) bool {
 	case pod.UID != s.uid && deleted:
 		return false
 	case pod.UID != s.uid:
-		if compareVersions(pod.ResourceVersion, s.pod.ResourceVersion) < 0 {
+		if orderOf(pod, s.pod) < 0 {
 			return false // an older pod of that name
 		}
 		s.lose(&Failure{Class: ClassDeleted, Message: "another pod has taken its name"})
@@ -67,7 +69,7 @@ func (s *Splitter) takePod(pod *corev1.Pod, deleted bool) bool {
 	}
 	older := 1
 	if s.pod != nil {
-		older = compareVersions(pod.ResourceVersion, s.pod.ResourceVersion)
+		older = orderOf(pod, s.pod)
 	}
 	switch {
 	case older >= 0: // the same version may have another content: fakes give them all one
@@ -81,16 +83,10 @@ func (s *Splitter) takePod(pod *corev1.Pod, deleted bool) bool {
 	return true
 }
 
-// compareVersions is below 0 when a is older than b, 0 when they are the same,
-// and above 0 when a is newer or that cannot be told: then arrival decides.
-func compareVersions(a, b string) int {
-	if a == "" || b == "" {
-		return 1
-	}
-	if a == b {
-		return 0
-	}
-	if c, err := resourceversion.CompareResourceVersion(a, b); err == nil {
+// orderOf is below 0 when a is an older version than b, 0 when they are the same, and
+// above 0 when a is newer or that cannot be told: then arrival decides.
+func orderOf(a, b *corev1.Pod) int {
+	if c, ok := podstatus.CompareVersions(a.ResourceVersion, b.ResourceVersion); ok {
 		return c
 	}
 	return 1
@@ -98,29 +94,29 @@ func compareVersions(a, b string) int {
 
 func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	w := &s.whole
-	if w.ended && !isTerminal(pod) {
+	if w.ended && !podstatus.IsTerminal(pod) {
 		return // it has ended, and this is what was before
 	}
 	first := s.pod == nil
-	newer := !first && compareVersions(s.pod.ResourceVersion, pod.ResourceVersion) < 0
-	given := first && w.cause != nil // up, before the pod came; that stays said
+	newer := !first && orderOf(s.pod, pod) < 0
+	told := s.toldUnknown() // that the pod is over was said of these, and stays said
 	s.pod = pod
-	if d := pod.DeletionTimestamp; d != nil {
-		w.requested = d.Time
-		if g := pod.DeletionGracePeriodSeconds; g != nil {
-			w.requested = d.Add(-time.Duration(*g) * time.Second)
-		}
+	if pod.DeletionTimestamp != nil {
+		w.requested = deletionAsked(pod)
 	}
 	if w.cause == nil && !w.ended { // what befalls a pod that has ended is no cause of its end
 		if w.cause = podCause(pod); w.cause == nil && pod.DeletionTimestamp != nil && !endedBefore(pod, w.requested) {
 			w.cause = s.deletion(&Failure{Class: ClassDeleted, Message: msgDeleted, Since: pod.DeletionTimestamp.Time})
 		}
 	}
-	w.ended = w.ended || isTerminal(pod)
+	w.ended = w.ended || podstatus.IsTerminal(pod)
 	s.takeSpec(pod, first)
-	if given {
-		for _, sl := range s.order {
+	for _, sl := range told {
+		if sl.spec != nil && sl.failure == nil {
 			sl.failure = s.podFailure(sl)
+			st := sl.base()
+			st.Failure, st.Final = sl.failure, true
+			sl.publish(st, time.Time{}, false)
 		}
 	}
 	s.takeStatuses(pod.Status.InitContainerStatuses, newer)
@@ -131,15 +127,27 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	}
 }
 
+// toldUnknown returns the slots that the spec did not have when the pod was over.
+func (s *Splitter) toldUnknown() (told []*slot) {
+	for _, sl := range s.slots {
+		if s.over() && sl.spec == nil {
+			told = append(told, sl)
+		}
+	}
+	return told
+}
+
 // takeSpec learns the pod's containers. Those of a spec that was seen stay, should a
 // later version lack it.
 func (s *Splitter) takeSpec(pod *corev1.Pod, first bool) {
-	specced := hasSpec(pod)
+	specced := podstatus.HasSpec(pod)
 	if s.specced && !specced {
 		return
 	}
 	n := 0
-	containers(pod, func(string, *corev1.Container, Kind) { n++ })
+	for range podstatus.Containers(pod) {
+		n++
+	}
 	grown := len(s.order) != n || s.specced != specced
 	if grown {
 		s.order = s.order[:0]
@@ -149,72 +157,40 @@ func (s *Splitter) takeSpec(pod *corev1.Pod, first bool) {
 			sl.spec = nil // the statuses may have named more than there are
 		}
 	}
-	containers(pod, func(name string, c *corev1.Container, kind Kind) {
-		sl := s.slots[name]
+	for c := range podstatus.Containers(pod) {
+		sl := s.slots[c.Name]
 		if sl == nil {
-			return // two pods handled at once: the next version has it
+			continue // two pods handled at once: the next version has it
 		}
-		sl.kind, sl.pod = kind, pod
+		sl.kind, sl.pod = Kind(c.Role), pod
 		// A new image restarts neither, so what runs there is never a placeholder.
-		sl.declared = sl.declared && kind != KindInit && kind != KindEphemeral
+		sl.declared = sl.declared && sl.kind != KindInit && sl.kind != KindEphemeral
 		switch {
-		case c != nil:
-			sl.respec(c)
-			sl.volumes = imageVolumes(pod, c)
+		case c.Spec != nil:
+			sl.respec(c.Spec)
+			sl.volumes = imageVolumes(pod, c.Spec)
 		case sl.spec == nil: // a status shows it, and none did before
-			sl.spec, sl.watched = &corev1.Container{Name: name}, !first
+			sl.spec, sl.watched = &corev1.Container{Name: c.Name}, !first
 		}
 		if grown {
 			s.order = append(s.order, sl)
 		}
-	})
-}
-
-// hasSpec tells whether a pod has a spec. No pod is without containers, but fakes
-// are, and the objects of an informer whose transform strips the spec.
-func hasSpec(pod *corev1.Pod) bool { return len(pod.Spec.Containers) > 0 }
-
-// containers calls f for each container of a pod, in the order of the spec: init
-// containers, containers, ephemeral ones. Where there is no spec it goes by the
-// statuses, and c is nil.
-func containers(pod *corev1.Pod, f func(name string, c *corev1.Container, kind Kind)) {
-	if !hasSpec(pod) {
-		for i := range pod.Status.InitContainerStatuses {
-			f(pod.Status.InitContainerStatuses[i].Name, nil, KindInit)
-		}
-		for i := range pod.Status.ContainerStatuses {
-			f(pod.Status.ContainerStatuses[i].Name, nil, KindRegular)
-		}
-		for i := range pod.Status.EphemeralContainerStatuses {
-			f(pod.Status.EphemeralContainerStatuses[i].Name, nil, KindEphemeral)
-		}
-		return
-	}
-	for i := range pod.Spec.InitContainers {
-		c := &pod.Spec.InitContainers[i]
-		f(c.Name, c, initKind(c))
-	}
-	for i := range pod.Spec.Containers {
-		c := &pod.Spec.Containers[i]
-		f(c.Name, c, KindRegular)
-	}
-	for i := range pod.Spec.EphemeralContainers {
-		c := (*corev1.Container)(&pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
-		f(c.Name, c, KindEphemeral)
 	}
 }
 
-func initKind(c *corev1.Container) Kind {
-	if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-		return KindSidecar
+// deletionAsked is when the deletion of a pod that is being deleted was asked for.
+func deletionAsked(pod *corev1.Pod) time.Time {
+	asked := pod.DeletionTimestamp.Time
+	if g := pod.DeletionGracePeriodSeconds; g != nil {
+		asked = asked.Add(-time.Duration(*g) * time.Second)
 	}
-	return KindInit
+	return asked
 }
 
 // endedBefore tells whether all that ran in a pod that has ended did so before its
 // deletion was asked for: then it was cleaned up, and not ended by that.
 func endedBefore(pod *corev1.Pod, requested time.Time) bool {
-	if !isTerminal(pod) || len(pod.Status.ContainerStatuses) == 0 {
+	if !podstatus.IsTerminal(pod) || len(pod.Status.ContainerStatuses) == 0 {
 		return false
 	}
 	for i := range pod.Status.ContainerStatuses {
@@ -252,6 +228,9 @@ func (s *Splitter) lose(why *Failure) {
 // ended by themselves are no cause.
 func podCause(pod *corev1.Pod) *Failure {
 	disruption := disruptionOf(pod)
+	if disruption != nil && endedBefore(pod, disruption.Since) {
+		disruption = nil // a drain removes what has ended, too
+	}
 	if pod.Status.Phase == corev1.PodFailed {
 		if f := failedPod(pod); f != nil {
 			return f
@@ -289,7 +268,11 @@ func failedPod(pod *corev1.Pod) *Failure {
 		return nil
 	}
 	class, ok := podReasons[reason]
-	if !ok {
+	switch {
+	case ok:
+	case strings.HasPrefix(reason, "OutOf"): // of any resource (pkg/kubelet/lifecycle/predicate.go:232, v1.36)
+		class = ClassRejected
+	default:
 		// The kubelet rejects with a reason of its own for each check, and then
 		// no container was ever seen (pkg/kubelet/lifecycle/predicate.go, v1.36).
 		if len(pod.Status.ContainerStatuses)+len(pod.Status.InitContainerStatuses) > 0 {
@@ -312,7 +295,7 @@ func condition(pod *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition 
 
 // podWaiting reads from a pod why nothing in it starts; nil when nothing says so.
 func podWaiting(pod *corev1.Pod) *Failure {
-	if isTerminal(pod) {
+	if podstatus.IsTerminal(pod) {
 		return nil
 	}
 	if d := disruptionOf(pod); d != nil {
@@ -323,6 +306,9 @@ func podWaiting(pod *corev1.Pod) *Failure {
 			Class: ClassUnschedulable, Reason: c.Reason, Message: c.Message, MayRecover: true,
 			Since: c.LastTransitionTime.Time,
 		}
+	}
+	if pod.Status.Reason == reasonProviderFailed { // virtual-kubelet v1.11 node/pod.go:164: it will try again
+		return &Failure{Class: ClassRejected, Reason: reasonProviderFailed, Message: pod.Status.Message, MayRecover: true}
 	}
 	if pod.Status.Phase == corev1.PodUnknown || pod.Status.Reason == "NodeLost" {
 		return &Failure{
@@ -339,7 +325,7 @@ func (s *Splitter) rewaitPod(now time.Time) {
 	if w.cause == nil && !w.gone {
 		switch {
 		case s.pod != nil:
-			if f := w.event.failure; f != nil && (s.started() || cured(f, s.pod, false)) {
+			if f := w.event.failure; f != nil && s.overcome(f) {
 				w.event = explanation{}
 			}
 			if next = podWaiting(s.pod); next == nil && w.event.current(now) {
@@ -358,6 +344,11 @@ func (s *Splitter) rewaitPod(now time.Time) {
 		w.waiting = next
 	}
 	w.patience.wait(w.waiting, now)
+}
+
+// overcome reports whether what an Event said of why nothing starts in the pod is over.
+func (s *Splitter) overcome(f *Failure) bool {
+	return cured(f, s.pod, s.started()) || s.started() && f.Class != ClassVolume && f.Class != ClassSandbox
 }
 
 // started tells whether something in the pod got as far as its image: volumes and

@@ -28,7 +28,10 @@ type pullCause struct {
 // limits come first: a registry wraps them in "unauthorized" and "not found" texts.
 var limits = []pullCause{
 	{CauseThrottled, true, []string{"pull qps exceeded"}}, // kubelet images/helpers.go
-	{CauseRateLimited, true, []string{"toomanyrequests", "too many requests", "rate limit"}},
+	{CauseRateLimited, true, []string{
+		"toomanyrequests", "too many requests", "rate limit",
+		"quota exceeded for quota metric", // Google's registries, behind the code DENIED
+	}},
 }
 
 // atNode are the texts in front of an error that the node itself ran into, when the
@@ -52,19 +55,25 @@ var atNode = []string{
 
 // ofLayers are the texts in front of an error about a part of an image, which the
 // registry has named as part of that image before: a 404 is not the image's, and a
-// 403 often that of an address signed for a few minutes only.
+// refusal, in whatever words, often that of an address or a token made for a few minutes.
 var ofLayers = []string{
 	"httpreadseeker", "failed to copy", "could not fetch content", // containerd core/remotes/docker/httpreadseeker.go:183, fetcher.go:366, core/content/helpers.go:229
 	"reading blob", "fetching blob", "reading config blob", "external blob", // containers/image copy/single.go:640,855, docker/docker_client.go:999,1059
 	"error pulling image configuration", "download failed after", // moby distribution/pull_v2.go, xfer/download.go
 }
 
+// byMirror finds the address of a mirror that answered. containerd asks its hosts in turn,
+// tells a mirror which registry it stands for, and returns the first status above 399 that
+// is not 404, even where the registry itself did not answer or has no such image
+// (core/remotes/docker/resolver.go:315-380,647). So a mirror's refusal is not the registry's.
+var byMirror = regexp.MustCompile(`[?&]ns=`)
+
 // fixed are causes that a phrase tells wherever it stands.
 var fixed = []pullCause{
 	{CauseInvalidName, false, []string{
 		"invalid reference format", "couldn't parse image", "failed to parse image reference", "invalidimagename", "must be lowercase",
 		"name invalid", "name_invalid", // the registry's own code, distribution registry/api/v2/errors.go
-		"did not resolve to an alias", "short name mode is enforcing", // containers/image pkg/shortnames: no registry is named
+		"did not resolve to an alias", "short name mode is enforcing", "short-name resolution enforced", // containers/image pkg/shortnames: no registry is named
 	}},
 	{CauseSignature, false, []string{
 		"signature validation", "signature verification", "signaturevalidationfailed", "source image rejected",
@@ -73,13 +82,19 @@ var fixed = []pullCause{
 	{"", false, []string{
 		"is no longer supported since containerd", "schema 1 image manifests are no longer supported", // containerd client/pull.go:224
 		"cannot be used on this platform", "-based image is incompatible with", // moby distribution/config.go:155, pull_v2_windows.go:144
+		"is blocked in ", // containers/image docker/docker_client.go:256: the node may not ask this registry
 	}},
 	{CauseDiskFull, true, []string{"no space left on device", "disk quota exceeded"}},
 	// A proxy's name or certificate is not the registry's.
 	{CauseNetwork, true, []string{"proxyconnect", "proxy authentication required"}},
 	{CauseNoSuchHost, true, []string{"no such host", "server misbehaving", "name resolution", "name or service not known"}},
+	{CauseCertificate, true, []string{outOfDate}},
 	{CauseCertificate, false, []string{"x509:", "certificate signed by unknown authority", "server gave http response to https client"}},
 }
+
+// outOfDate is what crypto/x509 says of a certificate (verify.go, CertificateInvalidError).
+// The certificate is renewed, or the clock of a node that has just started is set.
+const outOfDate = "certificate has expired or is not yet valid"
 
 // refused are phrases that only a registry, or the client that quotes it, has.
 var refused = []pullCause{
@@ -93,7 +108,6 @@ var refused = []pullCause{
 		"manifest unknown", "manifest_unknown", "name unknown", "name_unknown", // distribution registry/api/v2/errors.go
 		"repository name not known to registry", // the same's text of NAME_UNKNOWN, which containers/image gives alone
 	}},
-	{CauseNotFound, false, otherPlatform},
 }
 
 // otherPlatform are the texts of an image that is there, for other platforms.
@@ -177,6 +191,9 @@ func classifyPullError(words string) (Cause, bool) {
 	if status == http.StatusTooManyRequests {
 		return CauseRateLimited, true
 	}
+	if containsAny(lower, otherPlatform...) { // the node has the image's list by then, and says so too
+		return CauseNotFound, false
+	}
 	if containsAny(lower, atNode...) {
 		if strings.Contains(lower, "no space left on device") {
 			return CauseDiskFull, true
@@ -186,11 +203,13 @@ func classifyPullError(words string) (Cause, bool) {
 	if c := find(lower, fixed); c != nil {
 		return c.cause, c.mayRecover
 	}
-	if c := find(lower, refused); c != nil {
-		return c.cause, c.mayRecover
-	}
-	if c := refusal(words, lower, parts); c != "" {
-		return c, false
+	if !containsAny(lower, ofLayers...) && !byMirror.MatchString(text) {
+		if c := find(lower, refused); c != nil {
+			return c.cause, c.mayRecover
+		}
+		if c := refusal(words, lower, parts); c != "" {
+			return c, false
+		}
 	}
 	if containsAny(lower, network...) || serverFault.MatchString(text) || status/100 == 5 || status == http.StatusRequestTimeout || unanswered(parts) {
 		return CauseNetwork, true
@@ -214,9 +233,6 @@ func refusal(words, lower string, parts []string) Cause {
 	if m := jsonCode.FindStringSubmatch(words); m != nil && jsonCodes[m[1]] != "" {
 		return jsonCodes[m[1]]
 	}
-	if containsAny(lower, ofLayers...) {
-		return ""
-	}
 	switch answered(parts) {
 	case 401, 403:
 		return CauseUnauthorized
@@ -230,12 +246,14 @@ func refusal(words, lower string, parts []string) Cause {
 
 // saidUnknown reads what a registry says behind a code that its clients do not know, and
 // which they call "unknown" (distribution registry/api/errcode/errors.go): Harbor has
-// NOT_FOUND, Artifactory and Nexus have none.
+// NOT_FOUND, quay TAG_EXPIRED, Artifactory and Nexus have none.
 func saidUnknown(text string) Cause {
 	switch {
-	case text == "not found", strings.HasSuffix(text, " not found"):
+	case text == "not found", strings.HasSuffix(text, " not found"), strings.HasSuffix(text, " not found or deleted."), // Google's
+		strings.HasPrefix(text, "tag ") && strings.Contains(text, " was deleted or has expired"): // quay, TAG_EXPIRED
 		return CauseNotFound
-	case text == "forbidden", text == "unauthorized", text == "bad credentials", text == "authentication is required":
+	case text == "forbidden", text == "unauthorized", text == "bad credentials", text == "authentication is required",
+		text == "wrong username was used", strings.Contains(text, " is forbidden for user"): // Artifactory
 		return CauseUnauthorized
 	}
 	return ""
@@ -326,21 +344,34 @@ func primary(words string) string {
 
 // continued are how the words behind a comma begin that belong to the error before
 // it: "pull access denied, repository does not exist ...", `for architecture "arm64",
-// variant "v8", OS "linux"`, `StatusCode: 404, "<html>"`.
-var continued = []string{"repository does not exist", "variant ", "OS ", "got ", `"`}
+// variant "v8", OS "linux"`, `StatusCode: 404, "<html>"`, "unexpected commit digest
+// sha256:aa, expected sha256:bb", "is no longer supported since containerd v2.1, please
+// rebuild the image".
+var continued = []string{"repository does not exist", "variant ", "OS ", "got ", `"`, "expected ", "please ", "see ", "or ", "and ", "but "}
 
 const inspecting = "Failed to inspect image "
 
 // pullErrors takes apart what the kubelet made of one error for each credential that
 // it tried: "[e1, e2]" (pkg/kubelet/kuberuntime/kuberuntime_image.go:50-70,
-// apimachinery pkg/util/errors/errors.go, v1.36), and cuts off gRPC's wrapping.
+// apimachinery pkg/util/errors/errors.go, v1.36), and cuts off gRPC's wrapping, which
+// errors of code Unknown come without (cri-client v0.36.3 pkg/remote_image.go).
 func pullErrors(words string) []string {
 	list, ok := strings.CutPrefix(strings.TrimSpace(words), "[")
 	if !ok {
 		return []string{cleanRuntime(words)}
 	}
-	list = strings.TrimSuffix(list, "]")
 	var all []string
+	for i, part := range strings.Split(strings.TrimSuffix(list, "]"), ", "+grpcError) {
+		if i > 0 {
+			part = grpcError + part
+		}
+		all = append(all, splitErrors(part)...)
+	}
+	return all
+}
+
+// splitErrors takes a list of errors apart at its commas, but those in quotes or brackets.
+func splitErrors(list string) (all []string) {
 	from, depth, quoted := 0, 0, false
 	for i := range len(list) {
 		switch c := list[i]; {
@@ -411,7 +442,7 @@ func pullWords(message string) string {
 			}
 		}
 	}
-	if rest, ok := strings.CutPrefix(m, "rpc error: code = "); ok {
+	if rest, ok := strings.CutPrefix(m, grpcError); ok {
 		if _, desc, ok := strings.Cut(rest, " desc = "); ok {
 			m = desc
 		}

@@ -3,6 +3,8 @@ package eventsplit
 import (
 	"context"
 	"io"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 // IsPlaceholder tells whether a run of a slot, by its containerID, is a
@@ -35,7 +37,7 @@ func (s *Splitter) IsPlaceholder(slot, containerID string) bool {
 		return false
 	}
 	// Not swapped: either it was restarted, or someone else patched the image.
-	return sl.spec != nil && mayRestart(s.pod, sl.spec, sl.kind)
+	return sl.spec != nil && podstatus.MayRestart(sl.pod, sl.name)
 }
 
 // NextRun returns the containerID of the run of a slot that follows the run after

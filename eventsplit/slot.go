@@ -6,6 +6,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 // maxRuns bounds the runs remembered of one slot. A container in
@@ -180,7 +182,7 @@ func (s *slot) observe(st *corev1.ContainerStatus, newer bool) {
 			last := st.LastTerminationState.Terminated
 			i = s.add(&run{
 				id: id, anonymous: id == anonymousID(st.RestartCount), restarts: st.RestartCount,
-				specImage: s.specImage(), imageID: st.ImageID, afterLost: last != nil && endUnknown(last),
+				specImage: s.specImage(), imageID: st.ImageID, afterLost: last != nil && podstatus.EndUnknown(last),
 			})
 		}
 		r := s.runs[i]
@@ -219,7 +221,7 @@ func (s *slot) vanished(st *corev1.ContainerStatus, newer bool) string {
 		if again && st.RestartCount > s.runs[i].restarts {
 			return anonymousID(st.RestartCount)
 		}
-	case again && st.RestartCount > 0 && !mayRestart(s.pod, s.spec, s.kind):
+	case again && st.RestartCount > 0 && !podstatus.MayRestart(s.pod, s.name):
 		// With a restart the same shows of the newest run: it waited in CrashLoopBackOff,
 		// and the kubelet was started anew.
 		return anonymousID(st.RestartCount)
@@ -241,7 +243,7 @@ func (s *slot) unmasked(st *corev1.ContainerStatus, newer bool) *corev1.Containe
 		lost.Image, lost.ImageID = s.runs[i].image, s.runs[i].imageID
 	}
 	lost.State.Terminated = &corev1.ContainerStateTerminated{
-		ContainerID: id, ExitCode: st.State.Terminated.ExitCode, Reason: reasonStatusUnknown,
+		ContainerID: id, ExitCode: st.State.Terminated.ExitCode, Reason: podstatus.ReasonStatusUnknown,
 	}
 	return &lost
 }
@@ -283,7 +285,7 @@ func (s *slot) currentRun(st *corev1.ContainerStatus) (id string, status slotSta
 		return s.identify(st.ContainerID, st.RestartCount), statusRunning
 	case t != nil && t.ContainerID != "":
 		return t.ContainerID, statusTerminated
-	case t != nil && st.ContainerID == "" && endUnknown(t) && len(s.runs) > 0:
+	case t != nil && st.ContainerID == "" && podstatus.EndUnknown(t) && len(s.runs) > 0:
 		// The kubelet lost sight of the run known last, and counts a restart that did
 		// not happen (pkg/kubelet/kubelet_pods.go, convertContainerStatus, v1.36).
 		return s.current().id, statusTerminated
@@ -364,37 +366,19 @@ func (s *slot) end(r *run, t *corev1.ContainerStateTerminated) {
 	r.ended, r.code = true, t.ExitCode
 	// Where an image was swapped, only the ID in the state itself says whose end it is.
 	r.unsure = r.unsure || t.ContainerID == "" && (s.swapped() || s.from > 0 && s.work() != nil)
-	if r.unsure || endUnknown(t) {
+	if r.unsure || podstatus.EndUnknown(t) {
 		r.lost, r.lostReason = true, t.Reason
 		return
 	}
 	r.outcome = outcomeOf(t)
-	r.neverStarted = neverStarted(t)
+	r.neverStarted = podstatus.NeverStarted(t)
 }
 
 func outcomeOf(t *corev1.ContainerStateTerminated) *Outcome {
 	return &Outcome{
 		ExitCode: t.ExitCode, Signal: t.Signal, Reason: t.Reason, Message: t.Message,
-		OOM: t.Reason == "OOMKilled", Finished: known(t.FinishedAt.Time), Started: known(t.StartedAt.Time),
+		OOM: t.Reason == "OOMKilled", Finished: podstatus.KnownTime(t.FinishedAt.Time), Started: podstatus.KnownTime(t.StartedAt.Time),
 	}
-}
-
-// known turns the epoch, which a runtime gives for "never", into zero.
-func known(t time.Time) time.Time {
-	if t.Unix() <= 0 {
-		return time.Time{}
-	}
-	return t
-}
-
-// neverStarted: containerd says StartError, docker ContainerCannotRun, both with
-// exit code 128 (or 127) and, for the start time, the epoch.
-func neverStarted(t *corev1.ContainerStateTerminated) bool {
-	switch t.Reason {
-	case reasonStartError, reasonCannotRun:
-		return true
-	}
-	return t.ExitCode == 128 && t.StartedAt.Unix() <= 0
 }
 
 // countMissed marks runs that came and went between two versions of the pod.

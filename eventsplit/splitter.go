@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 // Options of a Splitter; the zero value is usable. The functions must be pure:
@@ -194,11 +196,11 @@ func (s *Splitter) learnSlots(pod *corev1.Pod) {
 	var missing []string
 	s.mu.Lock()
 	if !s.closed {
-		containers(pod, func(name string, _ *corev1.Container, _ Kind) {
-			if s.slots[name] == nil {
-				missing = append(missing, name)
+		for c := range podstatus.Containers(pod) {
+			if s.slots[c.Name] == nil {
+				missing = append(missing, c.Name)
 			}
-		})
+		}
 	}
 	s.mu.Unlock()
 	for _, name := range missing {

@@ -78,6 +78,13 @@ func (t *timeline) publish(st State, at time.Time, synthesised bool) {
 	t.append(Entry{Time: at, Synthesised: synthesised, State: t.cur})
 }
 
+// markStale changes nothing of what is said but whether it may be old.
+func (t *timeline) markStale(stale bool) {
+	st := *t.cur
+	st.Stale = stale
+	t.publish(st, time.Time{}, false)
+}
+
 func (w *waiter) notify() {
 	select {
 	case w.signal <- struct{}{}:

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 // waitSource says where the reason of a waiting slot comes from.
@@ -159,7 +161,7 @@ func (s *slot) troubled(k waitingKey) *Failure {
 // isProgress tells whether a waiting reason says that nothing is wrong.
 func isProgress(reason string) bool {
 	switch reason {
-	case "", "ContainerCreating", "PodInitializing", reasonRestartingAll:
+	case "", "ContainerCreating", "PodInitializing", podstatus.ReasonRestartingAll:
 		return true
 	}
 	return false
