@@ -1,5 +1,7 @@
 package podwatch
 
+import "strings"
+
 // What Notice.Resource says.
 const (
 	podResource   = "pods"
@@ -72,4 +74,34 @@ type Notice struct {
 	// Err is the error behind it, where there is one. API errors are reachable
 	// with errors.As.
 	Err error
+}
+
+var noticeText = map[NoticeKind]string{
+	NoticeRelist:      "a full list was needed again",
+	NoticeExpired:     "the API server no longer has the history to resume from",
+	NoticeForbidden:   "the API server refuses the request",
+	NoticeGranted:     "the API server permits the request again",
+	NoticeStale:       "lost contact with the API server, trying again",
+	NoticeFresh:       "in contact again with the API server",
+	NoticeCoalesced:   "a handler is slow: versions were replaced by newer ones",
+	NoticeDropped:     "a handler is slow: its oldest Events were dropped",
+	NoticeCaughtUp:    "the slow handlers have taken all that waited",
+	NoticeUnclaimed:   "Created has not said whether it is the one that is tracked",
+	NoticeOutOfScope:  "it is out of the scope of the watch",
+	NoticeUnconfirmed: "a live GET failed, trying again",
+	NoticeSettled:     "what was said of it holds no longer",
+	NoticeMismatch:    "Created was given a pod of another name",
+}
+
+// String says it in one line, as for a log.
+func (n Notice) String() string {
+	subject := "watch of " + n.Resource
+	if n.Name != "" {
+		subject = "pod " + n.Namespace + "/" + n.Name
+	}
+	text := subject + ": " + noticeText[n.Kind]
+	if n.Err != nil {
+		text += ": " + strings.Join(strings.Fields(n.Err.Error()), " ")
+	}
+	return text
 }

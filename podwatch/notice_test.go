@@ -1,9 +1,11 @@
 package podwatch_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -201,4 +203,32 @@ func TestTroubleOfAllKindsIsClosedInTheEnd(t *testing.T) {
 		h.notices.mu.Unlock()
 		h.notices.balanced(t)
 	})
+}
+
+func TestANoticeSaysItselfInOneLine(t *testing.T) {
+	for _, c := range []struct {
+		notice podwatch.Notice
+		want   string
+	}{
+		{podwatch.Notice{Kind: podwatch.NoticeFresh, Resource: "events"}, "watch of events: in contact again with the API server"},
+		{
+			podwatch.Notice{Kind: podwatch.NoticeStale, Resource: "pods", Err: errors.New("broken\npipe")},
+			"watch of pods: lost contact with the API server, trying again: broken pipe",
+		},
+		{
+			podwatch.Notice{Kind: podwatch.NoticeForbidden, Resource: "pods", Namespace: ns, Name: "a", Err: errors.New("no get")},
+			"pod default/a: the API server refuses the request: no get",
+		},
+	} {
+		if got := c.notice.String(); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+	for opening, closing := range closes {
+		for _, k := range []podwatch.NoticeKind{opening, closing} {
+			if s := (podwatch.Notice{Kind: k, Resource: "pods"}).String(); strings.HasSuffix(s, ": ") {
+				t.Errorf("of kind %s there are no words: %q", k, s)
+			}
+		}
+	}
 }
