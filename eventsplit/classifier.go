@@ -37,7 +37,7 @@ func (c *classifier) readPod(p *corev1.Pod) {
 			spec = &corev1.Container{Name: of.Name}
 		}
 		sl := &slot{name: of.Name, kind: Kind(of.Role), spec: spec, pod: p, volumes: imageVolumes(p, spec)}
-		sl.init(1, State{})
+		sl.timeline.init(1, State{})
 		c.slots = append(c.slots, sl)
 		c.byslot[of.Name] = sl
 	}

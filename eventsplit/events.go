@@ -89,13 +89,13 @@ func (s *Splitter) takeEvent(e *corev1.Event) {
 	s.takeCure(e)
 	sl := s.routeEvent(e)
 	if sl == nil {
-		s.whole.append(Entry{Time: eventTime(e), Event: e})
+		s.whole.timeline.append(Entry{Time: eventTime(e), Event: e})
 		if e.InvolvedObject.FieldPath == "" { // else it is a container's, and which is not known
 			s.explainPod(e)
 		}
 		return
 	}
-	sl.append(Entry{Time: eventTime(e), Event: e})
+	sl.timeline.append(Entry{Time: eventTime(e), Event: e})
 	sl.explained(e)
 }
 
@@ -125,7 +125,7 @@ func (s *Splitter) takeOwnerEvent(e *corev1.Event) {
 		return
 	}
 	e = normalise(e)
-	s.whole.append(Entry{Time: eventTime(e), Event: e})
+	s.whole.timeline.append(Entry{Time: eventTime(e), Event: e})
 	if s.pod == nil && e.Reason == reasonFailedCreate {
 		s.explainPod(e)
 	}

@@ -107,17 +107,17 @@ func (s *Splitter) settle(now time.Time) (asks []ask) {
 	}
 	asks = w.patience.question(w.waiting, asks)
 	for _, sl := range s.order {
-		if settled(*sl.cur) {
-			sl.markStale(s.stale)
+		if settled(*sl.timeline.cur) {
+			sl.timeline.markStale(s.stale)
 			continue
 		}
 		s.judge(sl, now)
-		if sl.cur.Failure != nil { // it was said, and is never taken back
-			sl.markStale(s.stale)
+		if sl.timeline.cur.Failure != nil { // it was said, and is never taken back
+			sl.timeline.markStale(s.stale)
 			continue
 		}
 		st, at := s.derive(sl)
-		sl.publish(st, at, false)
+		sl.timeline.publish(st, at, false)
 		if sl.waitingKey.source == waitsForItself {
 			asks = sl.patience.question(sl.waiting, asks)
 		}
@@ -125,10 +125,10 @@ func (s *Splitter) settle(now time.Time) (asks []ask) {
 	if len(s.slots) > len(s.order) {
 		s.settleUnknown()
 	}
-	if settled(*w.cur) {
-		w.markStale(s.stale)
+	if settled(*w.timeline.cur) {
+		w.timeline.markStale(s.stale)
 	} else {
-		w.publish(s.podState(), time.Time{}, false)
+		w.timeline.publish(s.podState(), time.Time{}, false)
 	}
 	s.arm(now)
 	return asks
@@ -141,9 +141,9 @@ func (s *Splitter) settleUnknown() {
 		if sl.spec != nil {
 			continue
 		}
-		sl.markStale(s.stale)
+		sl.timeline.markStale(s.stale)
 		if s.specced || s.over() {
-			sl.release()
+			sl.timeline.release()
 		}
 	}
 }

@@ -226,7 +226,7 @@ func nextKnown(s *Splitter, name, after string) (string, bool, error) {
 func bufferedEntries(s *Splitter, name string) func(yield func(Entry) bool) {
 	sl := s.slot(name)
 	s.mu.Lock()
-	entries, _ := sl.since(1)
+	entries, _ := sl.timeline.since(1)
 	s.mu.Unlock()
 	return func(yield func(Entry) bool) {
 		for _, e := range entries {

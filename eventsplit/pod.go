@@ -12,7 +12,7 @@ import (
 
 // whole is what is known of the pod itself.
 type whole struct {
-	timeline
+	timeline  timeline
 	cause     *Failure // sticky: what befell the pod, told by its earliest signal
 	hint      *Failure // an Event told of a disruption that the pod does not show yet
 	hintAt    time.Time
@@ -116,7 +116,7 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 			sl.failure = s.podFailure(sl)
 			st := sl.base()
 			st.Failure, st.Final = sl.failure, true
-			sl.publish(st, time.Time{}, false)
+			sl.timeline.publish(st, time.Time{}, false)
 		}
 	}
 	s.takeStatuses(pod.Status.InitContainerStatuses, newer)

@@ -55,7 +55,7 @@ func (s *Splitter) NextRun(ctx context.Context, slot, after string) (id string, 
 	for {
 		s.mu.Lock()
 		id, known, err := s.nextRun(sl, after)
-		changed, st := sl.changed(), s.stateOf(sl)
+		changed, st := sl.timeline.changed(), s.stateOf(sl)
 		s.mu.Unlock()
 		switch {
 		case ctx.Err() != nil:
@@ -83,7 +83,7 @@ func (s *Splitter) nextRun(sl *slot, after string) (id string, known bool, err e
 	if f := s.impossible(sl); f != nil && sl.work() == nil {
 		return "", true, f
 	}
-	if s.closed || sl.cur.Final || s.impossible(sl) != nil {
+	if s.closed || sl.timeline.cur.Final || s.impossible(sl) != nil {
 		return "", true, io.EOF
 	}
 	if s.refused != nil {

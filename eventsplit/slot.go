@@ -59,7 +59,7 @@ const (
 
 // slot is one container of the pod. The Splitter's lock guards it.
 type slot struct {
-	timeline
+	timeline timeline
 	name     string
 	kind     Kind
 	declared bool              // Options.Placeholder says that its first run is a placeholder
@@ -159,7 +159,7 @@ func (s *slot) respec(c *corev1.Container) {
 // observe takes the slot's status from a pod; newer: that pod is certainly newer than
 // the one before.
 func (s *slot) observe(st *corev1.ContainerStatus, newer bool) {
-	if s.cur != nil && settled(*s.cur) {
+	if s.timeline.cur != nil && settled(*s.timeline.cur) {
 		return // no run follows, and what was said of the last one stays said
 	}
 	if len(s.runs) == 0 && !s.watched {
@@ -353,7 +353,7 @@ func (s *slot) add(r *run) int {
 	// It runs: what kept it from running is over.
 	s.explain, s.progress, s.pulling = explanation{}, "", ""
 	s.seen = r.restarts + 1
-	s.broadcast()
+	s.timeline.broadcast()
 	return len(s.runs) - 1
 }
 
@@ -395,7 +395,7 @@ func (s *slot) countMissed(st *corev1.ContainerStatus, id string) {
 			old.ended = true
 			s.sayEnded(old)
 		}
-		s.append(Entry{Time: time.Now(), Missed: int(missed)})
+		s.timeline.append(Entry{Time: time.Now(), Missed: int(missed)})
 	}
 }
 
@@ -412,7 +412,7 @@ func (s *slot) say(r *run, p Phase, at time.Time, synthesised bool) {
 		r.saidEnded = true
 		st.Outcome = r.outcome
 	}
-	s.publish(st, at, synthesised)
+	s.timeline.publish(st, at, synthesised)
 }
 
 // sayStarted publishes the start of a run that nobody saw running.
@@ -447,7 +447,7 @@ func (s *slot) maySpeakOf(r *run) bool {
 
 // base is what every State of the slot has.
 func (s *slot) base() State {
-	st := State{Slot: s.name, Kind: s.kind, Phase: PhaseNotRun, Image: s.specImage(), Stale: s.cur.Stale}
+	st := State{Slot: s.name, Kind: s.kind, Phase: PhaseNotRun, Image: s.specImage(), Stale: s.timeline.cur.Stale}
 	if s.declared && (len(s.runs) == 0 || s.replaced() != nil && !s.respecced()) {
 		st.Image = "" // the placeholder's
 	}

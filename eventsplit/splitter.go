@@ -67,7 +67,7 @@ func New(namespace, name string, o Options) *Splitter {
 		o.Policy = DefaultPolicy
 	}
 	s := &Splitter{namespace: namespace, name: name, opts: o, slots: map[string]*slot{}}
-	s.whole.init(o.Buffer, State{Kind: KindPod, Phase: PhaseNotRun})
+	s.whole.timeline.init(o.Buffer, State{Kind: KindPod, Phase: PhaseNotRun})
 	return s
 }
 
@@ -172,9 +172,9 @@ func (s *Splitter) Close() {
 
 // release wakes all that waits, for it is to end.
 func (s *Splitter) release() {
-	s.whole.release()
+	s.whole.timeline.release()
 	for _, sl := range s.slots {
-		sl.release()
+		sl.timeline.release()
 	}
 }
 
@@ -222,7 +222,7 @@ func (s *Splitter) slot(name string) *slot {
 	defer s.mu.Unlock()
 	if sl = s.slots[name]; sl == nil {
 		sl = &slot{name: name, declared: declared}
-		sl.init(s.opts.Buffer, State{Slot: name, Phase: PhaseNotRun, Stale: s.stale})
+		sl.timeline.init(s.opts.Buffer, State{Slot: name, Phase: PhaseNotRun, Stale: s.stale})
 		s.slots[name] = sl
 	}
 	return sl

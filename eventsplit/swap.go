@@ -107,7 +107,7 @@ func (s *Splitter) beginSwap(ctx context.Context, slots []*slot) (undo []*swapRe
 			s.mu.Unlock()
 			return undo, nil
 		}
-		changed := blocker.changed()
+		changed := blocker.timeline.changed()
 		s.mu.Unlock()
 		select {
 		case <-changed:
@@ -161,7 +161,7 @@ func (s *Splitter) endSwap(slots []*slot, undo []*swapRecord, answer swapAnswer,
 			case answer == swapRefused && !sl.patched():
 				sl.swap, sl.verdict = undo[i], time.Time{}
 			}
-			sl.broadcast()
+			sl.timeline.broadcast()
 		}
 	})
 	if len(unchanged) == 1 {
@@ -218,7 +218,7 @@ func (s *Splitter) neverSwappable(sl *slot) error {
 		if r.placeholder {
 			return placeholderFailure(sl)
 		}
-		return endedFailure(*sl.cur)
+		return endedFailure(*sl.timeline.cur)
 	}
 	return nil
 }

@@ -11,18 +11,18 @@ func (s *Splitter) State(name string) State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if name == "" {
-		return *s.whole.cur
+		return *s.whole.timeline.cur
 	}
 	sl := s.slots[name]
 	if sl == nil {
 		sl = &slot{name: name}
-		sl.init(0, State{Slot: name, Phase: PhaseNotRun, Stale: s.stale})
+		sl.timeline.init(0, State{Slot: name, Phase: PhaseNotRun, Stale: s.stale})
 	}
 	return s.stateOf(sl)
 }
 
 func (s *Splitter) stateOf(sl *slot) State {
-	st := *sl.cur
+	st := *sl.timeline.cur
 	if f := s.impossible(sl); f != nil && st.Failure == nil {
 		st.Failure, st.Final, st.Stale = f, true, s.stale
 	}
