@@ -22,7 +22,7 @@ func swapFailure(sl *slot) *Failure {
 // be older than this Splitter, it may have killed the placeholder.
 func placeholderFailure(sl *slot) *Failure {
 	f := &Failure{Class: ClassPlaceholder, Slot: sl.name, Image: sl.specImage()}
-	if sl.inherited() {
+	if sl.mayBePatched() {
 		f.Cause = CauseUnattributed
 	}
 	if r := sl.replaced(); r != nil && r.outcome != nil {
@@ -50,7 +50,7 @@ func (s *Splitter) lostFailure(sl *slot) *Failure {
 	f := &Failure{Class: ClassLost, Slot: sl.name, Image: sl.specImage(), Reason: podstatus.ReasonStatusUnknown}
 	if r := sl.current(); r != nil {
 		f.Reason = cmp.Or(r.lostReason, f.Reason)
-		if r.unsure {
+		if r.unattributed() {
 			f.Cause, f.Reason = CauseUnattributed, r.lostReason
 		}
 	}
@@ -85,7 +85,7 @@ func (s *Splitter) firstFailed() string {
 			what = "init container"
 		}
 		switch {
-		case r.lost:
+		case r.lost():
 			return fmt.Sprintf("%s %q was lost, how it ended is not known", what, sl.name)
 		case r.outcome != nil && r.outcome.ExitCode != 0:
 			return fmt.Sprintf("%s %q failed with exit code %d", what, sl.name, r.outcome.ExitCode)

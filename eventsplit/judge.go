@@ -118,6 +118,7 @@ func (s *Splitter) settle(now time.Time) (asks []ask) {
 		}
 		st, at := s.derive(sl)
 		sl.timeline.publish(st, at, false)
+		sl.toldState(st)
 		if sl.waitingKey.source == waitsForItself {
 			asks = sl.patience.question(sl.waiting, asks)
 		}
@@ -128,6 +129,7 @@ func (s *Splitter) settle(now time.Time) (asks []ask) {
 	if settled(*w.timeline.cur) {
 		w.timeline.markStale(s.stale)
 	} else {
+		s.concludePod()
 		w.timeline.publish(s.podState(), time.Time{}, false)
 	}
 	s.arm(now)
@@ -161,7 +163,7 @@ func (s *Splitter) judge(sl *slot, now time.Time) {
 	}
 	s.rewait(sl, now)
 	r := sl.work()
-	if r == nil || r.ended {
+	if r == nil || r.ended() {
 		sl.lostAt = time.Time{}
 	}
 	if r != nil {
@@ -170,9 +172,9 @@ func (s *Splitter) judge(sl *slot, now time.Time) {
 	switch {
 	case r == nil:
 		s.judgeUnrun(sl, now)
-	case !r.ended && sl.status == statusWaiting && !s.over():
+	case !r.ended() && sl.status == statusWaiting && !s.over():
 		s.judgeVanished(sl, r, now)
-	case !r.ended:
+	case !r.ended():
 		s.judgeRunning(sl, r, now)
 	default:
 		s.judgeEnded(sl, r, now)
@@ -197,7 +199,7 @@ func (s *Splitter) judgeRunning(sl *slot, r *run, now time.Time) {
 		return
 	}
 	sl.sayStarted(r)
-	r.ended, r.lost, r.judged = true, true, true
+	r.end, r.endedBy = endLost, endedByItself
 	sl.failure = s.lostFailure(sl)
 }
 
@@ -206,29 +208,30 @@ func (s *Splitter) judgeRunning(sl *slot, r *run, now time.Time) {
 func (s *Splitter) judgeVanished(sl *slot, r *run, now time.Time) {
 	sl.lostAt = time.Time{}
 	if sl.patience.over(now) && sl.waiting != nil {
-		r.ended, r.lost, r.judged = true, true, true
+		r.end, r.endedBy = endLost, endedByItself
 		sl.failure = final(sl.waiting)
 	}
 }
 
 func (s *Splitter) judgeEnded(sl *slot, r *run, now time.Time) {
 	sl.sayStarted(r)
-	if !r.judged {
-		r.judged = true
-		r.disrupted = s.whole.cause != nil && !s.endedBefore(r)
+	if r.endedBy == endedByUnknown {
+		if r.endedBy = endedByItself; s.whole.cause != nil && !s.endedBefore(r) {
+			r.endedBy = endedByDisruption
+		}
 	}
 	switch {
-	case r.unsure:
+	case r.unattributed():
 		sl.failure = s.lostFailure(sl)
 	case !s.over() && (sl.status == statusWaiting || s.wouldRestart(sl, r)):
 		if sl.patience.over(now) && sl.waiting != nil {
 			sl.failure = final(sl.waiting)
 		}
-	case r.lost && r.outcome == nil:
+	case r.lost():
 		sl.failure = s.lostFailure(sl)
-	case r.neverStarted:
+	case r.end == endNeverStarted:
 		sl.failure = startFailure(sl, r)
-	case r.disrupted:
+	case r.endedBy == endedByDisruption:
 		sl.failure = s.podFailure(sl)
 	}
 }
@@ -244,7 +247,7 @@ func (s *Splitter) wouldRestart(sl *slot, r *run) bool {
 
 // judgeUnrun: no run of the slot that State speaks of is known.
 func (s *Splitter) judgeUnrun(sl *slot, now time.Time) {
-	if rep := sl.replaced(); rep != nil && rep.ended && sl.status == statusTerminated && (s.over() || !s.wouldRestart(sl, rep)) {
+	if rep := sl.replaced(); rep != nil && rep.ended() && sl.status == statusTerminated && (s.over() || !s.wouldRestart(sl, rep)) {
 		if s.judgeReplaced(sl, now) {
 			return
 		}
@@ -272,10 +275,10 @@ func (s *Splitter) judgeReplaced(sl *slot, now time.Time) bool {
 	case !sl.verdict.IsZero(): // decided, the words are awaited
 	case s.whole.cause != nil:
 		return false
-	case !sl.swapped() && sl.replaced().lost:
+	case !sl.swapped() && sl.replaced().lost():
 		sl.failure = s.lostFailure(sl)
 		return true
-	case sl.inherited(): // a patch may have killed it, and then the words come
+	case sl.mayBePatched(): // a patch may have killed it, and then the words come
 		sl.verdict = now.Add(verdictDelay)
 	case !sl.swapped():
 		sl.failure = placeholderFailure(sl)
@@ -284,16 +287,16 @@ func (s *Splitter) judgeReplaced(sl *slot, now time.Time) bool {
 		sl.verdict = now.Add(verdictDelay)
 	}
 	rep := sl.replaced()
-	if e := sl.explain.event; sl.inherited() && e != nil && !eventTime(e).After(rep.started) {
+	if e := sl.explain.event; sl.mayBePatched() && e != nil && !eventTime(e).After(rep.started) {
 		sl.explain = explanation{} // of its own start
 	}
 	switch {
 	case sl.explain.rank < rankWords && !s.whole.gone && now.Before(sl.verdict):
 	case sl.explain.failure != nil:
 		sl.failure = swapFailure(sl)
-	case rep.lost || rep.unsure: // by a node that was restarted, perhaps
+	case rep.lost() || rep.unattributed(): // by a node that was restarted, perhaps
 		sl.failure = s.lostFailure(sl)
-	case sl.inherited():
+	case sl.mayBePatched():
 		sl.failure = placeholderFailure(sl)
 	default:
 		sl.failure = swapFailure(sl)
@@ -332,23 +335,29 @@ func (s *Splitter) derive(sl *slot) (State, time.Time) {
 		return st, time.Time{}
 	}
 	st.Restarts, st.Last = sl.restarts(r), sl.last(r)
-	if sl.status == statusWaiting && sl.failure == nil && (!r.ended || !s.over()) {
+	if sl.status == statusWaiting && sl.failure == nil && (!r.ended() || !s.over()) {
 		st.Phase, st.Last, st.Waiting = PhaseWaiting, r.outcome, sl.waiting
 		return st, time.Time{}
 	}
 	st.ContainerID, st.Image, st.ImageID = r.containerID(), r.image, r.imageID
-	if !r.ended {
-		r.saidStarted = true
+	if !r.ended() {
 		st.Phase, st.Ready = PhaseRunning, sl.ready
 		st.Final = st.Final || s.over()
 		return st, r.started
 	}
-	r.saidEnded = true
 	st.Phase, st.Outcome = PhaseEnded, r.outcome
 	st.Final = st.Final || s.over() || !s.wouldRestart(sl, r) && !podstatus.RestartsAll(sl.pod)
-	var at time.Time
-	if r.outcome != nil {
-		at = r.outcome.Finished
+	return st, r.finished()
+}
+
+// toldState notes what a State that was published told of the slot's newest run.
+func (s *slot) toldState(st State) {
+	r := s.work()
+	switch {
+	case r == nil:
+	case st.Phase == PhaseRunning:
+		r.told = max(r.told, toldStart)
+	case st.Phase == PhaseEnded:
+		r.told = toldEnd
 	}
-	return st, at
 }

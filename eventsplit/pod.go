@@ -123,7 +123,7 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	s.takeStatuses(pod.Status.ContainerStatuses, newer)
 	s.takeStatuses(pod.Status.EphemeralContainerStatuses, newer)
 	for _, sl := range s.order {
-		sl.watched = sl.watched || len(sl.runs) == 0 && !sl.counted
+		sl.seenBeforeRuns = sl.seenBeforeRuns || len(sl.runs) == 0 && !sl.counted
 	}
 }
 
@@ -170,7 +170,7 @@ func (s *Splitter) takeSpec(pod *corev1.Pod, first bool) {
 			sl.respec(c.Spec)
 			sl.volumes = imageVolumes(pod, c.Spec)
 		case sl.spec == nil: // a status shows it, and none did before
-			sl.spec, sl.watched = &corev1.Container{Name: c.Name}, !first
+			sl.spec, sl.seenBeforeRuns = &corev1.Container{Name: c.Name}, !first
 		}
 		if grown {
 			s.order = append(s.order, sl)
@@ -381,33 +381,38 @@ func (s *Splitter) podState() State {
 		st.Phase, st.Final, st.Waiting = PhaseEnded, true, nil
 	}
 	if w.ended && w.cause == nil {
-		s.concludePod(&st)
+		st.Outcome, st.Failure = w.outcome, w.unclean
+		st.Final = w.outcome != nil || w.unclean != nil // else one of its containers is not decided yet
 	}
 	return st
 }
 
-// concludePod says how a pod ended by itself. Kubernetes calls it Succeeded, too,
-// when the placeholder of a failed swap was the last container to end, and Failed
-// when nobody knows how its containers ended.
-func (s *Splitter) concludePod(st *State) {
+// concludePod decides how a pod ended by itself, once all of its containers are decided.
+// Kubernetes calls it Succeeded, too, when the placeholder of a failed swap was the last
+// container to end, and Failed when nobody knows how its containers ended.
+func (s *Splitter) concludePod() {
 	w := &s.whole
-	if w.outcome == nil && w.unclean == nil {
-		for _, sl := range s.order {
-			if !w.gone && (!sl.verdict.IsZero() || !sl.lostAt.IsZero()) {
-				st.Final = false // one of its containers is not decided yet
-				return
-			}
-			if f := sl.failure; f != nil && w.unclean == nil && (f.Class == ClassLost || sl.swapped() && sl.work() == nil) {
-				w.unclean = f
-			}
+	if !w.ended || w.cause != nil || w.outcome != nil || w.unclean != nil {
+		return
+	}
+	var failure *Failure
+	for _, sl := range s.order {
+		if !w.gone && (!sl.verdict.IsZero() || !sl.lostAt.IsZero()) {
+			return
 		}
-		if o := s.podOutcome(); w.unclean == nil && (o.ExitCode != 0 || s.pod.Status.Phase == corev1.PodSucceeded) {
-			w.outcome = o
-		} else if w.unclean == nil {
-			w.unclean = &Failure{Class: ClassOther, Reason: string(corev1.PodFailed), Message: s.pod.Status.Message}
+		if f := sl.failure; f != nil && failure == nil && (f.Class == ClassLost || sl.swapped() && sl.work() == nil) {
+			failure = f
 		}
 	}
-	st.Outcome, st.Failure = w.outcome, w.unclean
+	o := s.podOutcome()
+	switch {
+	case failure != nil:
+		w.unclean = failure
+	case o.ExitCode != 0 || s.pod.Status.Phase == corev1.PodSucceeded:
+		w.outcome = o
+	default:
+		w.unclean = &Failure{Class: ClassOther, Reason: string(corev1.PodFailed), Message: s.pod.Status.Message}
+	}
 }
 
 func (s *Splitter) podOutcome() *Outcome {

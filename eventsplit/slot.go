@@ -2,50 +2,12 @@ package eventsplit
 
 import (
 	"slices"
-	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/go-vela/podlife/internal/podstatus"
 )
-
-// maxRuns bounds the runs remembered of one slot. A container in
-// CrashLoopBackOff has twelve an hour.
-const maxRuns = 1024
-
-// run is one life of a slot, known by its containerID alone: restartCount is
-// recomputed by the kubelet from what its garbage collector left, and the image
-// string is the runtime's (two tags of one image may show the other's name).
-type run struct {
-	id             string // its containerID, or what stands for it
-	anonymous      bool   // nobody gives it a containerID
-	image, imageID string
-	specImage      string // the spec's image in the version that first showed it; "" when only lastState did
-	placeholder    bool
-	unsure         bool  // whether it is a placeholder's or a step's is not known
-	afterLost      bool  // the one before it is gone from the node
-	restarts       int32 // the status' restartCount
-	started        time.Time
-	ended          bool
-	lost           bool   // it ended, nobody knows how
-	code           int32  // the exit code that the kubelet goes by; of a run that was lost, its invention
-	lostReason     string // what the status says of that
-	neverStarted   bool   // created, and its process could not be started
-	outcome        *Outcome
-	saidStarted    bool
-	saidEnded      bool
-	judged         bool // its end was looked at
-	disrupted      bool // it ended because of what befell the pod
-}
-
-// containerID is "" of a run to which nobody gives one.
-func (r *run) containerID() string {
-	if r.anonymous {
-		return ""
-	}
-	return r.id
-}
 
 // slotStatus is what the newest status says of a slot, as far as it matters.
 type slotStatus int
@@ -59,16 +21,16 @@ const (
 
 // slot is one container of the pod. The Splitter's lock guards it.
 type slot struct {
-	timeline timeline
-	name     string
-	kind     Kind
-	declared bool              // Options.Placeholder says that its first run is a placeholder
-	spec     *corev1.Container // nil: the pod's spec does not have it, or is unknown
-	pod      *corev1.Pod       // the version that spec is of
-	watched  bool              // it was seen before its first run was
-	counted  bool              // its first status counts runs that came before
-	wanted   int               // swaps of it that wait for a run to replace
-	volumes  []string          // the images of the volumes that it mounts
+	timeline       timeline
+	name           string
+	kind           Kind
+	declared       bool              // Options.Placeholder says that its first run is a placeholder
+	spec           *corev1.Container // nil: the pod's spec does not have it, or is unknown
+	pod            *corev1.Pod       // the version that spec is of
+	seenBeforeRuns bool              // it was seen before its first run was
+	counted        bool              // its first status counts runs that came before
+	waitingSwaps   int               // swaps of it that wait for a run to replace
+	volumes        []string          // the images of the volumes that it mounts
 
 	presumed string // the placeholder, as long as Handle has not seen a run
 	runs     []*run
@@ -162,7 +124,7 @@ func (s *slot) observe(st *corev1.ContainerStatus, newer bool) {
 	if s.timeline.cur != nil && settled(*s.timeline.cur) {
 		return // no run follows, and what was said of the last one stays said
 	}
-	if len(s.runs) == 0 && !s.watched {
+	if len(s.runs) == 0 && !s.seenBeforeRuns {
 		s.counted = st.RestartCount > 0
 	}
 	st = s.unmasked(st, newer)
@@ -170,7 +132,7 @@ func (s *slot) observe(st *corev1.ContainerStatus, newer bool) {
 	if i := s.find(id); i >= 0 && i < len(s.runs)-1 {
 		return // an older run: the status lags behind what was seen
 	}
-	if r := s.current(); r != nil && r.id == id && r.ended && status == statusRunning {
+	if r := s.current(); r != nil && r.id == id && r.ended() && status == statusRunning {
 		return // a containerID does not come back to life
 	}
 	// Missed runs come first: they lie before the ones this status shows.
@@ -308,19 +270,10 @@ func (s *slot) identify(containerID string, restarts int32) string {
 		return r.id
 	case containerID == "":
 		return anonymousID(restarts)
-	case same && r.anonymous && !r.ended && s.replaced() == nil && s.find(containerID) < 0:
+	case same && r.anonymous && !r.ended() && s.replaced() == nil && s.find(containerID) < 0:
 		r.id, r.anonymous = containerID, false // it has got one
 	}
 	return containerID
-}
-
-// anonymousID stands for the containerID of a run that has none. No containerID
-// has a blank in it.
-func anonymousID(restarts int32) string {
-	if restarts == 0 {
-		return "run 0"
-	}
-	return "run " + strconv.Itoa(int(restarts))
 }
 
 func (s *slot) specImage() string {
@@ -334,20 +287,19 @@ func (s *slot) specImage() string {
 // nothing but the pod that shows it: spec and status are of one version, and a
 // step's ID cannot show before the patch does.
 func (s *slot) add(r *run) int {
-	r.code = 137                        // what the kubelet takes an unknown end for
-	if old := s.current(); old != nil { // a new run is the end of the one before
-		old.ended = true
-		s.sayEnded(old)
+	r.code = codeOfLost
+	if old := s.current(); old != nil {
+		s.follow(old)
 	}
 	if s.declared {
-		r.placeholder, r.unsure = s.attribute(r)
+		r.owner = s.ownerOf(r)
 	}
 	if len(s.runs) >= maxRuns {
 		s.runs = append(s.runs[:0:0], s.runs[1:]...)
 		s.from = max(s.from-1, 0)
 	}
 	s.runs = append(s.runs, r)
-	if r.placeholder {
+	if r.owner == ownerPlaceholder {
 		s.from = len(s.runs)
 	}
 	// It runs: what kept it from running is over.
@@ -360,25 +312,29 @@ func (s *slot) add(r *run) int {
 // end records how a run ended. What follows from it is judged, and the end
 // said, when all of the pod was taken in.
 func (s *slot) end(r *run, t *corev1.ContainerStateTerminated) {
-	if r.outcome != nil || r.lost || r.saidEnded {
+	if r.end > endFollowed || r.told == toldEnd {
 		return
 	}
-	r.ended, r.code = true, t.ExitCode
+	r.code = t.ExitCode
+	switch {
 	// Where an image was swapped, only the ID in the state itself says whose end it is.
-	r.unsure = r.unsure || t.ContainerID == "" && (s.swapped() || s.from > 0 && s.work() != nil)
-	if r.unsure || podstatus.EndUnknown(t) {
-		r.lost, r.lostReason = true, t.Reason
-		return
+	case t.ContainerID == "" && (s.swapped() || s.from > 0 && s.work() != nil):
+		r.end, r.lostReason = endUnattributed, t.Reason
+	case r.owner == ownerUnknown || podstatus.EndUnknown(t):
+		r.end, r.lostReason = endLost, t.Reason
+	case podstatus.NeverStarted(t):
+		r.end, r.outcome = endNeverStarted, outcomeOf(t)
+	default:
+		r.end, r.outcome = endExited, outcomeOf(t)
 	}
-	r.outcome = outcomeOf(t)
-	r.neverStarted = podstatus.NeverStarted(t)
 }
 
-func outcomeOf(t *corev1.ContainerStateTerminated) *Outcome {
-	return &Outcome{
-		ExitCode: t.ExitCode, Signal: t.Signal, Reason: t.Reason, Message: t.Message,
-		OOM: t.Reason == "OOMKilled", Finished: podstatus.KnownTime(t.FinishedAt.Time), Started: podstatus.KnownTime(t.StartedAt.Time),
+// follow ends a run because a later one shows.
+func (s *slot) follow(r *run) {
+	if r.end == endNone {
+		r.end = endFollowed
 	}
+	s.sayEnded(r)
 }
 
 // countMissed marks runs that came and went between two versions of the pod.
@@ -392,8 +348,7 @@ func (s *slot) countMissed(st *corev1.ContainerStatus, id string) {
 	}
 	if missed := before - s.seen; missed > 0 {
 		if old := s.current(); old != nil {
-			old.ended = true
-			s.sayEnded(old)
+			s.follow(old)
 		}
 		s.timeline.append(Entry{Time: time.Now(), Missed: int(missed)})
 	}
@@ -406,10 +361,10 @@ func (s *slot) say(r *run, p Phase, at time.Time, synthesised bool) {
 	st.Restarts, st.Last = s.restarts(r), s.last(r)
 	switch p {
 	case PhaseRunning:
-		r.saidStarted = true
+		r.told = toldStart
 		st.Ready = !synthesised && s.ready
 	case PhaseEnded:
-		r.saidEnded = true
+		r.told = toldEnd
 		st.Outcome = r.outcome
 	}
 	s.timeline.publish(st, at, synthesised)
@@ -417,7 +372,7 @@ func (s *slot) say(r *run, p Phase, at time.Time, synthesised bool) {
 
 // sayStarted publishes the start of a run that nobody saw running.
 func (s *slot) sayStarted(r *run) {
-	if r.saidStarted || r.neverStarted || !s.maySpeakOf(r) {
+	if r.told >= toldStart || r.end == endNeverStarted || !s.maySpeakOf(r) {
 		return
 	}
 	at := r.started
@@ -430,15 +385,11 @@ func (s *slot) sayStarted(r *run) {
 // sayEnded publishes the end of a run that another one follows, and before it
 // the start, if nobody saw that.
 func (s *slot) sayEnded(r *run) {
-	if r.saidEnded || !s.maySpeakOf(r) {
+	if r.told == toldEnd || !s.maySpeakOf(r) {
 		return
 	}
 	s.sayStarted(r)
-	var at time.Time
-	if r.outcome != nil {
-		at = r.outcome.Finished
-	}
-	s.say(r, PhaseEnded, at, true)
+	s.say(r, PhaseEnded, r.finished(), true)
 }
 
 func (s *slot) maySpeakOf(r *run) bool {

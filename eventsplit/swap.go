@@ -121,7 +121,7 @@ func (s *Splitter) want(slots []*slot, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sl := range slots {
-		sl.wanted += n
+		sl.waitingSwaps += n
 	}
 }
 
@@ -183,7 +183,7 @@ func (s *Splitter) swappable(slots []*slot) (blocker *slot, err error) {
 		if f := s.neverSwappable(sl); f != nil {
 			return nil, f
 		}
-		if r := sl.current(); blocker == nil && (sl.swapping || r == nil || r.ended || sl.status != statusRunning) {
+		if r := sl.current(); blocker == nil && (sl.swapping || r == nil || r.ended() || sl.status != statusRunning) {
 			blocker = sl
 		}
 	}
@@ -214,8 +214,8 @@ func (s *Splitter) neverSwappable(sl *slot) error {
 			Message: "its status has no containerID, so what a swap starts could not be told from what runs now",
 		}
 	}
-	if r != nil && r.ended && sl.status == statusTerminated && !s.wouldRestart(sl, r) {
-		if r.placeholder {
+	if r != nil && r.ended() && sl.status == statusTerminated && !s.wouldRestart(sl, r) {
+		if r.owner == ownerPlaceholder {
 			return placeholderFailure(sl)
 		}
 		return endedFailure(*sl.timeline.cur)
