@@ -1,6 +1,8 @@
 package eventsplit
 
-import "github.com/go-vela/podlife/internal/podstatus"
+import (
+	"github.com/go-vela/podlife/internal/podstatus"
+)
 
 // ownerOf decides whether a new run of a slot that has a placeholder is the placeholder's
 // or a step's. A Splitter that saw the slot before the slot's first run, or that saw the

@@ -10,12 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// swapRecord is a swap whose patch was called, and not refused.
-type swapRecord struct {
-	from    *run // what it replaces
-	unknown bool // whether the patch was applied is not known
-}
-
 // Swap makes a pod run a step's image where a placeholder runs, or another image
 // where a step runs. It holds patch back until a run of every slot is known by its
 // containerID and running, records these, calls patch once, and learns from the
@@ -85,6 +79,17 @@ const (
 	swapApplied
 	swapRefused
 )
+
+// answerOf tells what an error of a patch means for the pod.
+func answerOf(err error) swapAnswer {
+	switch f := ClassifyAPIError(err); {
+	case f == nil:
+		return swapApplied
+	case f.Class == ClassUncertain:
+		return swapUnknown
+	}
+	return swapRefused
+}
 
 // beginSwap waits until all slots can be swapped and records what is replaced. It
 // returns what the slots had recorded before.
@@ -168,12 +173,6 @@ func (s *Splitter) endSwap(slots []*slot, undo []*swapRecord, answer swapAnswer,
 		return unchanged[0]
 	}
 	return errors.Join(unchanged...)
-}
-
-// patched tells whether the spec shows that the image differs from the one that
-// the swap is to replace.
-func (s *slot) patched() bool {
-	return s.spec != nil && s.swap != nil && s.spec.Image != s.swap.from.specImage
 }
 
 // swappable returns the first slot that cannot be swapped yet, or why one never

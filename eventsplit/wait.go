@@ -21,34 +21,6 @@ func (s *Splitter) State(name string) State {
 	return s.stateOf(sl)
 }
 
-func (s *Splitter) stateOf(sl *slot) State {
-	st := *sl.timeline.cur
-	if f := s.impossible(sl); f != nil && st.Failure == nil {
-		st.Failure, st.Final, st.Stale = f, true, s.stale
-	}
-	return st
-}
-
-// impossible tells why a slot will not run: its own failure, or that there is no
-// such slot. The lock is held.
-func (s *Splitter) impossible(sl *slot) *Failure {
-	switch {
-	case sl.failure != nil:
-		return sl.failure
-	case sl.spec != nil:
-		return nil
-	case s.specced:
-		return unknownSlot(sl.name)
-	case s.pod != nil && s.over():
-		return s.podFailure(sl)
-	case s.whole.cause != nil:
-		f := *s.whole.cause
-		f.Slot = sl.name
-		return &f
-	}
-	return nil
-}
-
 // Wait blocks until until holds for a slot, and returns the State for which it
 // did: at once when it holds already, else at the very edge, the ones nobody saw
 // included. Slot "" is the pod: whoever has the name of a container from elsewhere must
@@ -118,9 +90,6 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 		s.mu.Lock()
 	}
 }
-
-// settled tells whether a State is the last one.
-func settled(s State) bool { return s.Final && s.Phase != PhaseRunning }
 
 // Pulled holds once the slot's image is on the node: it has run, or the trouble it
 // waits with comes after the pull.

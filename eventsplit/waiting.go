@@ -5,28 +5,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-
-	"github.com/go-vela/podlife/internal/podstatus"
 )
-
-// waitSource says where the reason of a waiting slot comes from.
-type waitSource int
-
-const (
-	waitsNot       waitSource = iota
-	waitsForItself            // its own status names a trouble; Policy is asked
-	waitsForSwap              // a swap is under way
-	waitsForPod               // the pod, or an init container, holds it up
-	waitsForStart             // nothing is wrong
-)
-
-// waitingKey is everything slot.waiting is made of.
-type waitingKey struct {
-	source          waitSource
-	reason, message string
-	event           *corev1.Event
-	other           *Failure
-}
 
 // rewait rebuilds why a slot waits, if that changed.
 func (s *Splitter) rewait(sl *slot, now time.Time) {
@@ -158,11 +137,49 @@ func (s *slot) troubled(k waitingKey) *Failure {
 	return f
 }
 
-// isProgress tells whether a waiting reason says that nothing is wrong.
-func isProgress(reason string) bool {
-	switch reason {
-	case "", "ContainerCreating", "PodInitializing", podstatus.ReasonRestartingAll:
+// rewaitPod rebuilds why the pod waits, if that changed.
+func (s *Splitter) rewaitPod(now time.Time) {
+	w := &s.whole
+	var next *Failure
+	if w.cause == nil && !w.gone {
+		switch {
+		case s.pod != nil:
+			if f := w.event.failure; f != nil && s.overcome(f) {
+				w.event = explanation{}
+			}
+			if next = podWaiting(s.pod); next == nil && w.event.current(now) {
+				next = w.event.failure
+			}
+		case w.event.failure != nil:
+			next = w.event.failure
+		}
+	}
+	if next != nil && s.pod != nil {
+		on := *next
+		on.Node = s.pod.Spec.NodeName
+		next = &on
+	}
+	if next == nil || w.waiting == nil || *next != *w.waiting {
+		w.waiting = next
+	}
+	w.patience.wait(w.waiting, now)
+}
+
+// overcome reports whether what an Event said of why nothing starts in the pod is over.
+func (s *Splitter) overcome(f *Failure) bool {
+	return cured(f, s.pod, s.started()) || s.started() && f.Class != ClassVolume && f.Class != ClassSandbox
+}
+
+// started tells whether something in the pod got as far as its image: volumes and
+// sandbox are there then.
+func (s *Splitter) started() bool {
+	if isTrue(s.pod, corev1.PodReadyToStartContainers) {
 		return true
+	}
+	for _, sl := range s.order {
+		if len(sl.runs) > 0 || sl.progress != "" {
+			return true
+		}
 	}
 	return false
 }

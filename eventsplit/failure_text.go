@@ -127,6 +127,76 @@ func (f *Failure) what() string {
 	return cmp.Or(causeTexts[f.Class][f.Cause], classTexts[f.Class], classTexts[ClassOther])
 }
 
+// startText says what of starting a container fails.
+func startText(f *Failure) string {
+	switch {
+	case f.Class == ClassStart && (f.Reason == "PostStartHookError" || f.Reason == "FailedPostStartHook"):
+		return "its postStart hook failed"
+	case f.Class == ClassStart && lacksCommand(f.Message):
+		return "its command cannot be started"
+	}
+	return classTexts[f.Class]
+}
+
+// hint says what to do, where there is something to do.
+func (f *Failure) hint() string {
+	switch f.Class {
+	case ClassImagePull:
+		if f.Cause == CauseNotFound && lacksPlatform(f.Message) {
+			return "choose an image or a node of another platform"
+		}
+		return pullHint(f.Cause, strings.ToLower(f.Message))
+	case ClassConfig:
+		if strings.Contains(f.Message, "not found") || strings.Contains(f.Message, "couldn't find") {
+			return "create what is missing, or correct its name in the pod"
+		}
+	case ClassStart:
+		if lacksCommand(f.Message) {
+			return "check the command, and that the image has it"
+		}
+	case ClassNotStarted:
+		return "the Event that says why may have been dropped; see the log of the node's kubelet"
+	case ClassQuota:
+		if strings.Contains(f.Message, "must specify") {
+			return "give the pod the requests and limits that the quota counts"
+		}
+	case ClassConflict:
+		if f.MayRecover {
+			return "read the pod again and send the request again"
+		}
+	case ClassUncertain:
+		return "look whether it did before you send the request again"
+	case ClassUnknownSlot:
+		return "check the name"
+	}
+	return ""
+}
+
+// pullHint says what to do about an image that cannot be had, where the words tell that.
+func pullHint(cause Cause, words string) string {
+	switch {
+	case cause == CauseNoSuchHost && !containsAny(words, "no such host", "name or service not known"):
+		return "" // the node's resolver is in trouble, not the name
+	case cause == CauseCertificate && strings.Contains(words, outOfDate):
+		return "renew the registry's certificate, or correct the node's clock"
+	case cause == CauseCertificate && !containsAny(words, "unknown authority", "http response to https client"):
+		return ""
+	}
+	return pullHints[cause]
+}
+
+var pullHints = map[Cause]string{
+	CauseNotFound:     "check the image's name and tag",
+	CauseUnauthorized: "check that it exists and that the pod's imagePullSecrets may pull it",
+	CauseRateLimited:  "try again later, or pull with credentials",
+	CauseNoSuchHost:   "check the registry in the image's name",
+	CauseInvalidName:  "check the image's name",
+	CauseNeverPull:    "bring it to the node, or choose another imagePullPolicy",
+	CauseCertificate:  "the node must trust the registry's certificate authority, or be told that the registry speaks plain HTTP",
+}
+
+const msgDeleted = "the pod was deleted"
+
 var classTexts = map[Class]string{
 	ClassConfig:        "it cannot be set up as the pod asks",
 	ClassCreate:        "the node cannot create it",
@@ -246,72 +316,4 @@ var causeTexts = map[Class]map[Cause]string{
 		CauseTimeout: "the API server did not answer in time, and it is not known whether it carried the request out",
 		CauseNetwork: "the API server's answer was lost, and it is not known whether it carried the request out",
 	},
-}
-
-// startText says what of starting a container fails.
-func startText(f *Failure) string {
-	switch {
-	case f.Class == ClassStart && (f.Reason == "PostStartHookError" || f.Reason == "FailedPostStartHook"):
-		return "its postStart hook failed"
-	case f.Class == ClassStart && lacksCommand(f.Message):
-		return "its command cannot be started"
-	}
-	return classTexts[f.Class]
-}
-
-// hint says what to do, where there is something to do.
-func (f *Failure) hint() string {
-	switch f.Class {
-	case ClassImagePull:
-		if f.Cause == CauseNotFound && lacksPlatform(f.Message) {
-			return "choose an image or a node of another platform"
-		}
-		return pullHint(f.Cause, strings.ToLower(f.Message))
-	case ClassConfig:
-		if strings.Contains(f.Message, "not found") || strings.Contains(f.Message, "couldn't find") {
-			return "create what is missing, or correct its name in the pod"
-		}
-	case ClassStart:
-		if lacksCommand(f.Message) {
-			return "check the command, and that the image has it"
-		}
-	case ClassNotStarted:
-		return "the Event that says why may have been dropped; see the log of the node's kubelet"
-	case ClassQuota:
-		if strings.Contains(f.Message, "must specify") {
-			return "give the pod the requests and limits that the quota counts"
-		}
-	case ClassConflict:
-		if f.MayRecover {
-			return "read the pod again and send the request again"
-		}
-	case ClassUncertain:
-		return "look whether it did before you send the request again"
-	case ClassUnknownSlot:
-		return "check the name"
-	}
-	return ""
-}
-
-// pullHint says what to do about an image that cannot be had, where the words tell that.
-func pullHint(cause Cause, words string) string {
-	switch {
-	case cause == CauseNoSuchHost && !containsAny(words, "no such host", "name or service not known"):
-		return "" // the node's resolver is in trouble, not the name
-	case cause == CauseCertificate && strings.Contains(words, outOfDate):
-		return "renew the registry's certificate, or correct the node's clock"
-	case cause == CauseCertificate && !containsAny(words, "unknown authority", "http response to https client"):
-		return ""
-	}
-	return pullHints[cause]
-}
-
-var pullHints = map[Cause]string{
-	CauseNotFound:     "check the image's name and tag",
-	CauseUnauthorized: "check that it exists and that the pod's imagePullSecrets may pull it",
-	CauseRateLimited:  "try again later, or pull with credentials",
-	CauseNoSuchHost:   "check the registry in the image's name",
-	CauseInvalidName:  "check the image's name",
-	CauseNeverPull:    "bring it to the node, or choose another imagePullPolicy",
-	CauseCertificate:  "the node must trust the registry's certificate authority, or be told that the registry speaks plain HTTP",
 }

@@ -113,3 +113,9 @@ func endedFailure(st State) *Failure {
 	}
 	return f
 }
+
+// final is f once it is decided that Kubernetes will not get over it in time.
+func final(f *Failure) *Failure {
+	cp := *f
+	return &cp
+}

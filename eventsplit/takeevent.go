@@ -5,66 +5,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
-
-const (
-	// maxEventUIDs bounds the memory of which Events were seen; maxEarly those
-	// kept until the pod, and so its UID, is known.
-	maxEventUIDs = 1024
-	maxEarly     = 256
-
-	aggregatedPrefix = "(combined from similar events): "
-)
-
-// explanation is the Warning Event that says best why something does not run.
-type explanation struct {
-	event   *corev1.Event
-	failure *Failure
-	rank    int
-	at      time.Time // when it, or its newest repetition, arrived
-}
-
-const (
-	rankNone  = iota
-	rankEcho  // "Error: ErrImagePull": says that, not why
-	rankWords // the registry's or the runtime's own words
-)
-
-func (x *explanation) current(now time.Time) bool {
-	return x.failure != nil && now.Sub(x.at) < lapse(x.failure.Class)
-}
-
-// eventLog remembers which Events were seen, by UID and count.
-type eventLog struct {
-	counts map[types.UID]int32
-	fifo   []types.UID
-	early  []*corev1.Event // of the pod's name, before its UID was known
-}
-
-// fresh tells whether this repetition of an Event was not seen before.
-func (l *eventLog) fresh(e *corev1.Event) bool {
-	key := e.UID
-	if key == "" {
-		key = types.UID(e.Name)
-	}
-	n := eventCount(e)
-	old, seen := l.counts[key]
-	if seen && n <= old {
-		return false
-	}
-	if l.counts == nil {
-		l.counts = map[types.UID]int32{}
-	}
-	l.counts[key] = n
-	if !seen {
-		if l.fifo = append(l.fifo, key); len(l.fifo) > maxEventUIDs {
-			delete(l.counts, l.fifo[0])
-			l.fifo = l.fifo[1:]
-		}
-	}
-	return true
-}
 
 // takeEvent takes in one Event. The lock is held.
 func (s *Splitter) takeEvent(e *corev1.Event) {
@@ -171,31 +112,6 @@ func (s *Splitter) takeCure(e *corev1.Event) {
 	}
 }
 
-// cure forgets an explanation that an Event of a later time says to be over.
-func (x *explanation) cure(e *corev1.Event, cures func(*Failure, *corev1.Event) bool) {
-	if x.failure == nil || !cures(x.failure, e) {
-		return
-	}
-	if then, now := eventTime(x.event), eventTime(e); then.IsZero() || now.IsZero() || now.After(then) {
-		*x = explanation{}
-	}
-}
-
-func knownOrNow(t time.Time) time.Time {
-	if t.IsZero() {
-		return time.Now()
-	}
-	return t
-}
-
-// take replaces the explanation; a repetition is the same one, newly confirmed.
-func (x *explanation) take(e *corev1.Event, f *Failure, rank int) {
-	x.at = time.Now()
-	if old := x.failure; old == nil || old.Class != f.Class || old.Reason != f.Reason || old.Message != f.Message {
-		x.event, x.failure, x.rank = e, f, rank
-	}
-}
-
 // explained keeps what an Event says of why the slot does not run. One that comes late,
 // of a time before the newest run, explains nothing that comes after it; times of Events
 // and runs are the node's, and whole seconds.
@@ -235,61 +151,4 @@ func (s *Splitter) routeEvent(e *corev1.Event) *slot {
 		return sl
 	}
 	return nil
-}
-
-// slotOf reads the container's name from a fieldPath like spec.containers{name}.
-func slotOf(fieldPath string) string {
-	list, rest, ok := strings.Cut(fieldPath, "{")
-	name, closed := strings.CutSuffix(rest, "}")
-	if !ok || !closed {
-		return ""
-	}
-	switch list {
-	case "spec.containers", "spec.initContainers", "spec.ephemeralContainers":
-		return name
-	}
-	return ""
-}
-
-// normalise brings an Event recorded through events.k8s.io into the shape of
-// core/v1: that API leaves count, timestamps and source empty and has eventTime,
-// series and reportingController instead.
-func normalise(e *corev1.Event) *corev1.Event {
-	if e.Count > 0 && !e.LastTimestamp.IsZero() && e.Source.Component != "" {
-		return e
-	}
-	n := *e
-	n.Count = eventCount(e)
-	if n.LastTimestamp.IsZero() {
-		n.LastTimestamp.Time = eventTime(e)
-	}
-	if n.FirstTimestamp.IsZero() {
-		if n.FirstTimestamp.Time = e.EventTime.Time; n.FirstTimestamp.IsZero() {
-			n.FirstTimestamp.Time = n.LastTimestamp.Time
-		}
-	}
-	if n.Source.Component == "" {
-		n.Source.Component = e.ReportingController
-	}
-	return &n
-}
-
-func eventCount(e *corev1.Event) int32 {
-	n := max(e.Count, 1)
-	if e.Series != nil {
-		n = max(n, e.Series.Count)
-	}
-	return n
-}
-
-func eventTime(e *corev1.Event) time.Time {
-	if e.Series != nil && !e.Series.LastObservedTime.IsZero() {
-		return e.Series.LastObservedTime.Time
-	}
-	for _, t := range []time.Time{e.LastTimestamp.Time, e.EventTime.Time, e.FirstTimestamp.Time} {
-		if !t.IsZero() {
-			return t
-		}
-	}
-	return e.CreationTimestamp.Time
 }
