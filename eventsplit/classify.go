@@ -29,16 +29,16 @@ func Classify(p *corev1.Pod, events []*corev1.Event) []*Failure {
 
 // classifier is Classify at work. It has slots without a history.
 type classifier struct {
-	pod     *corev1.Pod
-	cause   *Failure // what the pod says befell it, or why it waits
-	told    *Failure // what an Event says of the pod, newest best
-	rank    int
-	hint    *Failure // an Event that announces the pod's end
-	hintAt  time.Time
-	started bool // something in the pod got as far as its image
-	slots   []*slot
-	byslot  map[string]*slot
-	found   map[*slot]*Failure
+	pod         *corev1.Pod
+	cause       *Failure // what the pod says befell it, or why it waits
+	told        *Failure // what an Event says of the pod, newest best
+	rank        int
+	announced   *Failure // an Event that announces the pod's end
+	announcedAt time.Time
+	started     bool // something in the pod got as far as its image
+	slots       []*slot
+	byslot      map[string]*slot
+	found       map[*slot]*Failure
 }
 
 func (c *classifier) readPod(p *corev1.Pod) {
@@ -72,7 +72,7 @@ func (c *classifier) readPod(p *corev1.Pod) {
 
 // readStatus finds what one status says without knowing any before it.
 func (c *classifier) readStatus(p *corev1.Pod, sl *slot, st *corev1.ContainerStatus) {
-	st = sl.unmasked(st, false)
+	st = sl.withLostRun(st, false)
 	sl.observe(st, false)
 	if st.State.Running != nil || st.State.Terminated != nil || st.LastTerminationState.Terminated != nil {
 		c.started = true
@@ -100,17 +100,17 @@ func (c *classifier) readEvents(events []*corev1.Event) {
 
 func (c *classifier) readEvent(e *corev1.Event) {
 	if sl := c.byslot[slotOf(e.InvolvedObject.FieldPath)]; sl != nil {
-		sl.explained(e)
-		if c.started = c.started || isStep(e); sl.explain.failure != nil && stepCures(sl.explain.failure, e) {
-			sl.explain = explanation{}
+		sl.explain(e)
+		if c.started = c.started || isStep(e); sl.explanation.failure != nil && curedByStep(sl.explanation.failure, e) {
+			sl.explanation = explanation{}
 		}
 		return
 	}
 	if e.InvolvedObject.FieldPath != "" {
 		return // a container's, and which is not known
 	}
-	if callsOff(e, c.hint) {
-		c.hint = nil
+	if callsOff(e, c.announced) {
+		c.announced = nil
 	}
 	if c.told != nil && curedBy(c.told, e) {
 		c.told, c.rank = nil, rankNone
@@ -118,7 +118,7 @@ func (c *classifier) readEvent(e *corev1.Event) {
 	switch f, rank := classifyEvent(e); {
 	case f == nil:
 	case isDisruption(f.Class):
-		c.hint, c.hintAt = f, eventTime(e)
+		c.announced, c.announcedAt = f, eventTime(e)
 	case rank >= c.rank:
 		c.told, c.rank = f, rank
 	}
@@ -126,7 +126,7 @@ func (c *classifier) readEvent(e *corev1.Event) {
 
 func (c *classifier) failures() []*Failure {
 	var all []*Failure
-	if f := c.ofPod(); f != nil {
+	if f := c.podFailureNow(); f != nil {
 		all = append(all, f)
 	}
 	for _, sl := range c.slots {
@@ -143,13 +143,13 @@ func (c *classifier) failures() []*Failure {
 }
 
 // ofPod is what is wrong with the pod as a whole.
-func (c *classifier) ofPod() *Failure {
-	hint := c.hint
-	if hint != nil && c.pod != nil && hintCured(c.pod, hint, c.hintAt) {
+func (c *classifier) podFailureNow() *Failure {
+	hint := c.announced
+	if hint != nil && c.pod != nil && announcementOver(c.pod, hint, c.announcedAt) {
 		hint = nil
 	}
 	switch {
-	case c.cause != nil && c.cause.Class == ClassDeleted && hint != nil && c.announced():
+	case c.cause != nil && c.cause.Class == ClassDeleted && hint != nil && c.mayExplainDeletion():
 		f := *hint
 		f.MayRecover = false
 		return &f
@@ -166,27 +166,27 @@ func (c *classifier) ofPod() *Failure {
 }
 
 // announced reports whether the hint may be why the pod was deleted.
-func (c *classifier) announced() bool {
-	return c.hintAt.IsZero() || deletionAsked(c.pod).Sub(c.hintAt) <= hintLapse
+func (c *classifier) mayExplainDeletion() bool {
+	return c.announcedAt.IsZero() || deletionAsked(c.pod).Sub(c.announcedAt) <= announcementLapse
 }
 
 func (c *classifier) failure(sl *slot) *Failure {
 	if f := c.found[sl]; f != nil {
 		return f
 	}
-	if v := c.told; v != nil && v.Class == ClassImagePull && sl.explain.failure == nil && sl.mounts(v.Image) {
-		sl.explain = explanation{event: v.Event, failure: v, rank: c.rank}
+	if v := c.told; v != nil && v.Class == ClassImagePull && sl.explanation.failure == nil && sl.mounts(v.Image) {
+		sl.explanation = explanation{event: v.Event, failure: v, rank: c.rank}
 	}
 	waits := sl.status == statusNone || sl.status == statusWaiting
 	switch {
 	case !waits:
 		return nil
 	case sl.status == statusWaiting && !isProgress(sl.waitReason):
-		return sl.troubled(waitingKey{reason: sl.waitReason, message: sl.waitMessage})
+		return sl.trouble(waitingKey{reason: sl.waitReason, message: sl.waitMessage})
 	case podstatus.IsTerminal(c.pod):
 		return nil
 	}
-	f := sl.explain.failure
+	f := sl.explanation.failure
 	if f == nil {
 		return nil
 	}

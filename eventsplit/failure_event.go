@@ -61,13 +61,13 @@ var eventReasons = map[string]verdict{
 	reasonRebooted:                    {ClassNodeLost, "", true},
 }
 
-// saidAsNormal reports whether a Normal Event says that something is wrong. All others
+// isNormalTrouble reports whether a Normal Event says that something is wrong. All others
 // that do are Warnings (v1.36: pkg/controller/tainteviction/taint_eviction.go:600,
 // pkg/controller/devicetainteviction/device_taint_eviction.go:1658, pkg/controller/util/node/
 // controller_utils.go:82, pkg/scheduler/framework/preemption/executor.go:157, pkg/kubelet/
 // active_deadline.go:74, pkg/kubelet/images/image_manager.go; the cluster autoscaler's
 // processors/status/eventing_scale_up_processor.go).
-func saidAsNormal(reason string) bool {
+func isNormalTrouble(reason string) bool {
 	switch reason {
 	case reasonTaintEviction, reasonDeviceEviction, reasonNodeEviction, reasonPreempted, reasonNoScaleUp, reasonBackOff, "DeadlineExceeded":
 		return true
@@ -78,7 +78,7 @@ func saidAsNormal(reason string) bool {
 // classifyEvent makes a Failure of an Event that says why something does not run,
 // and tells how much it says; nil when it is not such an Event.
 func classifyEvent(e *corev1.Event) (*Failure, int) {
-	if e.Type == corev1.EventTypeNormal && !saidAsNormal(e.Reason) || calledOff(e) {
+	if e.Type == corev1.EventTypeNormal && !isNormalTrouble(e.Reason) || calledOff(e) {
 		return nil, rankNone
 	}
 	message := strings.TrimPrefix(e.Message, aggregatedPrefix)

@@ -10,8 +10,8 @@ import (
 // swapFailure: the new container was not started, and what was there is dead.
 func swapFailure(sl *slot) *Failure {
 	f := Failure{Class: ClassNotStarted}
-	if sl.explain.failure != nil {
-		f = *sl.explain.failure
+	if sl.explanation.failure != nil {
+		f = *sl.explanation.failure
 	}
 	f.Slot, f.Image, f.MayRecover = sl.name, sl.pulledImage(&f), false
 	return &f
@@ -44,7 +44,7 @@ func startFailure(sl *slot, r *run) *Failure {
 
 // lostFailure: the run was there and is no more, and nobody knows how it ended.
 func (s *Splitter) lostFailure(sl *slot) *Failure {
-	if s.whole.cause != nil {
+	if s.record.cause != nil {
 		return s.podFailure(sl)
 	}
 	f := &Failure{Class: ClassLost, Slot: sl.name, Image: sl.specImage(), Reason: podstatus.ReasonStatusUnknown}
@@ -59,13 +59,13 @@ func (s *Splitter) lostFailure(sl *slot) *Failure {
 
 // podFailure is what befell the pod, said of one slot.
 func (s *Splitter) podFailure(sl *slot) *Failure {
-	if s.whole.cause == nil {
+	if s.record.cause == nil {
 		return &Failure{
 			Class: ClassPodEnded, Slot: sl.name, Image: sl.specImage(),
 			Reason: string(s.pod.Status.Phase), Message: s.firstFailed(),
 		}
 	}
-	f := *s.whole.cause
+	f := *s.record.cause
 	f.Slot, f.Image = sl.name, sl.specImage()
 	if s.pod != nil {
 		f.Node = s.pod.Spec.NodeName
@@ -76,7 +76,7 @@ func (s *Splitter) podFailure(sl *slot) *Failure {
 // firstFailed names the container whose end ended the pod, if one can be told.
 func (s *Splitter) firstFailed() string {
 	for _, sl := range s.order {
-		r := sl.work()
+		r := sl.stepRun()
 		if r == nil || sl.kind == KindSidecar {
 			continue
 		}

@@ -56,7 +56,7 @@ var disruptionClasses = map[string]Class{
 // podCause reads from a pod what befell it, nil when nothing did. Containers that
 // ended by themselves are no cause.
 func podCause(pod *corev1.Pod) *Failure {
-	disruption := disruptionOf(pod)
+	disruption := disruptionCondition(pod)
 	if disruption != nil && endedBefore(pod, disruption.Since) {
 		disruption = nil // a drain removes what has ended, too
 	}
@@ -76,9 +76,9 @@ func podCause(pod *corev1.Pod) *Failure {
 	return nil
 }
 
-// disruptionOf reads the DisruptionTarget condition, the earliest signal there
+// disruptionCondition reads the DisruptionTarget condition, the earliest signal there
 // is. The disruption may still be called off, so alone it is no verdict.
-func disruptionOf(pod *corev1.Pod) *Failure {
+func disruptionCondition(pod *corev1.Pod) *Failure {
 	c := condition(pod, corev1.DisruptionTarget)
 	if c == nil || c.Status != corev1.ConditionTrue {
 		return nil
@@ -118,7 +118,7 @@ func podWaiting(pod *corev1.Pod) *Failure {
 	if podstatus.IsTerminal(pod) {
 		return nil
 	}
-	if d := disruptionOf(pod); d != nil {
+	if d := disruptionCondition(pod); d != nil {
 		return d
 	}
 	if c := condition(pod, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse {

@@ -226,7 +226,7 @@ func refusal(words, lower string, parts []string) Cause {
 		}
 	}
 	if i := slices.Index(parts, "unknown"); i >= 0 && i+1 < len(parts) {
-		if c := saidUnknown(strings.ToLower(parts[i+1])); c != "" {
+		if c := unknownCode(strings.ToLower(parts[i+1])); c != "" {
 			return c
 		}
 	}
@@ -244,10 +244,10 @@ func refusal(words, lower string, parts []string) Cause {
 	return unresolved(parts)
 }
 
-// saidUnknown reads what a registry says behind a code that its clients do not know, and
+// unknownCode reads what a registry says behind a code that its clients do not know, and
 // which they call "unknown" (distribution registry/api/errcode/errors.go): Harbor has
 // NOT_FOUND, quay TAG_EXPIRED, Artifactory and Nexus have none.
-func saidUnknown(text string) Cause {
+func unknownCode(text string) Cause {
 	switch {
 	case text == "not found", strings.HasSuffix(text, " not found"), strings.HasSuffix(text, " not found or deleted."), // Google's
 		strings.HasPrefix(text, "tag ") && strings.Contains(text, " was deleted or has expired"): // quay, TAG_EXPIRED

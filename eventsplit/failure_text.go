@@ -87,7 +87,7 @@ func (f *Failure) what() string {
 			return text
 		}
 		if f.MayRecover {
-			return announced[f.Class]
+			return announcedTexts[f.Class]
 		}
 	case ClassQuota, ClassForbidden, ClassExists:
 		if f.MayRecover {
@@ -246,8 +246,8 @@ var podTexts = map[Class]string{
 	ClassOther:     "the pod does not run",
 }
 
-// announced say what may still be called off.
-var announced = map[Class]string{
+// announcedTexts say what may still be called off.
+var announcedTexts = map[Class]string{
 	ClassEvicted:   "the pod is about to be evicted",
 	ClassPreempted: "the pod is about to make room for a pod of higher priority",
 	ClassNodeLost:  "the pod is about to leave its node",

@@ -47,7 +47,7 @@ const (
 func (s *Splitter) handleStatus(status *metav1.Status) {
 	switch reason := status.Reason; reason {
 	case statusOutOfScope:
-		s.update(func() { s.lose(&Failure{Class: ClassOutOfScope, Reason: string(reason)}) })
+		s.update(func() { s.loseSight(&Failure{Class: ClassOutOfScope, Reason: string(reason)}) })
 	case statusStale, statusFresh:
 		s.update(func() {
 			if s.stale = reason == statusStale; !s.stale {

@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// verdictDelay is how long a failed swap waits for the Event that says why:
+	// eventDelay is how long a failed swap waits for the Event that says why:
 	// seen on real kubelets (v1.36), it comes 60 to 930 ms before the status.
-	verdictDelay = 2 * time.Second
+	eventDelay = 2 * time.Second
 	// lostDelay is how long a run may still show as running in a pod that has
 	// ended before it is given up.
 	lostDelay = 5 * time.Second
@@ -21,13 +21,13 @@ func (s *Splitter) judge(sl *slot, now time.Time) {
 	if sl.failure != nil {
 		return
 	}
-	s.rewait(sl, now)
-	r := sl.work()
+	s.updateWaiting(sl, now)
+	r := sl.stepRun()
 	if r == nil || r.ended() {
-		sl.lostAt = time.Time{}
+		sl.giveUpAt = time.Time{}
 	}
 	if r != nil {
-		sl.verdict = time.Time{}
+		sl.decideAt = time.Time{}
 	}
 	switch {
 	case r == nil:
@@ -41,7 +41,7 @@ func (s *Splitter) judge(sl *slot, now time.Time) {
 	}
 	if sl.failure != nil {
 		sl.waiting = nil
-		sl.patience, sl.verdict, sl.lostAt = patience{}, time.Time{}, time.Time{}
+		sl.patience, sl.decideAt, sl.giveUpAt = patience{}, time.Time{}, time.Time{}
 	}
 }
 
@@ -52,7 +52,7 @@ func (s *Splitter) judgeUnrun(sl *slot, now time.Time) {
 			return
 		}
 	} else {
-		sl.verdict = time.Time{}
+		sl.decideAt = time.Time{}
 	}
 	switch f := s.blockingInit(sl); {
 	case s.over():
@@ -72,27 +72,27 @@ func (s *Splitter) judgeUnrun(sl *slot, now time.Time) {
 // explains it.
 func (s *Splitter) judgeReplaced(sl *slot, now time.Time) bool {
 	switch {
-	case !sl.verdict.IsZero(): // decided, the words are awaited
-	case s.whole.cause != nil:
+	case !sl.decideAt.IsZero(): // decided, the words are awaited
+	case s.record.cause != nil:
 		return false
 	case !sl.swapped() && sl.replaced().lost():
 		sl.failure = s.lostFailure(sl)
 		return true
 	case sl.mayBePatched(): // a patch may have killed it, and then the words come
-		sl.verdict = now.Add(verdictDelay)
+		sl.decideAt = now.Add(eventDelay)
 	case !sl.swapped():
 		sl.failure = placeholderFailure(sl)
 		return true
 	default:
-		sl.verdict = now.Add(verdictDelay)
+		sl.decideAt = now.Add(eventDelay)
 	}
 	rep := sl.replaced()
-	if e := sl.explain.event; sl.mayBePatched() && e != nil && !eventTime(e).After(rep.started) {
-		sl.explain = explanation{} // of its own start
+	if e := sl.explanation.event; sl.mayBePatched() && e != nil && !eventTime(e).After(rep.started) {
+		sl.explanation = explanation{} // of its own start
 	}
 	switch {
-	case sl.explain.rank < rankWords && !s.whole.gone && now.Before(sl.verdict):
-	case sl.explain.failure != nil:
+	case sl.explanation.rank < rankWords && !s.record.gone && now.Before(sl.decideAt):
+	case sl.explanation.failure != nil:
 		sl.failure = swapFailure(sl)
 	case rep.lost() || rep.unattributed(): // by a node that was restarted, perhaps
 		sl.failure = s.lostFailure(sl)
@@ -108,16 +108,16 @@ func (s *Splitter) judgeReplaced(sl *slot, now time.Time) bool {
 // goes on showing it as running.
 func (s *Splitter) judgeRunning(sl *slot, r *run, now time.Time) {
 	switch {
-	case !s.whole.gone && !s.whole.ended:
-		sl.lostAt = time.Time{}
+	case !s.record.gone && !s.record.ended:
+		sl.giveUpAt = time.Time{}
 		return
-	case !s.whole.gone && sl.lostAt.IsZero():
-		sl.lostAt = now.Add(lostDelay)
+	case !s.record.gone && sl.giveUpAt.IsZero():
+		sl.giveUpAt = now.Add(lostDelay)
 		return
-	case !s.whole.gone && now.Before(sl.lostAt):
+	case !s.record.gone && now.Before(sl.giveUpAt):
 		return
 	}
-	sl.sayStarted(r)
+	sl.tellStarted(r)
 	r.end, r.endedBy = endLost, endedByItself
 	sl.failure = s.lostFailure(sl)
 }
@@ -125,7 +125,7 @@ func (s *Splitter) judgeRunning(sl *slot, r *run, now time.Time) {
 // judgeVanished: a container that ran and waits now is gone from the node, whatever
 // the status says of its end. It is started anew, or comes back into sight.
 func (s *Splitter) judgeVanished(sl *slot, r *run, now time.Time) {
-	sl.lostAt = time.Time{}
+	sl.giveUpAt = time.Time{}
 	if sl.patience.over(now) && sl.waiting != nil {
 		r.end, r.endedBy = endLost, endedByItself
 		sl.failure = final(sl.waiting)
@@ -133,9 +133,9 @@ func (s *Splitter) judgeVanished(sl *slot, r *run, now time.Time) {
 }
 
 func (s *Splitter) judgeEnded(sl *slot, r *run, now time.Time) {
-	sl.sayStarted(r)
+	sl.tellStarted(r)
 	if r.endedBy == endedByUnknown {
-		if r.endedBy = endedByItself; s.whole.cause != nil && !s.endedBefore(r) {
+		if r.endedBy = endedByItself; s.record.cause != nil && !s.endedBefore(r) {
 			r.endedBy = endedByDisruption
 		}
 	}
@@ -165,7 +165,7 @@ func (s *Splitter) blockingInit(sl *slot) *Failure {
 		if before == sl || before.kind != KindInit && before.kind != KindSidecar {
 			return nil
 		}
-		if before.failure != nil && before.work() == nil {
+		if before.failure != nil && before.stepRun() == nil {
 			return before.failure
 		}
 	}
@@ -176,27 +176,27 @@ func (s *Splitter) blockingInit(sl *slot) *Failure {
 // Kubernetes calls it Succeeded, too, when the placeholder of a failed swap was the last
 // container to end, and Failed when nobody knows how its containers ended.
 func (s *Splitter) concludePod() {
-	w := &s.whole
-	if !w.ended || w.cause != nil || w.outcome != nil || w.unclean != nil {
+	w := &s.record
+	if !w.ended || w.cause != nil || w.outcome != nil || w.endFailure != nil {
 		return
 	}
 	var failure *Failure
 	for _, sl := range s.order {
-		if !w.gone && (!sl.verdict.IsZero() || !sl.lostAt.IsZero()) {
+		if !w.gone && (!sl.decideAt.IsZero() || !sl.giveUpAt.IsZero()) {
 			return
 		}
-		if f := sl.failure; f != nil && failure == nil && (f.Class == ClassLost || sl.swapped() && sl.work() == nil) {
+		if f := sl.failure; f != nil && failure == nil && (f.Class == ClassLost || sl.swapped() && sl.stepRun() == nil) {
 			failure = f
 		}
 	}
 	o := s.podOutcome()
 	switch {
 	case failure != nil:
-		w.unclean = failure
+		w.endFailure = failure
 	case o.ExitCode != 0 || s.pod.Status.Phase == corev1.PodSucceeded:
 		w.outcome = o
 	default:
-		w.unclean = &Failure{Class: ClassOther, Reason: string(corev1.PodFailed), Message: s.pod.Status.Message}
+		w.endFailure = &Failure{Class: ClassOther, Reason: string(corev1.PodFailed), Message: s.pod.Status.Message}
 	}
 }
 

@@ -279,8 +279,8 @@ func checkThatDerivingChangesNothing(t *testing.T, s *Splitter) {
 			}
 		}
 	}
-	outcome, failure := s.whole.outcome, s.whole.unclean
-	if first, second := s.podState(), s.podState(); first != second || s.whole.outcome != outcome || s.whole.unclean != failure {
+	outcome, failure := s.record.outcome, s.record.endFailure
+	if first, second := s.podState(), s.podState(); first != second || s.record.outcome != outcome || s.record.endFailure != failure {
 		t.Fatalf("the pod: derived %s, and then %s", stateText(first), stateText(second))
 	}
 }

@@ -15,9 +15,9 @@ func (s *slot) observe(st *corev1.ContainerStatus, newer bool) {
 		return // no run follows, and what was said of the last one stays said
 	}
 	if len(s.runs) == 0 && !s.seenBeforeRuns {
-		s.counted = st.RestartCount > 0
+		s.ranBefore = st.RestartCount > 0
 	}
-	st = s.unmasked(st, newer)
+	st = s.withLostRun(st, newer)
 	id, status := s.currentRun(st)
 	if i := s.find(id); i >= 0 && i < len(s.runs)-1 {
 		return // an older run: the status lags behind what was seen
@@ -118,10 +118,10 @@ func (s *slot) vanished(st *corev1.ContainerStatus, newer bool) string {
 	return ""
 }
 
-// unmasked returns st or, where it shows an earlier run in place of one that vanished, the
+// withLostRun returns st or, where it shows an earlier run in place of one that vanished, the
 // status that tells the end of that one instead, which nobody knows. The kubelet goes by
 // the earlier one's exit code.
-func (s *slot) unmasked(st *corev1.ContainerStatus, newer bool) *corev1.ContainerStatus {
+func (s *slot) withLostRun(st *corev1.ContainerStatus, newer bool) *corev1.ContainerStatus {
 	id := s.vanished(st, newer)
 	if id == "" {
 		return st
@@ -163,7 +163,7 @@ func (s *slot) observeLast(st *corev1.ContainerStatus, id string, status slotSta
 		i = s.add(r)
 	}
 	s.end(s.runs[i], t)
-	s.sayEnded(s.runs[i])
+	s.tellEnded(s.runs[i])
 }
 
 // add records a run that nobody saw before. Whether it is a placeholder needs
@@ -186,8 +186,8 @@ func (s *slot) add(r *run) int {
 		s.from = len(s.runs)
 	}
 	// It runs: what kept it from running is over.
-	s.explain, s.progress, s.pulling = explanation{}, "", ""
-	s.seen = r.restarts + 1
+	s.explanation, s.lastStep, s.pullWords = explanation{}, "", ""
+	s.runsCounted = r.restarts + 1
 	s.timeline.broadcast()
 	return len(s.runs) - 1
 }
@@ -201,7 +201,7 @@ func (s *slot) end(r *run, t *corev1.ContainerStateTerminated) {
 	r.code = t.ExitCode
 	switch {
 	// Where an image was swapped, only the ID in the state itself says whose end it is.
-	case t.ContainerID == "" && (s.swapped() || s.from > 0 && s.work() != nil):
+	case t.ContainerID == "" && (s.swapped() || s.from > 0 && s.stepRun() != nil):
 		r.end, r.lostReason = endUnattributed, t.Reason
 	case r.owner == ownerUnknown || podstatus.EndUnknown(t):
 		r.end, r.lostReason = endLost, t.Reason
@@ -217,7 +217,7 @@ func (s *slot) follow(r *run) {
 	if r.end == endNone {
 		r.end = endFollowed
 	}
-	s.sayEnded(r)
+	s.tellEnded(r)
 }
 
 // countMissed marks runs that came and went between two versions of the pod.
@@ -229,7 +229,7 @@ func (s *slot) countMissed(st *corev1.ContainerStatus, id string) {
 	if t := st.LastTerminationState.Terminated; t != nil && t.ContainerID != "" && t.ContainerID != id && s.find(t.ContainerID) < 0 {
 		before--
 	}
-	if missed := before - s.seen; missed > 0 {
+	if missed := before - s.runsCounted; missed > 0 {
 		if old := s.current(); old != nil {
 			s.follow(old)
 		}

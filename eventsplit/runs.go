@@ -80,7 +80,7 @@ func (s *Splitter) nextRun(sl *slot, after string) (id string, known bool, err e
 			}
 		}
 	}
-	if f := s.impossible(sl); f != nil && sl.work() == nil {
+	if f := s.impossible(sl); f != nil && sl.stepRun() == nil {
 		return "", true, f
 	}
 	if s.closed || sl.timeline.cur.Final || s.impossible(sl) != nil {

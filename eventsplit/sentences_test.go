@@ -383,7 +383,7 @@ func eventSentences(t *testing.T) (all []sentence) {
 	for _, reason := range sortedKeys(words) {
 		for _, w := range words[reason] {
 			e := &corev1.Event{Type: corev1.EventTypeWarning, Reason: reason, Message: w}
-			if saidAsNormal(reason) {
+			if isNormalTrouble(reason) {
 				e.Type = corev1.EventTypeNormal
 			}
 			switch reason {

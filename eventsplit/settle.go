@@ -19,25 +19,25 @@ func (s *Splitter) update(change func()) {
 // settle draws what follows from everything taken in, publishes it, and returns
 // what Policy has to be asked. The lock is held.
 func (s *Splitter) settle(now time.Time) (asks []ask) {
-	w := &s.whole
-	s.rewaitPod(now)
+	w := &s.record
+	s.updatePodWaiting(now)
 	if w.patience.over(now) && w.cause == nil && w.waiting != nil {
 		w.cause, w.waiting, w.patience = final(w.waiting), nil, patience{}
 	}
 	asks = w.patience.question(w.waiting, asks)
 	for _, sl := range s.order {
 		if settled(*sl.timeline.cur) {
-			sl.timeline.markStale(s.stale)
+			sl.timeline.setStale(s.stale)
 			continue
 		}
 		s.judge(sl, now)
 		if sl.timeline.cur.Failure != nil { // it was said, and is never taken back
-			sl.timeline.markStale(s.stale)
+			sl.timeline.setStale(s.stale)
 			continue
 		}
 		st, at := s.derive(sl)
 		sl.timeline.publish(st, at, false)
-		sl.toldState(st)
+		sl.noteTold(st)
 		if sl.waitingKey.source == waitsForItself {
 			asks = sl.patience.question(sl.waiting, asks)
 		}
@@ -46,7 +46,7 @@ func (s *Splitter) settle(now time.Time) (asks []ask) {
 		s.settleUnknown()
 	}
 	if settled(*w.timeline.cur) {
-		w.timeline.markStale(s.stale)
+		w.timeline.setStale(s.stale)
 	} else {
 		s.concludePod()
 		w.timeline.publish(s.podState(), time.Time{}, false)
@@ -62,8 +62,8 @@ func (s *Splitter) settleUnknown() {
 		if sl.spec != nil {
 			continue
 		}
-		sl.timeline.markStale(s.stale)
-		if s.specced || s.over() {
+		sl.timeline.setStale(s.stale)
+		if s.specKnown || s.over() {
 			sl.timeline.release()
 		}
 	}
@@ -121,15 +121,15 @@ func (s *Splitter) arm(now time.Time) {
 			next = t
 		}
 	}
-	earliest(s.whole.patience.due)
-	if e := &s.whole.event; e.failure != nil && s.whole.waiting != nil && s.pod != nil {
+	earliest(s.record.patience.due)
+	if e := &s.record.event; e.failure != nil && s.record.waiting != nil && s.pod != nil {
 		earliest(e.at.Add(lapse(e.failure.Class)))
 	}
 	for _, sl := range s.order {
 		if sl.failure == nil {
 			earliest(sl.patience.due)
-			earliest(sl.verdict)
-			earliest(sl.lostAt)
+			earliest(sl.decideAt)
+			earliest(sl.giveUpAt)
 		}
 	}
 	if next.Equal(s.due) {

@@ -51,31 +51,31 @@ type slot struct {
 	spec           *corev1.Container // nil: the pod's spec does not have it, or is unknown
 	pod            *corev1.Pod       // the version that spec is of
 	seenBeforeRuns bool              // it was seen before its first run was
-	counted        bool              // its first status counts runs that came before
+	ranBefore      bool              // its first status counts runs that came before
 	waitingSwaps   int               // swaps of it that wait for a run to replace
 	volumes        []string          // the images of the volumes that it mounts
 
-	presumed string // the placeholder, as long as Handle has not seen a run
-	runs     []*run
-	from     int // State speaks of runs[from:] only: placeholders and replaced runs come before
-	seen     int32
+	presumed    string // the placeholder, as long as Handle has not seen a run
+	runs        []*run
+	from        int // State speaks of runs[from:] only: placeholders and replaced runs come before
+	runsCounted int32
 
 	status      slotStatus
 	waitReason  string
 	waitMessage string
 	ready       bool
 
-	swap     *swapRecord // the newest swap whose patch was called and not refused
-	swapping bool        // a patch is in flight
-	explain  explanation // the Warning Event that says best why it does not run
-	progress string      // reason of the newest Normal Event since the last run or swap
-	pulling  string      // the registry's words in the newest ErrImagePull
+	swap        *swapRecord // the newest swap whose patch was called and not refused
+	swapping    bool        // a patch is in flight
+	explanation explanation // the Warning Event that says best why it does not run
+	lastStep    string      // reason of the newest Normal Event since the last run or swap
+	pullWords   string      // the registry's words in the newest ErrImagePull
 
 	waiting    *Failure // why it waits, rebuilt only when waitingKey changes
 	waitingKey waitingKey
 	patience   patience  // with what it waits for
-	verdict    time.Time // a failed swap is said then, with whatever reason is known
-	lostAt     time.Time // a run that a finished pod still shows as running is given up then
+	decideAt   time.Time // a failed swap is said then, with whatever reason is known
+	giveUpAt   time.Time // a run that a finished pod still shows as running is given up then
 	failure    *Failure  // sticky
 }
 
@@ -88,7 +88,7 @@ func (s *slot) current() *run {
 }
 
 // work is the newest run that State speaks of; nil when there is none.
-func (s *slot) work() *run {
+func (s *slot) stepRun() *run {
 	if len(s.runs) <= s.from {
 		return nil
 	}
@@ -119,7 +119,7 @@ func (s *slot) swapped() bool {
 	if r == nil {
 		return false
 	}
-	return s.swap != nil && s.swap.from == r || s.respecced()
+	return s.swap != nil && s.swap.from == r || s.specImageChanged()
 }
 
 // patched tells whether the spec shows that the image differs from the one that
@@ -130,13 +130,13 @@ func (s *slot) patched() bool {
 
 // respecced tells whether the spec has another image than the one the run that it
 // is to replace was started with.
-func (s *slot) respecced() bool {
+func (s *slot) specImageChanged() bool {
 	r := s.replaced()
 	return r != nil && s.spec != nil && r.specImage != "" && s.spec.Image != r.specImage
 }
 
 // respec takes the slot's container from a newer pod.
-func (s *slot) respec(c *corev1.Container) {
+func (s *slot) takeSpec(c *corev1.Container) {
 	s.spec = c
 	// A run that a swap replaces is history as soon as the patch shows: from
 	// the patch's answer or, when that was lost, from the watch.
@@ -165,7 +165,7 @@ func (s *slot) mounts(image string) bool {
 // base is what every State of the slot has.
 func (s *slot) base() State {
 	st := State{Slot: s.name, Kind: s.kind, Phase: PhaseNotRun, Image: s.specImage(), Stale: s.timeline.cur.Stale}
-	if s.declared && (len(s.runs) == 0 || s.replaced() != nil && !s.respecced()) {
+	if s.declared && (len(s.runs) == 0 || s.replaced() != nil && !s.specImageChanged()) {
 		st.Image = "" // the placeholder's
 	}
 	return st

@@ -42,13 +42,13 @@ type Splitter struct {
 	due     time.Time      // when the timer fires
 	asking  sync.WaitGroup // calls of Options.Policy; none begins once closed is set
 
-	pod     *corev1.Pod // the newest taken in; read-only
-	specced bool        // a version with a spec was taken in
-	uid     types.UID
-	slots   map[string]*slot
-	order   []*slot // those of the spec: init containers, containers, ephemeral ones
-	events  eventLog
-	whole   whole // the pod itself, slot ""
+	pod       *corev1.Pod // the newest taken in; read-only
+	specKnown bool        // a version with a spec was taken in
+	uid       types.UID
+	slots     map[string]*slot
+	order     []*slot // those of the spec: init containers, containers, ephemeral ones
+	events    eventLog
+	record    podRecord // the pod itself, slot ""
 }
 
 // New returns a Splitter of one pod, by name; the first UID seen pins it, and
@@ -64,7 +64,7 @@ func New(namespace, name string, o Options) *Splitter {
 		o.Policy = DefaultPolicy
 	}
 	s := &Splitter{namespace: namespace, name: name, opts: o, slots: map[string]*slot{}}
-	s.whole.timeline.init(o.Buffer, State{Kind: KindPod, Phase: PhaseNotRun})
+	s.record.timeline.init(o.Buffer, State{Kind: KindPod, Phase: PhaseNotRun})
 	return s
 }
 
@@ -90,12 +90,12 @@ func (s *Splitter) slot(name string) *slot {
 
 // over tells whether no container of the pod starts any more.
 func (s *Splitter) over() bool {
-	return s.whole.gone || s.whole.ended || s.whole.cause != nil
+	return s.record.gone || s.record.ended || s.record.cause != nil
 }
 
-// unheard is why nothing more will be heard, or is not for now; nil while the watch goes
+// silence is why nothing more will be heard, or is not for now; nil while the watch goes
 // on. The lock is held.
-func (s *Splitter) unheard() error {
+func (s *Splitter) silence() error {
 	switch {
 	case s.closed:
 		return ErrClosed
@@ -107,7 +107,7 @@ func (s *Splitter) unheard() error {
 
 // release wakes all that waits, for it is to end.
 func (s *Splitter) release() {
-	s.whole.timeline.release()
+	s.record.timeline.release()
 	for _, sl := range s.slots {
 		sl.timeline.release()
 	}
@@ -115,7 +115,7 @@ func (s *Splitter) release() {
 
 // endedBefore tells whether a run ended before the pod's deletion was asked for.
 func (s *Splitter) endedBefore(r *run) bool {
-	return r.outcome != nil && !r.outcome.Finished.IsZero() && r.outcome.Finished.Before(s.whole.requested)
+	return r.outcome != nil && !r.outcome.Finished.IsZero() && r.outcome.Finished.Before(s.record.requested)
 }
 
 func (s *Splitter) wouldRestart(sl *slot, r *run) bool {

@@ -13,7 +13,7 @@ import (
 func (s *Splitter) derive(sl *slot) (State, time.Time) {
 	st := sl.base()
 	st.Stale, st.Failure, st.Final = s.stale, sl.failure, sl.failure != nil
-	r := sl.work()
+	r := sl.stepRun()
 	if r == nil {
 		st.Waiting = sl.waiting
 		if sl.failure == nil && (!sl.declared || sl.swapped()) {
@@ -39,7 +39,7 @@ func (s *Splitter) derive(sl *slot) (State, time.Time) {
 
 // podState is what State says of slot "".
 func (s *Splitter) podState() State {
-	w := &s.whole
+	w := &s.record
 	st := State{Kind: KindPod, Phase: PhaseNotRun, Stale: s.stale, Failure: w.cause, Waiting: w.waiting}
 	if s.pod != nil {
 		st.Phase = PhaseWaiting
@@ -53,8 +53,8 @@ func (s *Splitter) podState() State {
 		st.Phase, st.Final, st.Waiting = PhaseEnded, true, nil
 	}
 	if w.ended && w.cause == nil {
-		st.Outcome, st.Failure = w.outcome, w.unclean
-		st.Final = w.outcome != nil || w.unclean != nil // else one of its containers is not decided yet
+		st.Outcome, st.Failure = w.outcome, w.endFailure
+		st.Final = w.outcome != nil || w.endFailure != nil // else one of its containers is not decided yet
 	}
 	return st
 }
@@ -75,12 +75,12 @@ func (s *Splitter) impossible(sl *slot) *Failure {
 		return sl.failure
 	case sl.spec != nil:
 		return nil
-	case s.specced:
+	case s.specKnown:
 		return unknownSlot(sl.name)
 	case s.pod != nil && s.over():
 		return s.podFailure(sl)
-	case s.whole.cause != nil:
-		f := *s.whole.cause
+	case s.record.cause != nil:
+		f := *s.record.cause
 		f.Slot = sl.name
 		return &f
 	}

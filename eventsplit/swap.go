@@ -94,8 +94,8 @@ func answerOf(err error) swapAnswer {
 // beginSwap waits until all slots can be swapped and records what is replaced. It
 // returns what the slots had recorded before.
 func (s *Splitter) beginSwap(ctx context.Context, slots []*slot) (undo []*swapRecord, err error) {
-	s.want(slots, 1)
-	defer s.want(slots, -1)
+	s.countWaiting(slots, 1)
+	defer s.countWaiting(slots, -1)
 	for {
 		s.mu.Lock()
 		blocker, err := s.swappable(slots)
@@ -122,7 +122,7 @@ func (s *Splitter) beginSwap(ctx context.Context, slots []*slot) (undo []*swapRe
 }
 
 // want counts the swaps that wait for a run to replace.
-func (s *Splitter) want(slots []*slot, n int) {
+func (s *Splitter) countWaiting(slots []*slot, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sl := range slots {
@@ -137,7 +137,7 @@ func (s *Splitter) recordSwap(slots []*slot) []*swapRecord {
 		sl.swap, sl.swapping = &swapRecord{from: sl.current()}, true
 		// What was said of the placeholder, or of the run before, is not of
 		// the one to come.
-		sl.explain, sl.progress, sl.pulling = explanation{}, "", ""
+		sl.explanation, sl.lastStep, sl.pullWords = explanation{}, "", ""
 	}
 	return undo
 }
@@ -153,7 +153,7 @@ func (s *Splitter) endSwap(slots []*slot, undo []*swapRecord, answer swapAnswer,
 					if before := undo[i]; before == nil || !before.unknown || before.from == sl.swap.from {
 						unchanged = append(unchanged, &Failure{Class: ClassUnchanged, Slot: sl.name, Image: image})
 					} // else the try before, whose answer was lost, was applied
-					sl.swap, sl.verdict = undo[i], time.Time{}
+					sl.swap, sl.decideAt = undo[i], time.Time{}
 				}
 			}
 			s.takePod(pod, false)
@@ -164,7 +164,7 @@ func (s *Splitter) endSwap(slots []*slot, undo []*swapRecord, answer swapAnswer,
 			case answer == swapUnknown && sl.swap != nil:
 				sl.swap.unknown = true
 			case answer == swapRefused && !sl.patched():
-				sl.swap, sl.verdict = undo[i], time.Time{}
+				sl.swap, sl.decideAt = undo[i], time.Time{}
 			}
 			sl.timeline.broadcast()
 		}
@@ -187,7 +187,7 @@ func (s *Splitter) swappable(slots []*slot) (blocker *slot, err error) {
 		}
 	}
 	if blocker != nil || s.closed {
-		return blocker, s.unheard()
+		return blocker, s.silence()
 	}
 	return nil, nil
 }

@@ -30,14 +30,14 @@ func (s *Splitter) takeEvent(e *corev1.Event) {
 	s.takeCure(e)
 	sl := s.routeEvent(e)
 	if sl == nil {
-		s.whole.timeline.append(Entry{Time: eventTime(e), Event: e})
+		s.record.timeline.append(Entry{Time: eventTime(e), Event: e})
 		if e.InvolvedObject.FieldPath == "" { // else it is a container's, and which is not known
 			s.explainPod(e)
 		}
 		return
 	}
 	sl.timeline.append(Entry{Time: eventTime(e), Event: e})
-	sl.explained(e)
+	sl.explain(e)
 }
 
 // flushEvents takes in the Events that came before the pod.
@@ -66,7 +66,7 @@ func (s *Splitter) takeOwnerEvent(e *corev1.Event) {
 		return
 	}
 	e = normalise(e)
-	s.whole.timeline.append(Entry{Time: eventTime(e), Event: e})
+	s.record.timeline.append(Entry{Time: eventTime(e), Event: e})
 	if s.pod == nil && e.Reason == reasonFailedCreate {
 		s.explainPod(e)
 	}
@@ -75,18 +75,18 @@ func (s *Splitter) takeOwnerEvent(e *corev1.Event) {
 // explainPod keeps what a pod's Event says of why nothing starts, or of what
 // befalls it.
 func (s *Splitter) explainPod(e *corev1.Event) {
-	w := &s.whole
+	w := &s.record
 	f, rank := classifyEvent(e)
 	switch {
 	case f == nil:
 	case isDisruption(f.Class):
-		w.hint, w.hintAt = f, knownOrNow(eventTime(e))
+		w.announced, w.announcedAt = f, knownOrNow(eventTime(e))
 	case f.Class == ClassImagePull && s.pod != nil:
 		// That of a volume, which the kubelet pulls for the pod: it is the matter of
 		// the containers that mount it.
 		for _, sl := range s.order {
 			if sl.mounts(f.Image) {
-				sl.explain.take(e, f, rank)
+				sl.explanation.take(e, f, rank)
 			}
 		}
 	case rank >= w.event.rank || !w.event.current(time.Now()):
@@ -96,18 +96,18 @@ func (s *Splitter) explainPod(e *corev1.Event) {
 
 // takeCure drops what earlier Events said, where a later one says that it is over.
 func (s *Splitter) takeCure(e *corev1.Event) {
-	w := &s.whole
-	if callsOff(e, w.hint) {
-		w.hint = nil
+	w := &s.record
+	if callsOff(e, w.announced) {
+		w.announced = nil
 	}
 	w.event.cure(e, curedBy)
 	for _, sl := range s.order {
 		switch {
 		case sl.waitingKey.source == waitsForItself: // the status still says it
 		case sl.name == slotOf(e.InvolvedObject.FieldPath):
-			sl.explain.cure(e, stepCures)
+			sl.explanation.cure(e, curedByStep)
 		default:
-			sl.explain.cure(e, curedBy)
+			sl.explanation.cure(e, curedBy)
 		}
 	}
 }
@@ -115,19 +115,19 @@ func (s *Splitter) takeCure(e *corev1.Event) {
 // explained keeps what an Event says of why the slot does not run. One that comes late,
 // of a time before the newest run, explains nothing that comes after it; times of Events
 // and runs are the node's, and whole seconds.
-func (s *slot) explained(e *corev1.Event) {
+func (s *slot) explain(e *corev1.Event) {
 	if r, at := s.current(), eventTime(e); r != nil && !at.IsZero() && at.Before(r.started.Truncate(time.Second)) {
 		return
 	}
 	if e.Type != corev1.EventTypeWarning && (isStep(e) || e.Reason == "Pulling") {
-		s.progress = e.Reason
+		s.lastStep = e.Reason
 		return
 	}
 	f, rank := classifyEvent(e)
-	if f == nil || isDisruption(f.Class) || rank < s.explain.rank {
+	if f == nil || isDisruption(f.Class) || rank < s.explanation.rank {
 		return
 	}
-	s.explain.take(e, f, rank)
+	s.explanation.take(e, f, rank)
 }
 
 // routeEvent finds the slot an Event speaks of; nil is the pod. An aggregated

@@ -11,11 +11,11 @@ import (
 // takePod takes in a version of the pod and tells whether it was news.
 func (s *Splitter) takePod(pod *corev1.Pod, deleted bool) bool {
 	switch {
-	case s.whole.gone:
+	case s.record.gone:
 		return false
 	case s.uid == "" && s.pod == nil:
 		s.uid = pod.UID
-		s.whole.event = explanation{} // an owner's, of a pod that could not be created
+		s.record.event = explanation{} // an owner's, of a pod that could not be created
 		defer s.flushEvents()
 	case pod.UID != s.uid && deleted:
 		return false
@@ -23,7 +23,7 @@ func (s *Splitter) takePod(pod *corev1.Pod, deleted bool) bool {
 		if orderOf(pod, s.pod) < 0 {
 			return false // an older pod of that name
 		}
-		s.lose(&Failure{Class: ClassDeleted, Message: "another pod has taken its name"})
+		s.loseSight(&Failure{Class: ClassDeleted, Message: "another pod has taken its name"})
 		return true
 	}
 	older := 1
@@ -37,7 +37,7 @@ func (s *Splitter) takePod(pod *corev1.Pod, deleted bool) bool {
 		return false
 	}
 	if deleted {
-		s.lose(&Failure{Class: ClassDeleted, Message: msgDeleted})
+		s.loseSight(&Failure{Class: ClassDeleted, Message: msgDeleted})
 	}
 	return true
 }
@@ -52,13 +52,13 @@ func orderOf(a, b *corev1.Pod) int {
 }
 
 func (s *Splitter) takeVersion(pod *corev1.Pod) {
-	w := &s.whole
+	w := &s.record
 	if w.ended && !podstatus.IsTerminal(pod) {
 		return // it has ended, and this is what was before
 	}
 	first := s.pod == nil
 	newer := !first && orderOf(s.pod, pod) < 0
-	told := s.toldUnknown() // that the pod is over was said of these, and stays said
+	told := s.unknownWhenOver() // that the pod is over was said of these, and stays said
 	s.pod = pod
 	if pod.DeletionTimestamp != nil {
 		w.requested = deletionAsked(pod)
@@ -82,12 +82,12 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	s.takeStatuses(pod.Status.ContainerStatuses, newer)
 	s.takeStatuses(pod.Status.EphemeralContainerStatuses, newer)
 	for _, sl := range s.order {
-		sl.seenBeforeRuns = sl.seenBeforeRuns || len(sl.runs) == 0 && !sl.counted
+		sl.seenBeforeRuns = sl.seenBeforeRuns || len(sl.runs) == 0 && !sl.ranBefore
 	}
 }
 
-// toldUnknown returns the slots that the spec did not have when the pod was over.
-func (s *Splitter) toldUnknown() (told []*slot) {
+// unknownWhenOver returns the slots that the spec did not have when the pod was over.
+func (s *Splitter) unknownWhenOver() (told []*slot) {
 	for _, sl := range s.slots {
 		if s.over() && sl.spec == nil {
 			told = append(told, sl)
@@ -99,19 +99,19 @@ func (s *Splitter) toldUnknown() (told []*slot) {
 // takeSpec learns the pod's containers. Those of a spec that was seen stay, should a
 // later version lack it.
 func (s *Splitter) takeSpec(pod *corev1.Pod, first bool) {
-	specced := podstatus.HasSpec(pod)
-	if s.specced && !specced {
+	specKnown := podstatus.HasSpec(pod)
+	if s.specKnown && !specKnown {
 		return
 	}
 	n := 0
 	for range podstatus.Containers(pod) {
 		n++
 	}
-	grown := len(s.order) != n || s.specced != specced
+	grown := len(s.order) != n || s.specKnown != specKnown
 	if grown {
 		s.order = s.order[:0]
 	}
-	if s.specced = specced; specced && grown {
+	if s.specKnown = specKnown; specKnown && grown {
 		for _, sl := range s.slots {
 			sl.spec = nil // the statuses may have named more than there are
 		}
@@ -126,7 +126,7 @@ func (s *Splitter) takeSpec(pod *corev1.Pod, first bool) {
 		sl.declared = sl.declared && sl.kind != KindInit && sl.kind != KindEphemeral
 		switch {
 		case c.Spec != nil:
-			sl.respec(c.Spec)
+			sl.takeSpec(c.Spec)
 			sl.volumes = imageVolumes(pod, c.Spec)
 		case sl.spec == nil: // a status shows it, and none did before
 			sl.spec, sl.seenBeforeRuns = &corev1.Container{Name: c.Name}, !first
@@ -145,9 +145,9 @@ func (s *Splitter) takeStatuses(statuses []corev1.ContainerStatus, newer bool) {
 	}
 }
 
-// lose: the pod is gone from view, and with it what its containers still do.
-func (s *Splitter) lose(why *Failure) {
-	w := &s.whole
+// loseSight: the pod is gone from view, and with it what its containers still do.
+func (s *Splitter) loseSight(why *Failure) {
+	w := &s.record
 	if w.gone {
 		return
 	}
@@ -161,15 +161,15 @@ func (s *Splitter) lose(why *Failure) {
 
 // deletion is why a pod was deleted, as far as anything told.
 func (s *Splitter) deletion(plain *Failure) *Failure {
-	w := &s.whole
+	w := &s.record
 	asked := w.requested
 	if asked.IsZero() {
 		asked = time.Now()
 	}
-	if w.hint == nil || asked.Sub(w.hintAt) > hintLapse || s.pod != nil && hintCured(s.pod, w.hint, w.hintAt) {
+	if w.announced == nil || asked.Sub(w.announcedAt) > announcementLapse || s.pod != nil && announcementOver(s.pod, w.announced, w.announcedAt) {
 		return plain
 	}
-	f := *w.hint
+	f := *w.announced
 	f.MayRecover = false
 	return &f
 }

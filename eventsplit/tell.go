@@ -5,7 +5,7 @@ import (
 )
 
 // say publishes one edge of a run.
-func (s *slot) say(r *run, p Phase, at time.Time, synthesised bool) {
+func (s *slot) tell(r *run, p Phase, at time.Time, synthesised bool) {
 	st := s.base()
 	st.Phase, st.ContainerID, st.Image, st.ImageID = p, r.containerID(), r.image, r.imageID
 	st.Restarts, st.Last = s.restarts(r), s.last(r)
@@ -20,35 +20,35 @@ func (s *slot) say(r *run, p Phase, at time.Time, synthesised bool) {
 	s.timeline.publish(st, at, synthesised)
 }
 
-// sayStarted publishes the start of a run that nobody saw running.
-func (s *slot) sayStarted(r *run) {
-	if r.told >= toldStart || r.end == endNeverStarted || !s.maySpeakOf(r) {
+// tellStarted publishes the start of a run that nobody saw running.
+func (s *slot) tellStarted(r *run) {
+	if r.told >= toldStart || r.end == endNeverStarted || !s.mayTell(r) {
 		return
 	}
 	at := r.started
 	if r.outcome != nil {
 		at = r.outcome.Started
 	}
-	s.say(r, PhaseRunning, at, true)
+	s.tell(r, PhaseRunning, at, true)
 }
 
-// sayEnded publishes the end of a run that another one follows, and before it
+// tellEnded publishes the end of a run that another one follows, and before it
 // the start, if nobody saw that.
-func (s *slot) sayEnded(r *run) {
-	if r.told == toldEnd || !s.maySpeakOf(r) {
+func (s *slot) tellEnded(r *run) {
+	if r.told == toldEnd || !s.mayTell(r) {
 		return
 	}
-	s.sayStarted(r)
-	s.say(r, PhaseEnded, r.finished(), true)
+	s.tellStarted(r)
+	s.tell(r, PhaseEnded, r.finished(), true)
 }
 
-func (s *slot) maySpeakOf(r *run) bool {
+func (s *slot) mayTell(r *run) bool {
 	return s.failure == nil && s.find(r.id) >= s.from
 }
 
-// toldState notes what a State that was published told of the slot's newest run.
-func (s *slot) toldState(st State) {
-	r := s.work()
+// noteTold notes what a State that was published told of the slot's newest run.
+func (s *slot) noteTold(st State) {
+	r := s.stepRun()
 	switch {
 	case r == nil:
 	case st.Phase == PhaseRunning:

@@ -84,8 +84,8 @@ func (t *timeline) publish(st State, at time.Time, synthesised bool) {
 	t.append(Entry{Time: at, Synthesised: synthesised, State: t.cur})
 }
 
-// markStale changes nothing of what is said but whether it may be old.
-func (t *timeline) markStale(stale bool) {
+// setStale changes nothing of what is said but whether it may be old.
+func (t *timeline) setStale(stale bool) {
 	st := *t.cur
 	st.Stale = stale
 	t.publish(st, time.Time{}, false)

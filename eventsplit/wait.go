@@ -11,7 +11,7 @@ func (s *Splitter) State(name string) State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if name == "" {
-		return *s.whole.timeline.cur
+		return *s.record.timeline.cur
 	}
 	sl := s.slots[name]
 	if sl == nil {
@@ -42,7 +42,7 @@ func (s *Splitter) State(name string) State {
 //
 // until is called in the caller's goroutine, with no lock held; it must not block.
 func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool) (State, error) {
-	t := &s.whole.timeline
+	t := &s.record.timeline
 	var sl *slot
 	if name != "" {
 		sl = s.slot(name)
@@ -60,7 +60,7 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 		s.mu.Unlock()
 	}()
 	for {
-		states, unheard := w.pending, s.unheard()
+		states, silence := w.pending, s.silence()
 		w.pending = nil
 		last := *t.cur
 		if sl != nil {
@@ -71,7 +71,7 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 			return last, gaveUp(ctx, "", last)
 		}
 		held := slices.IndexFunc(append(states, &last), func(st *State) bool { return until(*st) })
-		switch over := held >= 0 || unheard != nil || settled(last); { // settled: no other edge comes
+		switch over := held >= 0 || silence != nil || settled(last); { // settled: no other edge comes
 		case over && last.Failure != nil:
 			return last, last.Failure
 		case held == len(states):
@@ -80,8 +80,8 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 			return *states[held], nil
 		case settled(last):
 			return last, endedFailure(last)
-		case unheard != nil:
-			return last, unheard
+		case silence != nil:
+			return last, silence
 		}
 		select {
 		case <-w.signal:

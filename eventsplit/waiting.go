@@ -7,15 +7,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// rewait rebuilds why a slot waits, if that changed.
-func (s *Splitter) rewait(sl *slot, now time.Time) {
+// updateWaiting rebuilds why a slot waits, if that changed.
+func (s *Splitter) updateWaiting(sl *slot, now time.Time) {
 	if sl.waitReason == reasonErrImagePull && sl.waitMessage != "" {
-		sl.pulling = sl.waitMessage
+		sl.pullWords = sl.waitMessage
 	}
 	key := s.waitingKey(sl)
 	if sl.waitingKey.source == waitsForItself && key.source > waitsForItself {
 		// The status says no more what it said, so that is over.
-		sl.explain, sl.pulling = explanation{}, ""
+		sl.explanation, sl.pullWords = explanation{}, ""
 		key = s.waitingKey(sl)
 	}
 	changed := key != sl.waitingKey
@@ -37,17 +37,17 @@ func (s *Splitter) rewait(sl *slot, now time.Time) {
 }
 
 func (s *Splitter) waitingKey(sl *slot) waitingKey {
-	r, rep := sl.work(), sl.replaced()
+	r, rep := sl.stepRun(), sl.replaced()
 	switch {
 	case r != nil && (sl.status != statusWaiting || s.over()):
 		return waitingKey{}
 	case sl.status == statusWaiting && !isProgress(sl.waitReason):
 		return waitingKey{
 			source: waitsForItself, reason: sl.waitReason, message: sl.waitMessage,
-			event: sl.explain.event,
+			event: sl.explanation.event,
 		}
 	case rep != nil && sl.swapped():
-		return waitingKey{source: waitsForSwap, reason: sl.progress, event: sl.explain.event}
+		return waitingKey{source: waitsForSwap, reason: sl.lastStep, event: sl.explanation.event}
 	case rep != nil && sl.status == statusRunning:
 		return waitingKey{} // nobody asks it to run
 	}
@@ -56,7 +56,7 @@ func (s *Splitter) waitingKey(sl *slot) waitingKey {
 	}
 	var reason string
 	if !sl.declared { // else the Events are the placeholder's
-		reason = sl.progress
+		reason = sl.lastStep
 	}
 	if reason == "" {
 		reason = sl.waitReason
@@ -70,8 +70,8 @@ func (s *Splitter) waitingKey(sl *slot) waitingKey {
 // held returns what of the pod, or of an init container before it, holds a slot
 // up.
 func (s *Splitter) held(sl *slot) *Failure {
-	if s.whole.waiting != nil {
-		return s.whole.waiting
+	if s.record.waiting != nil {
+		return s.record.waiting
 	}
 	if sl.kind == KindEphemeral {
 		return nil
@@ -90,10 +90,10 @@ func (s *Splitter) held(sl *slot) *Failure {
 func (s *slot) makeWaiting(k waitingKey) *Failure {
 	switch k.source {
 	case waitsForItself:
-		return s.troubled(k)
+		return s.trouble(k)
 	case waitsForSwap:
-		if s.explain.failure != nil {
-			f := *s.explain.failure
+		if s.explanation.failure != nil {
+			f := *s.explanation.failure
 			f.Slot, f.Image = s.name, s.pulledImage(&f)
 			return &f
 		}
@@ -113,18 +113,18 @@ func (s *slot) makeWaiting(k waitingKey) *Failure {
 	return nil
 }
 
-// troubled makes a Failure of a waiting reason, with the best words there are:
+// trouble makes a Failure of a waiting reason, with the best words there are:
 // the message of ImagePullBackOff says nothing up to v1.30, that of the
 // ErrImagePull before it, or of the Event, does.
-func (s *slot) troubled(k waitingKey) *Failure {
+func (s *slot) trouble(k waitingKey) *Failure {
 	f := classifyWaiting(k.reason, k.message)
 	if f.Class == ClassImagePull && f.Message == "" {
-		f.readPull(s.pulling)
-		if e := s.explain.failure; f.Message == "" && s.explain.rank >= rankWords && e.Class == ClassImagePull {
+		f.readPull(s.pullWords)
+		if e := s.explanation.failure; f.Message == "" && s.explanation.rank >= rankWords && e.Class == ClassImagePull {
 			f.Message, f.Cause, f.MayRecover = e.Message, e.Cause, e.MayRecover
 		}
 	}
-	if e := s.explain; e.failure != nil && e.failure.Class == f.Class {
+	if e := s.explanation; e.failure != nil && e.failure.Class == f.Class {
 		f.Event, f.Since = e.event, e.failure.Since
 		if f.Message == "" {
 			f.Message = e.failure.Message
@@ -137,9 +137,9 @@ func (s *slot) troubled(k waitingKey) *Failure {
 	return f
 }
 
-// rewaitPod rebuilds why the pod waits, if that changed.
-func (s *Splitter) rewaitPod(now time.Time) {
-	w := &s.whole
+// updatePodWaiting rebuilds why the pod waits, if that changed.
+func (s *Splitter) updatePodWaiting(now time.Time) {
+	w := &s.record
 	var next *Failure
 	if w.cause == nil && !w.gone {
 		switch {
@@ -177,7 +177,7 @@ func (s *Splitter) started() bool {
 		return true
 	}
 	for _, sl := range s.order {
-		if len(sl.runs) > 0 || sl.progress != "" {
+		if len(sl.runs) > 0 || sl.lastStep != "" {
 			return true
 		}
 	}
