@@ -274,7 +274,7 @@ func (fz *fuzzer) checkPlaceholder(name, id string, st State) {
 
 func (fz *fuzzer) checkEntries(name string) {
 	fz.s.mu.Lock()
-	tl := &fz.s.whole.timeline
+	tl := &fz.s.record.timeline
 	if name != "" {
 		sl := fz.s.slots[name]
 		if sl == nil {

@@ -226,7 +226,7 @@ func nextKnown(s *Splitter, name, after string) (string, bool, error) {
 func bufferedEntries(s *Splitter, name string) func(yield func(Entry) bool) {
 	sl := s.slot(name)
 	s.mu.Lock()
-	entries, _ := sl.since(1)
+	entries, _ := sl.timeline.since(1)
 	s.mu.Unlock()
 	return func(yield func(Entry) bool) {
 		for _, e := range entries {
@@ -247,6 +247,7 @@ type finals struct {
 
 func (f *finals) check(what string) {
 	f.t.Helper()
+	checkThatDerivingChangesNothing(f.t, f.s)
 	for _, name := range f.names {
 		st := f.s.State(name)
 		if old, ok := f.known[name]; ok && (st.Outcome != old.Outcome || !sameFailure(st.Failure, old.Failure) || st.Phase != old.Phase || st.ContainerID != old.ContainerID || !st.Final) {
@@ -255,6 +256,32 @@ func (f *finals) check(what string) {
 		if settled(st) {
 			f.known[name] = st
 		}
+	}
+}
+
+// checkThatDerivingChangesNothing derives every State twice.
+func checkThatDerivingChangesNothing(t *testing.T, s *Splitter) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sl := range s.order {
+		before := []run{}
+		for _, r := range sl.runs {
+			before = append(before, *r)
+		}
+		first, _ := s.derive(sl)
+		if second, _ := s.derive(sl); first != second {
+			t.Fatalf("%s: derived %s, and then %s", sl.name, stateText(first), stateText(second))
+		}
+		for i, r := range sl.runs {
+			if *r != before[i] {
+				t.Fatalf("%s: deriving a State changed run %s", sl.name, r.id)
+			}
+		}
+	}
+	outcome, failure := s.record.outcome, s.record.endFailure
+	if first, second := s.podState(), s.podState(); first != second || s.record.outcome != outcome || s.record.endFailure != failure {
+		t.Fatalf("the pod: derived %s, and then %s", stateText(first), stateText(second))
 	}
 }
 

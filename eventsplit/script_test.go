@@ -393,7 +393,7 @@ func (sc *script) names() []string {
 func (sc *script) newEntries(name string) []string {
 	sc.s.mu.Lock()
 	defer sc.s.mu.Unlock()
-	t := &sc.s.whole.timeline
+	t := &sc.s.record.timeline
 	if name != "" {
 		t = &sc.s.slots[name].timeline
 	}

@@ -383,7 +383,7 @@ func eventSentences(t *testing.T) (all []sentence) {
 	for _, reason := range sortedKeys(words) {
 		for _, w := range words[reason] {
 			e := &corev1.Event{Type: corev1.EventTypeWarning, Reason: reason, Message: w}
-			if saidAsNormal(reason) {
+			if isNormalTrouble(reason) {
 				e.Type = corev1.EventTypeNormal
 			}
 			switch reason {
@@ -450,13 +450,13 @@ func (timeoutError) Temporary() bool { return true }
 func verdictSentences() []sentence {
 	p := theBuild()
 	build := &slot{name: "build", kind: KindRegular, spec: &p.Spec.Containers[0]}
-	failed := &run{outcome: &Outcome{ExitCode: 2, Reason: "Error"}}
+	failed := &run{end: endExited, outcome: &Outcome{ExitCode: 2, Reason: "Error"}}
 	replaced := &slot{name: "build", kind: KindRegular, spec: &p.Spec.Containers[0], runs: []*run{failed}, from: 1}
 	blocked := &Splitter{pod: theBuild(hasPhase(corev1.PodFailed)), order: []*slot{{name: "setup", kind: KindInit, runs: []*run{failed}}}}
 	unknown := &Splitter{}
 	progress := build.makeWaiting(waitingKey{source: waitsForSwap})
 	unsure := placeholderFailure(&slot{name: "build", kind: KindRegular, spec: &p.Spec.Containers[0], declared: true, runs: []*run{failed}, from: 1})
-	unattributed := &slot{name: "build", kind: KindRegular, spec: &p.Spec.Containers[0], runs: []*run{{unsure: true, lost: true, lostReason: "Completed"}}}
+	unattributed := &slot{name: "build", kind: KindRegular, spec: &p.Spec.Containers[0], runs: []*run{{owner: ownerUnknown, end: endLost, lostReason: "Completed"}}}
 	return []sentence{
 		one("a swap is under way", progress),
 		one("a swap that failed, and nobody said why", swapFailure(build)),

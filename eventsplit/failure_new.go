@@ -10,8 +10,8 @@ import (
 // swapFailure: the new container was not started, and what was there is dead.
 func swapFailure(sl *slot) *Failure {
 	f := Failure{Class: ClassNotStarted}
-	if sl.explain.failure != nil {
-		f = *sl.explain.failure
+	if sl.explanation.failure != nil {
+		f = *sl.explanation.failure
 	}
 	f.Slot, f.Image, f.MayRecover = sl.name, sl.pulledImage(&f), false
 	return &f
@@ -22,7 +22,7 @@ func swapFailure(sl *slot) *Failure {
 // be older than this Splitter, it may have killed the placeholder.
 func placeholderFailure(sl *slot) *Failure {
 	f := &Failure{Class: ClassPlaceholder, Slot: sl.name, Image: sl.specImage()}
-	if sl.inherited() {
+	if sl.mayBePatched() {
 		f.Cause = CauseUnattributed
 	}
 	if r := sl.replaced(); r != nil && r.outcome != nil {
@@ -44,13 +44,13 @@ func startFailure(sl *slot, r *run) *Failure {
 
 // lostFailure: the run was there and is no more, and nobody knows how it ended.
 func (s *Splitter) lostFailure(sl *slot) *Failure {
-	if s.whole.cause != nil {
+	if s.record.cause != nil {
 		return s.podFailure(sl)
 	}
 	f := &Failure{Class: ClassLost, Slot: sl.name, Image: sl.specImage(), Reason: podstatus.ReasonStatusUnknown}
 	if r := sl.current(); r != nil {
 		f.Reason = cmp.Or(r.lostReason, f.Reason)
-		if r.unsure {
+		if r.unattributed() {
 			f.Cause, f.Reason = CauseUnattributed, r.lostReason
 		}
 	}
@@ -59,13 +59,13 @@ func (s *Splitter) lostFailure(sl *slot) *Failure {
 
 // podFailure is what befell the pod, said of one slot.
 func (s *Splitter) podFailure(sl *slot) *Failure {
-	if s.whole.cause == nil {
+	if s.record.cause == nil {
 		return &Failure{
 			Class: ClassPodEnded, Slot: sl.name, Image: sl.specImage(),
 			Reason: string(s.pod.Status.Phase), Message: s.firstFailed(),
 		}
 	}
-	f := *s.whole.cause
+	f := *s.record.cause
 	f.Slot, f.Image = sl.name, sl.specImage()
 	if s.pod != nil {
 		f.Node = s.pod.Spec.NodeName
@@ -76,7 +76,7 @@ func (s *Splitter) podFailure(sl *slot) *Failure {
 // firstFailed names the container whose end ended the pod, if one can be told.
 func (s *Splitter) firstFailed() string {
 	for _, sl := range s.order {
-		r := sl.work()
+		r := sl.stepRun()
 		if r == nil || sl.kind == KindSidecar {
 			continue
 		}
@@ -85,7 +85,7 @@ func (s *Splitter) firstFailed() string {
 			what = "init container"
 		}
 		switch {
-		case r.lost:
+		case r.lost():
 			return fmt.Sprintf("%s %q was lost, how it ended is not known", what, sl.name)
 		case r.outcome != nil && r.outcome.ExitCode != 0:
 			return fmt.Sprintf("%s %q failed with exit code %d", what, sl.name, r.outcome.ExitCode)
@@ -112,4 +112,10 @@ func endedFailure(st State) *Failure {
 		f.Message = fmt.Sprintf("exit code %d", st.Outcome.ExitCode)
 	}
 	return f
+}
+
+// final is f once it is decided that Kubernetes will not get over it in time.
+func final(f *Failure) *Failure {
+	cp := *f
+	return &cp
 }

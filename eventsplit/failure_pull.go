@@ -25,6 +25,76 @@ type pullCause struct {
 	texts      []string
 }
 
+// readPull fills in what the kubelet's text of a failed pull says; one that says
+// nothing leaves the class' own verdict.
+func (f *Failure) readPull(message string) {
+	words := pullWords(message)
+	f.Message, f.Image = words, cmp.Or(namedImage(message), f.Image)
+	if words == "" {
+		return
+	}
+	if strings.HasPrefix(strings.TrimSpace(message), inspecting) {
+		words = message // says that the registry was not asked
+	}
+	if f.Cause == "" { // else the reason says it already
+		f.Cause, f.MayRecover = classifyPull(words)
+	}
+}
+
+// classifyPull tells from the words of a failed pull why it failed and whether a
+// later try may do better. Where the kubelet tried several credentials, the image may
+// be had as long as any of them may have it.
+func classifyPull(words string) (cause Cause, mayRecover bool) {
+	for i, one := range pullErrors(words) {
+		c, may := classifyPullError(one)
+		switch {
+		case may && (!mayRecover || cause == ""):
+			cause, mayRecover = c, true
+		case i == 0:
+			cause = c
+		case !mayRecover && c == CauseUnauthorized:
+			cause = c // not everyone who may not see an image is told so: "not found" is said instead
+		}
+	}
+	return cause, mayRecover
+}
+
+func classifyPullError(words string) (Cause, bool) {
+	text := unquoted(primary(words))
+	lower, parts := strings.ToLower(text), pullParts(text)
+	status := answered(parts)
+	if c := find(lower, limits); c != nil {
+		return c.cause, c.mayRecover
+	}
+	if status == http.StatusTooManyRequests {
+		return CauseRateLimited, true
+	}
+	if containsAny(lower, otherPlatform...) { // the node has the image's list by then, and says so too
+		return CauseNotFound, false
+	}
+	if containsAny(lower, atNode...) {
+		if strings.Contains(lower, "no space left on device") {
+			return CauseDiskFull, true
+		}
+		return "", true
+	}
+	if c := find(lower, fixed); c != nil {
+		return c.cause, c.mayRecover
+	}
+	if !containsAny(lower, ofLayers...) && !byMirror.MatchString(text) {
+		if c := find(lower, refused); c != nil {
+			return c.cause, c.mayRecover
+		}
+		if c := refusal(words, lower, parts); c != "" {
+			return c, false
+		}
+	}
+	if containsAny(lower, network...) || serverFault.MatchString(text) || status/100 == 5 || status == http.StatusRequestTimeout || unanswered(parts) {
+		return CauseNetwork, true
+	}
+	return "", true
+}
+
 // limits come first: a registry wraps them in "unauthorized" and "not found" texts.
 var limits = []pullCause{
 	{CauseThrottled, true, []string{"pull qps exceeded"}}, // kubelet images/helpers.go
@@ -147,76 +217,6 @@ var network = []string{
 // serverFault is a status 5xx in its words; proxies word them as they like.
 var serverFault = regexp.MustCompile(`\b5\d\d [A-Z][a-z]`)
 
-// readPull fills in what the kubelet's text of a failed pull says; one that says
-// nothing leaves the class' own verdict.
-func (f *Failure) readPull(message string) {
-	words := pullWords(message)
-	f.Message, f.Image = words, cmp.Or(namedImage(message), f.Image)
-	if words == "" {
-		return
-	}
-	if strings.HasPrefix(strings.TrimSpace(message), inspecting) {
-		words = message // says that the registry was not asked
-	}
-	if f.Cause == "" { // else the reason says it already
-		f.Cause, f.MayRecover = classifyPull(words)
-	}
-}
-
-// classifyPull tells from the words of a failed pull why it failed and whether a
-// later try may do better. Where the kubelet tried several credentials, the image may
-// be had as long as any of them may have it.
-func classifyPull(words string) (cause Cause, mayRecover bool) {
-	for i, one := range pullErrors(words) {
-		c, may := classifyPullError(one)
-		switch {
-		case may && (!mayRecover || cause == ""):
-			cause, mayRecover = c, true
-		case i == 0:
-			cause = c
-		case !mayRecover && c == CauseUnauthorized:
-			cause = c // not everyone who may not see an image is told so: "not found" is said instead
-		}
-	}
-	return cause, mayRecover
-}
-
-func classifyPullError(words string) (Cause, bool) {
-	text := unquoted(primary(words))
-	lower, parts := strings.ToLower(text), pullParts(text)
-	status := answered(parts)
-	if c := find(lower, limits); c != nil {
-		return c.cause, c.mayRecover
-	}
-	if status == http.StatusTooManyRequests {
-		return CauseRateLimited, true
-	}
-	if containsAny(lower, otherPlatform...) { // the node has the image's list by then, and says so too
-		return CauseNotFound, false
-	}
-	if containsAny(lower, atNode...) {
-		if strings.Contains(lower, "no space left on device") {
-			return CauseDiskFull, true
-		}
-		return "", true
-	}
-	if c := find(lower, fixed); c != nil {
-		return c.cause, c.mayRecover
-	}
-	if !containsAny(lower, ofLayers...) && !byMirror.MatchString(text) {
-		if c := find(lower, refused); c != nil {
-			return c.cause, c.mayRecover
-		}
-		if c := refusal(words, lower, parts); c != "" {
-			return c, false
-		}
-	}
-	if containsAny(lower, network...) || serverFault.MatchString(text) || status/100 == 5 || status == http.StatusRequestTimeout || unanswered(parts) {
-		return CauseNetwork, true
-	}
-	return "", true
-}
-
 // refusal reads whether the registry refused the image. What tells is not that an
 // error ends in "not found" or "denied", but who says it.
 func refusal(words, lower string, parts []string) Cause {
@@ -226,7 +226,7 @@ func refusal(words, lower string, parts []string) Cause {
 		}
 	}
 	if i := slices.Index(parts, "unknown"); i >= 0 && i+1 < len(parts) {
-		if c := saidUnknown(strings.ToLower(parts[i+1])); c != "" {
+		if c := unknownCode(strings.ToLower(parts[i+1])); c != "" {
 			return c
 		}
 	}
@@ -244,10 +244,10 @@ func refusal(words, lower string, parts []string) Cause {
 	return unresolved(parts)
 }
 
-// saidUnknown reads what a registry says behind a code that its clients do not know, and
+// unknownCode reads what a registry says behind a code that its clients do not know, and
 // which they call "unknown" (distribution registry/api/errcode/errors.go): Harbor has
 // NOT_FOUND, quay TAG_EXPIRED, Artifactory and Nexus have none.
-func saidUnknown(text string) Cause {
+func unknownCode(text string) Cause {
 	switch {
 	case text == "not found", strings.HasSuffix(text, " not found"), strings.HasSuffix(text, " not found or deleted."), // Google's
 		strings.HasPrefix(text, "tag ") && strings.Contains(text, " was deleted or has expired"): // quay, TAG_EXPIRED
@@ -319,76 +319,6 @@ func unanswered(parts []string) bool {
 	})
 }
 
-// pullParts takes an error apart at its colons. containerd puts the registry's own
-// errors on lines of their own (core/remotes/docker/errcode.go:298).
-func pullParts(text string) []string {
-	parts := strings.Split(strings.ReplaceAll(strings.TrimSpace(text), "\n", ": "), ": ")
-	for i := range parts {
-		parts[i] = strings.Trim(parts[i], " \t\r:")
-	}
-	return parts
-}
-
-// primary leaves out what mirrors answered, where the registry itself was asked
-// after them (containers/image docker/docker_image_src.go:124).
-func primary(words string) string {
-	before, rest, ok := strings.Cut(words, "(Mirrors also failed: ")
-	if !ok {
-		return words
-	}
-	if end := strings.LastIndex(rest, "]): "); end >= 0 {
-		return before + rest[end+len("]): "):]
-	}
-	return words
-}
-
-// continued are how the words behind a comma begin that belong to the error before
-// it: "pull access denied, repository does not exist ...", `for architecture "arm64",
-// variant "v8", OS "linux"`, `StatusCode: 404, "<html>"`, "unexpected commit digest
-// sha256:aa, expected sha256:bb", "is no longer supported since containerd v2.1, please
-// rebuild the image".
-var continued = []string{"repository does not exist", "variant ", "OS ", "got ", `"`, "expected ", "please ", "see ", "or ", "and ", "but "}
-
-const inspecting = "Failed to inspect image "
-
-// pullErrors takes apart what the kubelet made of one error for each credential that
-// it tried: "[e1, e2]" (pkg/kubelet/kuberuntime/kuberuntime_image.go:50-70,
-// apimachinery pkg/util/errors/errors.go, v1.36), and cuts off gRPC's wrapping, which
-// errors of code Unknown come without (cri-client v0.36.3 pkg/remote_image.go).
-func pullErrors(words string) []string {
-	list, ok := strings.CutPrefix(strings.TrimSpace(words), "[")
-	if !ok {
-		return []string{cleanRuntime(words)}
-	}
-	var all []string
-	for i, part := range strings.Split(strings.TrimSuffix(list, "]"), ", "+grpcError) {
-		if i > 0 {
-			part = grpcError + part
-		}
-		all = append(all, splitErrors(part)...)
-	}
-	return all
-}
-
-// splitErrors takes a list of errors apart at its commas, but those in quotes or brackets.
-func splitErrors(list string) (all []string) {
-	from, depth, quoted := 0, 0, false
-	for i := range len(list) {
-		switch c := list[i]; {
-		case c == '"' && (i == 0 || list[i-1] != '\\'):
-			quoted = !quoted
-		case quoted:
-		case strings.IndexByte("([{", c) >= 0:
-			depth++
-		case strings.IndexByte(")]}", c) >= 0:
-			depth--
-		case c == ',' && depth <= 0 && strings.HasPrefix(list[i:], ", ") && !hasAnyPrefix(list[i+2:], continued...):
-			all, from = append(all, cleanRuntime(list[from:i])), i+2
-		}
-	}
-	return append(all, cleanRuntime(list[from:]))
-}
-
 // find returns the first of causes that text tells, nil when none is.
 func find(text string, causes []pullCause) *pullCause {
 	for i := range causes {
@@ -397,65 +327,4 @@ func find(text string, causes []pullCause) *pullCause {
 		}
 	}
 	return nil
-}
-
-func hasAnyPrefix(s string, prefixes ...string) bool {
-	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
-}
-
-// unquoted leaves out what stands in quotes: names of images and addresses, which
-// may hold any word. Behind a last quote that was cut off stands such a name, too.
-func unquoted(s string) string {
-	var b strings.Builder
-	for i, part := range strings.Split(s, `"`) {
-		if i%2 == 0 {
-			b.WriteString(part)
-		}
-	}
-	return b.String()
-}
-
-// pullWords strips from a pull message what Kubernetes wrapped around the words
-// of the registry; it is "" when nothing else is there.
-func pullWords(message string) string {
-	m := strings.TrimSpace(message)
-	if rest, ok := strings.CutPrefix(m, "Error: "); ok {
-		m = rest
-	}
-	switch m {
-	case reasonErrImagePull, reasonImagePullBackOff:
-		return ""
-	}
-	for _, prefix := range []string{"Back-off pulling image ", "Failed to pull image ", inspecting, "Failed to apply default image tag "} {
-		if rest, ok := strings.CutPrefix(m, prefix); ok {
-			if m = afterQuoted(rest); m == "" {
-				return ""
-			}
-			break
-		}
-	}
-	m = strings.TrimPrefix(m, "ErrImagePull: ")
-	if rest, ok := strings.CutPrefix(m, "image pull failed for "); ok { // pkg/kubelet/images/image_manager.go evalCRIPullErr, v1.36
-		for _, because := range []string{" because the registry is unavailable: ", " because the signature validation failed: "} {
-			if _, words, ok := strings.Cut(rest, because); ok {
-				m = words
-			}
-		}
-	}
-	if rest, ok := strings.CutPrefix(m, grpcError); ok {
-		if _, desc, ok := strings.Cut(rest, " desc = "); ok {
-			m = desc
-		}
-	}
-	return strings.TrimSpace(m)
-}
-
-// afterQuoted returns what follows a quoted image name and a colon.
-func afterQuoted(s string) string {
-	if strings.HasPrefix(s, `"`) {
-		if end := strings.IndexByte(s[1:], '"'); end >= 0 {
-			return strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(s[end+2:]), ":"))
-		}
-	}
-	return ""
 }

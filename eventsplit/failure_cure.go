@@ -12,9 +12,9 @@ import (
 
 // When what was said stops explaining is in docs/failures.md, row by row.
 
-// hintLapse is how long an Event about a disruption explains a deletion: a node
+// announcementLapse is how long an Event about a disruption explains a deletion: a node
 // that does not answer is given 5 minutes before its pods are deleted.
-const hintLapse = 10 * time.Minute
+const announcementLapse = 10 * time.Minute
 
 // lapse is how long the newest Warning Event about a pod explains that nothing starts
 // in it: longer than who says it takes to say it again, if it still holds.
@@ -84,11 +84,11 @@ func curedBy(f *Failure, e *corev1.Event) bool {
 	return false
 }
 
-// stepCures reports whether the step that a container has come further says that what
+// curedByStep reports whether the step that a container has come further says that what
 // was said of it is over: it is pulled, created and started in this order, and each
 // attempt begins with the first (pkg/kubelet/kuberuntime/kuberuntime_container.go
 // startContainer, v1.36).
-func stepCures(f *Failure, e *corev1.Event) bool {
+func curedByStep(f *Failure, e *corev1.Event) bool {
 	switch {
 	case !isStep(e):
 		return false
@@ -100,20 +100,10 @@ func stepCures(f *Failure, e *corev1.Event) bool {
 	return e.Reason == "Created"
 }
 
-// isStep reports whether an Event says that a container, or the image of a volume, has
-// come one step further.
-func isStep(e *corev1.Event) bool {
-	switch e.Reason {
-	case "Pulled", "Created", "Started":
-		return e.Type == corev1.EventTypeNormal
-	}
-	return false
-}
-
-// hintCured reports whether a pod shows that the end which an Event announced is not to
+// announcementOver reports whether a pod shows that the end which an Event announced is not to
 // be: its node is well again, or the condition that announced it, too, was taken back
 // (pkg/controller/disruption/disruption.go syncStalePodDisruption, v1.36).
-func hintCured(p *corev1.Pod, hint *Failure, at time.Time) bool {
+func announcementOver(p *corev1.Pod, hint *Failure, at time.Time) bool {
 	c := condition(p, corev1.DisruptionTarget)
 	return nodeIsWell(p, hint, at) || c != nil && c.Status == corev1.ConditionFalse && !c.LastTransitionTime.Time.Before(at)
 }
@@ -129,28 +119,4 @@ func nodeIsWell(p *corev1.Pod, hint *Failure, at time.Time) bool {
 	}
 	c := condition(p, corev1.PodReady)
 	return c != nil && c.Status == corev1.ConditionTrue && !c.LastTransitionTime.Time.Before(at)
-}
-
-// isScheduled reports whether a node has taken the pod.
-func isScheduled(p *corev1.Pod) bool {
-	return p.Spec.NodeName != "" || isTrue(p, corev1.PodScheduled)
-}
-
-func isTrue(p *corev1.Pod, t corev1.PodConditionType) bool {
-	c := condition(p, t)
-	return c != nil && c.Status == corev1.ConditionTrue
-}
-
-// imageVolumes returns the images of the volumes that a container mounts. When one
-// cannot be pulled, those containers do not start and all others do
-// (pkg/kubelet/kuberuntime/kuberuntime_manager.go:1831-1903, v1.36).
-func imageVolumes(p *corev1.Pod, c *corev1.Container) []string {
-	var images []string
-	for i := range p.Spec.Volumes {
-		v := &p.Spec.Volumes[i]
-		if v.Image != nil && slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == v.Name }) {
-			images = append(images, v.Image.Reference)
-		}
-	}
-	return images
 }

@@ -235,17 +235,6 @@ func hasCause(st *metav1.Status, cause metav1.CauseType) bool {
 	return false
 }
 
-// answerOf tells what an error of a patch means for the pod.
-func answerOf(err error) swapAnswer {
-	switch f := ClassifyAPIError(err); {
-	case f == nil:
-		return swapApplied
-	case f.Class == ClassUncertain:
-		return swapUnknown
-	}
-	return swapRefused
-}
-
 // ownerFailure reads an owner's FailedCreate Event, which holds what the API
 // server answered.
 func ownerFailure(since metav1.Time, message string) *Failure {

@@ -87,7 +87,7 @@ func (f *Failure) what() string {
 			return text
 		}
 		if f.MayRecover {
-			return announced[f.Class]
+			return announcedTexts[f.Class]
 		}
 	case ClassQuota, ClassForbidden, ClassExists:
 		if f.MayRecover {
@@ -125,127 +125,6 @@ func (f *Failure) what() string {
 		return text
 	}
 	return cmp.Or(causeTexts[f.Class][f.Cause], classTexts[f.Class], classTexts[ClassOther])
-}
-
-var classTexts = map[Class]string{
-	ClassConfig:        "it cannot be set up as the pod asks",
-	ClassCreate:        "the node cannot create it",
-	ClassStart:         "the node cannot start it",
-	ClassCrashLoop:     "it ends again and again, and each restart waits longer",
-	ClassSandbox:       "the node cannot set up the pod's sandbox, network or devices",
-	ClassVolume:        "a volume of the pod cannot be made ready",
-	ClassRuntime:       "the node cannot stop it, remove it or change its resources",
-	ClassUnschedulable: "no node has taken the pod yet",
-	ClassRejected:      "the node refused the pod",
-	ClassEvicted:       "the pod was evicted",
-	ClassPreempted:     "the pod had to make room for a pod of higher priority",
-	ClassNodeLost:      "the pod had to leave its node",
-	ClassDeadline:      "the pod's time was up (activeDeadlineSeconds)",
-	ClassDeleted:       "the pod was deleted",
-	ClassOutOfScope:    "the pod's labels are not those that are watched, so its end will not be seen",
-	ClassPodEnded:      "the pod ended before the container ran",
-	ClassLost:          "how it ended is not known, because its node lost track of it",
-	ClassPlaceholder:   "the placeholder ended before the step's image was set, so the step cannot start",
-	ClassEnded:         "it has ended already",
-	ClassUnknownSlot:   "the pod has no such container",
-	ClassOther:         "it does not run",
-
-	ClassDenied:       "an admission check denied the request",
-	ClassPodSecurity:  "the namespace's Pod Security level does not allow the pod",
-	ClassQuota:        "the namespace's quota does not allow the pod",
-	ClassForbidden:    "the API server does not allow the request",
-	ClassUnauthorized: "the API server does not accept the credentials",
-	ClassInvalid:      "the request is not valid",
-	ClassNotFound:     "the pod or its namespace does not exist",
-	ClassExists:       "a pod of that name exists already",
-	ClassConflict:     "someone else changed the pod at the same time",
-	ClassTransient:    "the API server does not take the request now",
-	ClassNotSent:      "nothing was sent to the API server",
-	ClassUncertain:    "the API server failed, and it is not known whether it carried the request out",
-}
-
-// podTexts are those of the pod itself, which has no name in front.
-var podTexts = map[Class]string{
-	ClassConfig:    "a container of the pod cannot be set up",
-	ClassCreate:    "the node cannot create the pod's containers",
-	ClassStart:     "a container of the pod cannot be started",
-	ClassCrashLoop: "the pod's containers end again and again",
-	ClassRuntime:   "the node cannot stop the pod, or change its resources",
-	ClassLost:      "how the pod ended is not known, because its node lost track of it",
-	ClassEnded:     "the pod has ended already",
-	ClassOther:     "the pod does not run",
-}
-
-// announced say what may still be called off.
-var announced = map[Class]string{
-	ClassEvicted:   "the pod is about to be evicted",
-	ClassPreempted: "the pod is about to make room for a pod of higher priority",
-	ClassNodeLost:  "the pod is about to leave its node",
-}
-
-// nodeTexts say what the node does.
-var nodeTexts = map[string]string{
-	reasonNodeNotReady: "the pod's node does not answer",
-	reasonPodUnknown:   "the pod's node does not answer",
-	"NodeLost":         "the pod's node does not answer any more",
-	reasonRebooted:     "the pod's node was restarted",
-	"NodeShutdown":     "the pod's node is shutting down",
-	"Shutdown":         "the pod's node is shutting down",
-	"Terminated":       "the pod's node is shutting down",
-}
-
-// notYetTexts are for what time may cure.
-var notYetTexts = map[Class]string{
-	ClassQuota:     "the namespace's quota does not allow the pod now",
-	ClassExists:    "a pod of that name is still being deleted",
-	ClassForbidden: "the API server does not allow the request yet",
-}
-
-// causeTexts say the class and the cause in one.
-var causeTexts = map[Class]map[Cause]string{
-	ClassLost: {
-		CauseUnattributed: "it ended, and whether that was the step or its placeholder is not known",
-	},
-	ClassPlaceholder: {
-		CauseUnattributed: "the placeholder ended, and whether the step's image had been set by then is not known",
-	},
-	ClassImagePull: {
-		"":                "cannot be pulled",
-		CauseNotFound:     "was not found",
-		CauseUnauthorized: "may not be pulled",
-		CauseRateLimited:  "cannot be pulled now, because the registry limits how often images are pulled",
-		CauseThrottled:    "cannot be pulled now, because the node limits how many images it pulls at once",
-		CauseNetwork:      "cannot be pulled, because the node got no proper answer from the registry",
-		CauseNoSuchHost:   "cannot be pulled, because the node does not find the registry's host",
-		CauseCertificate:  "cannot be pulled, because the node and the registry do not agree on TLS",
-		CauseInvalidName:  "cannot be pulled, because that is no name that the node can pull",
-		CauseNeverPull:    "is not on the node for this pod to use, and imagePullPolicy is Never",
-		CauseSignature:    "was refused by the node's rules for images and their signatures",
-		CauseDiskFull:     "cannot be pulled, because the node's disk is full",
-	},
-	ClassDenied: {
-		CauseWebhook: "an admission webhook denied the request",
-		CausePolicy:  "an admission policy denied the request",
-	},
-	ClassForbidden: {
-		CauseLimitRange:           "the namespace's LimitRange does not allow the pod",
-		CauseNamespaceTerminating: "the namespace is being deleted",
-	},
-	ClassTransient: {
-		CauseTooManyRequests: "the API server has too many requests and asks to come back later",
-		CauseWebhook:         "an admission webhook gave no proper answer, so the API server refused the request",
-	},
-	ClassNotSent: {
-		CauseUnreachable: "the API server cannot be reached, so nothing was sent to it",
-		CauseNoSuchHost:  "the API server's host was not found, so nothing was sent to it",
-		CauseCertificate: "the API server and this client do not agree on TLS, so nothing was sent",
-		CauseCredentials: "this client has no credentials for the API server, so nothing was sent to it",
-		CauseThrottled:   "this client's own limit of requests was reached, so nothing was sent to the API server",
-	},
-	ClassUncertain: {
-		CauseTimeout: "the API server did not answer in time, and it is not known whether it carried the request out",
-		CauseNetwork: "the API server's answer was lost, and it is not known whether it carried the request out",
-	},
 }
 
 // startText says what of starting a container fails.
@@ -314,4 +193,127 @@ var pullHints = map[Cause]string{
 	CauseInvalidName:  "check the image's name",
 	CauseNeverPull:    "bring it to the node, or choose another imagePullPolicy",
 	CauseCertificate:  "the node must trust the registry's certificate authority, or be told that the registry speaks plain HTTP",
+}
+
+const msgDeleted = "the pod was deleted"
+
+var classTexts = map[Class]string{
+	ClassConfig:        "it cannot be set up as the pod asks",
+	ClassCreate:        "the node cannot create it",
+	ClassStart:         "the node cannot start it",
+	ClassCrashLoop:     "it ends again and again, and each restart waits longer",
+	ClassSandbox:       "the node cannot set up the pod's sandbox, network or devices",
+	ClassVolume:        "a volume of the pod cannot be made ready",
+	ClassRuntime:       "the node cannot stop it, remove it or change its resources",
+	ClassUnschedulable: "no node has taken the pod yet",
+	ClassRejected:      "the node refused the pod",
+	ClassEvicted:       "the pod was evicted",
+	ClassPreempted:     "the pod had to make room for a pod of higher priority",
+	ClassNodeLost:      "the pod had to leave its node",
+	ClassDeadline:      "the pod's time was up (activeDeadlineSeconds)",
+	ClassDeleted:       "the pod was deleted",
+	ClassOutOfScope:    "the pod's labels are not those that are watched, so its end will not be seen",
+	ClassPodEnded:      "the pod ended before the container ran",
+	ClassLost:          "how it ended is not known, because its node lost track of it",
+	ClassPlaceholder:   "the placeholder ended before the step's image was set, so the step cannot start",
+	ClassEnded:         "it has ended already",
+	ClassUnknownSlot:   "the pod has no such container",
+	ClassOther:         "it does not run",
+
+	ClassDenied:       "an admission check denied the request",
+	ClassPodSecurity:  "the namespace's Pod Security level does not allow the pod",
+	ClassQuota:        "the namespace's quota does not allow the pod",
+	ClassForbidden:    "the API server does not allow the request",
+	ClassUnauthorized: "the API server does not accept the credentials",
+	ClassInvalid:      "the request is not valid",
+	ClassNotFound:     "the pod or its namespace does not exist",
+	ClassExists:       "a pod of that name exists already",
+	ClassConflict:     "someone else changed the pod at the same time",
+	ClassTransient:    "the API server does not take the request now",
+	ClassNotSent:      "nothing was sent to the API server",
+	ClassUncertain:    "the API server failed, and it is not known whether it carried the request out",
+}
+
+// podTexts are those of the pod itself, which has no name in front.
+var podTexts = map[Class]string{
+	ClassConfig:    "a container of the pod cannot be set up",
+	ClassCreate:    "the node cannot create the pod's containers",
+	ClassStart:     "a container of the pod cannot be started",
+	ClassCrashLoop: "the pod's containers end again and again",
+	ClassRuntime:   "the node cannot stop the pod, or change its resources",
+	ClassLost:      "how the pod ended is not known, because its node lost track of it",
+	ClassEnded:     "the pod has ended already",
+	ClassOther:     "the pod does not run",
+}
+
+// announcedTexts say what may still be called off.
+var announcedTexts = map[Class]string{
+	ClassEvicted:   "the pod is about to be evicted",
+	ClassPreempted: "the pod is about to make room for a pod of higher priority",
+	ClassNodeLost:  "the pod is about to leave its node",
+}
+
+// nodeTexts say what the node does.
+var nodeTexts = map[string]string{
+	reasonNodeNotReady: "the pod's node does not answer",
+	reasonPodUnknown:   "the pod's node does not answer",
+	"NodeLost":         "the pod's node does not answer any more",
+	reasonRebooted:     "the pod's node was restarted",
+	"NodeShutdown":     "the pod's node is shutting down",
+	"Shutdown":         "the pod's node is shutting down",
+	"Terminated":       "the pod's node is shutting down",
+}
+
+// notYetTexts are for what time may cure.
+var notYetTexts = map[Class]string{
+	ClassQuota:     "the namespace's quota does not allow the pod now",
+	ClassExists:    "a pod of that name is still being deleted",
+	ClassForbidden: "the API server does not allow the request yet",
+}
+
+// causeTexts say the class and the cause in one.
+var causeTexts = map[Class]map[Cause]string{
+	ClassLost: {
+		CauseUnattributed: "it ended, and whether that was the step or its placeholder is not known",
+	},
+	ClassPlaceholder: {
+		CauseUnattributed: "the placeholder ended, and whether the step's image had been set by then is not known",
+	},
+	ClassImagePull: {
+		"":                "cannot be pulled",
+		CauseNotFound:     "was not found",
+		CauseUnauthorized: "may not be pulled",
+		CauseRateLimited:  "cannot be pulled now, because the registry limits how often images are pulled",
+		CauseThrottled:    "cannot be pulled now, because the node limits how many images it pulls at once",
+		CauseNetwork:      "cannot be pulled, because the node got no proper answer from the registry",
+		CauseNoSuchHost:   "cannot be pulled, because the node does not find the registry's host",
+		CauseCertificate:  "cannot be pulled, because the node and the registry do not agree on TLS",
+		CauseInvalidName:  "cannot be pulled, because that is no name that the node can pull",
+		CauseNeverPull:    "is not on the node for this pod to use, and imagePullPolicy is Never",
+		CauseSignature:    "was refused by the node's rules for images and their signatures",
+		CauseDiskFull:     "cannot be pulled, because the node's disk is full",
+	},
+	ClassDenied: {
+		CauseWebhook: "an admission webhook denied the request",
+		CausePolicy:  "an admission policy denied the request",
+	},
+	ClassForbidden: {
+		CauseLimitRange:           "the namespace's LimitRange does not allow the pod",
+		CauseNamespaceTerminating: "the namespace is being deleted",
+	},
+	ClassTransient: {
+		CauseTooManyRequests: "the API server has too many requests and asks to come back later",
+		CauseWebhook:         "an admission webhook gave no proper answer, so the API server refused the request",
+	},
+	ClassNotSent: {
+		CauseUnreachable: "the API server cannot be reached, so nothing was sent to it",
+		CauseNoSuchHost:  "the API server's host was not found, so nothing was sent to it",
+		CauseCertificate: "the API server and this client do not agree on TLS, so nothing was sent",
+		CauseCredentials: "this client has no credentials for the API server, so nothing was sent to it",
+		CauseThrottled:   "this client's own limit of requests was reached, so nothing was sent to the API server",
+	},
+	ClassUncertain: {
+		CauseTimeout: "the API server did not answer in time, and it is not known whether it carried the request out",
+		CauseNetwork: "the API server's answer was lost, and it is not known whether it carried the request out",
+	},
 }

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // namedImage returns the image that the kubelet's text names, "" when it names none. A
@@ -33,12 +35,11 @@ var inWords = regexp.MustCompile(`(?:failed to pull and unpack image|failed to r
 // container's own, or that of a volume that it mounts. The status of a container has the
 // runtime's words alone, and the volumes may have been stripped from the spec. It is ""
 // where the words name none and it may be either.
-func (s *slot) pulledImage(f *Failure) string {
-	own := s.specImage()
+func pulledImage(f *Failure, own string, volumes []string) string {
 	if f.Class != ClassImagePull {
 		return cmp.Or(f.Image, own)
 	}
-	all := append([]string{own}, s.volumes...)
+	all := append([]string{own}, volumes...)
 	image := f.Image
 	if m := inWords.FindStringSubmatch(f.Message); m != nil {
 		image = cmp.Or(image, m[1], m[2])
@@ -54,15 +55,10 @@ func (s *slot) pulledImage(f *Failure) string {
 			image = of
 		}
 	}
-	if image == "" && len(s.volumes) == 0 {
+	if image == "" && len(volumes) == 0 {
 		image = own
 	}
 	return image
-}
-
-// mounts reports whether a slot mounts an image as a volume.
-func (s *slot) mounts(image string) bool {
-	return image != "" && slices.ContainsFunc(s.volumes, func(of string) bool { return sameImage(of, image) })
 }
 
 // namesImage reports whether words hold an image's name, and not a longer one.
@@ -112,4 +108,18 @@ func parseImage(image string) imageName {
 func sameImage(spec, named string) bool {
 	a, b := parseImage(spec), parseImage(named)
 	return a.path == b.path && a.version == b.version && (a.registry == b.registry || a.registry == "")
+}
+
+// imageVolumes returns the images of the volumes that a container mounts. When one
+// cannot be pulled, those containers do not start and all others do
+// (pkg/kubelet/kuberuntime/kuberuntime_manager.go:1831-1903, v1.36).
+func imageVolumes(p *corev1.Pod, c *corev1.Container) []string {
+	var images []string
+	for i := range p.Spec.Volumes {
+		v := &p.Spec.Volumes[i]
+		if v.Image != nil && slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == v.Name }) {
+			images = append(images, v.Image.Reference)
+		}
+	}
+	return images
 }
