@@ -21,7 +21,7 @@ type Options struct {
 	Path string // of the current file
 
 	// Stamp, if set, is the runtime's clock: the time of the i-th record of Write, from
-	// 0. nil: now, and no two records have the same time, as with containerd, which
+	// 0, in the node's time zone. It is given the time in UTC. nil: now, and no two records have the same time, as with containerd, which
 	// asks the clock for each record.
 	Stamp func(now time.Time, i int) time.Time
 
@@ -174,7 +174,7 @@ func (l *Log) Write(p []byte) (int, error) {
 
 // add moves the line that was begun to the file. Called with the lock held.
 func (l *Log) add(partial bool) {
-	r := Record{At: l.o.Stamp(time.Now(), l.count), Partial: partial, Text: string(l.line)}
+	r := Record{At: l.o.Stamp(time.Now().UTC(), l.count), Partial: partial, Text: string(l.line)}
 	l.count++
 	l.line = l.line[:0]
 	l.append(l.out, r.raw(nil))
