@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
@@ -19,9 +18,6 @@ import (
 )
 
 const (
-	podResource   = "pods"
-	eventResource = "events"
-
 	// listTimeout bounds a list. The API server itself gives up after a minute
 	// (--request-timeout); what takes longer is not coming.
 	listTimeout = 90 * time.Second
@@ -56,7 +52,9 @@ type (
 // reflector tells its error handler of a failed list, but not of a refused
 // connection while it resumes, nor of an expired watch.
 type feed struct {
-	w           *Watcher
+	core        *core
+	first       *firstLists
+	trackings   *trackings // are told of contact; nil for Events
 	resource    string
 	list        listFunc
 	watch       watchFunc
@@ -64,8 +62,8 @@ type feed struct {
 	fields      string
 	pauseDenied bool // wait for minutes after a refusal
 
-	// The rest is guarded by the watcher's mutex, so that what follows from a
-	// request's end follows in the order of the ends.
+	// The core's mutex guards the rest, so that what follows from a request's end
+	// follows in the order of the ends.
 	listed    bool                            // a list has succeeded
 	lost      bool                            // a request failed or a watch broke, and there is no watch since
 	relist    bool                            // while lost: a list has succeeded
@@ -76,42 +74,12 @@ type feed struct {
 	refusedAt time.Time                       // since when every answer was a refusal; zero: the last one was not
 }
 
-// ownInformers makes the informers of New.
-func (w *Watcher) ownInformers() error {
-	ns := w.opts.Namespace
-	pods := &feed{w: w, resource: podResource, labels: w.opts.LabelSelector}
-	pods.list = func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-		return w.client.CoreV1().Pods(ns).List(ctx, o)
-	}
-	pods.watch = func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-		return w.client.CoreV1().Pods(ns).Watch(ctx, o)
-	}
-	about := fields.Set{"involvedObject.kind": "Pod"}
-	if w.opts.Name != "" {
-		pods.fields = fields.OneTermEqualSelector("metadata.name", w.opts.Name).String()
-		about["involvedObject.name"] = w.opts.Name
-	}
-	var err error
-	if w.pods, err = w.informer(pods, &corev1.Pod{}); err != nil || w.opts.Events == EventsOff {
-		return err
-	}
-	events := &feed{w: w, resource: eventResource, fields: about.String(), pauseDenied: true}
-	events.list = func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-		return w.client.CoreV1().Events(ns).List(ctx, o)
-	}
-	events.watch = func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-		return w.client.CoreV1().Events(ns).Watch(ctx, o)
-	}
-	w.events, err = w.informer(events, &corev1.Event{})
-	return err
-}
-
-func (w *Watcher) informer(f *feed, example runtime.Object) (cache.SharedIndexInformer, error) {
+// informer returns an informer over the feed.
+func (f *feed) informer(example runtime.Object) (cache.SharedIndexInformer, error) {
 	inf := cache.NewSharedIndexInformerWithOptions(f, example, cache.SharedIndexInformerOptions{ObjectDescription: f.resource})
-	if err := inf.SetTransform(w.opts.transform); err != nil {
+	if err := inf.SetTransform(f.core.opts.transform); err != nil {
 		return nil, err
 	}
-	w.feeds = append(w.feeds, f)
 	// The default handler logs. Whatever fails in a list or a watch has been
 	// seen by the feed.
 	return inf, inf.SetWatchErrorHandlerWithContext(func(context.Context, *cache.Reflector, error) {})
@@ -135,16 +103,16 @@ func (f *feed) Watch(o metav1.ListOptions) (watch.Interface, error) {
 // ListWithContext lists. Run waits for it: the reflector, when stopped, does not
 // (v0.35.3 reflector.go:list runs it in a goroutine that nobody joins).
 func (f *feed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-	if !f.w.enter() {
+	if !f.core.enter() {
 		return nil, ErrStopped
 	}
-	defer f.w.wg.Done()
+	defer f.core.wg.Done()
 	if err := f.pause(ctx); err != nil {
 		return nil, err
 	}
 	o.LabelSelector, o.FieldSelector = f.labels, f.fields
 	return persist(ctx, f, "list", func() (runtime.Object, error) {
-		f.w.count(func(s *Stats) { s.Lists++ })
+		f.core.count(func(s *Stats) { s.Lists++ })
 		answered := f.await(ctx)
 		lctx, cancel := context.WithTimeout(ctx, listTimeout)
 		defer cancel()
@@ -164,7 +132,7 @@ func (f *feed) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watc
 	o.LabelSelector, o.FieldSelector = f.labels, f.fields
 	return persist(ctx, f, "watch", func() (watch.Interface, error) {
 		start := time.Now()
-		f.w.count(func(s *Stats) { s.Watches++ })
+		f.core.count(func(s *Stats) { s.Watches++ })
 		answered := f.await(ctx)
 		in, err := f.watch(ctx, o)
 		answered()
@@ -175,16 +143,21 @@ func (f *feed) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watc
 			f.failed(ctx, "watch", err)
 			return nil, err
 		}
-		if !f.w.enter() { // the tap's goroutine is counted
+		if !f.core.enter() { // the tap's goroutine is counted
 			in.Stop()
 			return nil, ErrStopped
 		}
-		t := &tap{ctx: ctx, feed: f, in: in, out: make(chan watch.Event), stop: make(chan struct{}), start: start}
+		t := newTap(in, start, func(err error) { f.failed(ctx, "watch", err) })
 		if o.TimeoutSeconds != nil {
 			t.limit = time.Duration(*o.TimeoutSeconds)*time.Second + watchGrace
 		}
-		t.unproven = !f.opened()
-		go t.run()
+		if !f.opened() {
+			t.proven = f.connected
+		}
+		go func() {
+			defer f.core.wg.Done()
+			t.run()
+		}()
 		return t, nil
 	})
 }
@@ -227,9 +200,9 @@ func persist[T any](ctx context.Context, f *feed, verb string, do func() (T, err
 // pods is made again for ever, a watch only until then: thereafter the reflector
 // lists now and then, which is better than nothing.
 func (f *feed) insist(verb string) (left time.Duration, again bool) {
-	f.w.mu.Lock()
-	defer f.w.mu.Unlock()
-	left = f.w.opts.refusal() - time.Since(f.refusedAt)
+	f.core.mu.Lock()
+	defer f.core.mu.Unlock()
+	left = f.core.opts.refusal() - time.Since(f.refusedAt)
 	return left, f.resource == podResource && (verb == "list" || left > 0)
 }
 
@@ -247,9 +220,9 @@ func passing(err error) bool {
 
 // pause waits until a refused list may be asked for again.
 func (f *feed) pause(ctx context.Context) error {
-	f.w.mu.Lock()
+	f.core.mu.Lock()
 	d := time.Until(f.retryAt)
-	f.w.mu.Unlock()
+	f.core.mu.Unlock()
 	if d <= 0 {
 		return nil
 	}
@@ -263,41 +236,37 @@ func (f *feed) pause(ctx context.Context) error {
 	}
 }
 
-func expired(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
-
-func refused(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) }
-
 // await takes note of a request that is not answered soon. The function it
 // returns ends the wait: nothing is noted after it.
 func (f *feed) await(ctx context.Context) (answered func()) {
-	w, waits := f.w, true
+	c, waits := f.core, true
 	timer := time.AfterFunc(patience, func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		if waits && ctx.Err() == nil {
 			f.lose(errNoAnswer)
 		}
 	})
 	return func() {
 		timer.Stop()
-		w.mu.Lock()
-		defer w.mu.Unlock()
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		waits = false
 	}
 }
 
 // failed takes note of a request that did not succeed, or of a watch that broke:
-// until there is another watch, nothing is heard.
+// until there is another watch, nothing is heard. A request whose context has ended
+// did not fail: Run ends.
 func (f *feed) failed(ctx context.Context, verb string, err error) {
-	w := f.w
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	f.core.mu.Lock()
+	defer f.core.mu.Unlock()
 	if ctx.Err() != nil {
-		return // Run ends
+		return
 	}
 	if expired(err) {
-		w.stats.Expired++
-		w.note(Notice{Kind: NoticeExpired, Resource: f.resource, Err: err})
+		f.core.stats.Expired++
+		f.note(NoticeExpired, err)
 	}
 	switch answer := apierrors.APIStatus(nil); {
 	case refused(err):
@@ -308,40 +277,43 @@ func (f *feed) failed(ctx context.Context, verb string, err error) {
 	f.lose(err)
 }
 
-// lose takes note that there is no contact; it needs the watcher's mutex held.
+// note raises a notice; it needs the core's mutex held, as those below do.
+func (f *feed) note(k NoticeKind, err error) {
+	f.core.note(Notice{Kind: k, Resource: f.resource, Err: err})
+}
+
+// lose takes note that there is no contact.
 func (f *feed) lose(err error) {
-	w, wasLost := f.w, f.lost
+	wasLost := f.lost
 	f.why, f.lost, f.relist = err, true, false
-	if wasLost || w.phase != running {
+	if wasLost || f.core.phase != running {
 		return
 	}
-	w.note(Notice{Kind: NoticeStale, Resource: f.resource, Err: err})
-	if f.resource == podResource {
-		w.setContact(contactStale, staleStatus(err))
+	f.note(NoticeStale, err)
+	if f.trackings != nil {
+		f.trackings.setContact(contactStale, staleStatus(err))
 	}
 }
 
-// refuse takes note of a 401 or 403; it needs the watcher's mutex held.
+// refuse takes note of a 401 or 403.
 func (f *feed) refuse(verb string, err error) {
-	w := f.w
 	if f.pauseDenied {
 		f.retryAt = time.Now().Add(forbiddenPause)
 	}
 	if f.forbidden == "" {
-		w.note(Notice{Kind: NoticeForbidden, Resource: f.resource, Err: err})
+		f.note(NoticeForbidden, err)
 	}
 	f.forbidden = verb
 	if !f.listed {
-		w.denied[f.resource] = err
-		w.broadcast()
+		f.first.deny(f.resource, err)
 	}
 	if f.refusedAt.IsZero() {
 		f.refusedAt = time.Now()
 	}
 	// What was granted a moment ago takes the API server some seconds to learn of.
-	lasted := time.Since(f.refusedAt) >= w.opts.refusal()
-	if lasted && f.resource == podResource && w.contact != contactRefused {
-		w.setContact(contactRefused, refusedStatus(verb, w.opts.Namespace, err))
+	lasted := time.Since(f.refusedAt) >= f.core.opts.refusal()
+	if lasted && f.trackings != nil && f.trackings.contact != contactRefused {
+		f.trackings.setContact(contactRefused, refusedStatus(verb, f.core.opts.Namespace, err))
 	}
 }
 
@@ -354,15 +326,14 @@ func (f *feed) grant(verb string) {
 	f.refusedAt = time.Time{}
 	if f.forbidden != "" {
 		f.forbidden = ""
-		f.w.note(Notice{Kind: NoticeGranted, Resource: f.resource})
+		f.note(NoticeGranted, nil)
 	}
 }
 
 // relisted takes note of a list that succeeded, or of a further page of it.
 func (f *feed) relisted(l runtime.Object, first bool) {
-	w := f.w
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	f.core.mu.Lock()
+	defer f.core.mu.Unlock()
 	if pods, ok := l.(*corev1.PodList); ok && f.lost {
 		if first || f.pods == nil {
 			f.pods = make(map[types.NamespacedName]string, len(pods.Items))
@@ -377,18 +348,18 @@ func (f *feed) relisted(l runtime.Object, first bool) {
 	if !first {
 		return
 	}
-	delete(w.denied, f.resource)
+	f.first.grant(f.resource)
 	if again {
-		w.stats.Relists++
-		w.note(Notice{Kind: NoticeRelist, Resource: f.resource, Err: why})
+		f.core.stats.Relists++
+		f.note(NoticeRelist, why)
 	}
 }
 
 // opened takes note of a watch that began. It reports whether that is contact:
 // a watch that resumes may be told that its version has expired.
 func (f *feed) opened() bool {
-	f.w.mu.Lock()
-	defer f.w.mu.Unlock()
+	f.core.mu.Lock()
+	defer f.core.mu.Unlock()
 	f.grant("watch")
 	contact := !f.lost || f.relist
 	if contact {
@@ -399,26 +370,19 @@ func (f *feed) opened() bool {
 
 // connected takes note of contact with the API server.
 func (f *feed) connected() {
-	f.w.mu.Lock()
-	defer f.w.mu.Unlock()
+	f.core.mu.Lock()
+	defer f.core.mu.Unlock()
 	f.connect()
 }
 
-// connect needs the watcher's mutex held.
 func (f *feed) connect() {
 	wasLost, pods := f.lost, f.pods
 	f.lost, f.pods = false, nil
 	if !wasLost {
 		return
 	}
-	f.w.note(Notice{Kind: NoticeFresh, Resource: f.resource})
-	if f.resource == podResource {
-		f.w.setFresh(pods)
+	f.note(NoticeFresh, nil)
+	if f.trackings != nil {
+		f.trackings.setFresh(pods)
 	}
-}
-
-func (w *Watcher) count(f func(*Stats)) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	f(&w.stats)
 }
