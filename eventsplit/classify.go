@@ -9,13 +9,14 @@ import (
 	"github.com/go-vela/podlife/internal/podstatus"
 )
 
-// Classify tells everything that a pod and Events say is wrong now: of the pod first
-// (Slot ""), then of each container in the order of the spec; nothing when nothing
-// is. What the pod, or a later Event, shows to be over is not told. It is pure: it has
-// no clock, remembers nothing, and knows of no swap, so it cannot tell a failed one
-// from a container that ended with exit code 0; a Splitter can. Events of other pods
-// are ignored, in whatever order they are given. The pod may be nil, and nothing is
-// kept or changed.
+// Classify returns everything that a pod and Events say is wrong now: first what is wrong
+// with the pod (Slot ""), then with each container, in the order of the spec. It returns
+// nothing when nothing is wrong, and leaves out what the pod, or a later Event, shows to be
+// over.
+//
+// Classify is pure: it has no clock, keeps nothing and changes nothing. It knows of no swap,
+// so a failed swap is for it a container that ended with exit code 0; a Splitter can tell.
+// The Events may come in any order; those of other pods are ignored. The pod may be nil.
 func Classify(p *corev1.Pod, events []*corev1.Event) []*Failure {
 	c := classifier{byslot: map[string]*slot{}}
 	if p != nil {
@@ -27,13 +28,13 @@ func Classify(p *corev1.Pod, events []*corev1.Event) []*Failure {
 	return c.failures()
 }
 
-// classifier is Classify at work. It has slots without a history.
+// classifier holds what Classify has read. Its slots have no history.
 type classifier struct {
 	pod         *corev1.Pod
-	cause       *Failure // what the pod says befell it, or why it waits
-	told        *Failure // what an Event says of the pod, newest best
+	cause       *Failure // what befell the pod, or why it waits
+	told        *Failure // what an Event says of the pod
 	rank        int
-	announced   *Failure // an Event that announces the pod's end
+	announced   *Failure // a disruption that an Event announced
 	announcedAt time.Time
 	started     bool // something in the pod got as far as its image
 	slots       []*slot
@@ -70,7 +71,7 @@ func (c *classifier) readPod(p *corev1.Pod) {
 	}
 }
 
-// readStatus finds what one status says without knowing any before it.
+// readStatus reads what one status says, without one before it.
 func (c *classifier) readStatus(p *corev1.Pod, sl *slot, st *corev1.ContainerStatus) {
 	st = sl.withLostRun(st, false)
 	sl.observe(st, false)
@@ -87,8 +88,8 @@ func (c *classifier) readStatus(p *corev1.Pod, sl *slot, st *corev1.ContainerSta
 	}
 }
 
-// readEvents reads Events in the order in which they were recorded, where they all
-// tell it: a later one may take back what an earlier one says.
+// readEvents reads Events in the order in which they were recorded, if all of them have a time:
+// a later Event may take back what an earlier one says.
 func (c *classifier) readEvents(events []*corev1.Event) {
 	if !slices.ContainsFunc(events, func(e *corev1.Event) bool { return eventTime(e).IsZero() }) {
 		slices.SortStableFunc(events, func(a, b *corev1.Event) int { return eventTime(a).Compare(eventTime(b)) })
@@ -107,7 +108,7 @@ func (c *classifier) readEvent(e *corev1.Event) {
 		return
 	}
 	if e.InvolvedObject.FieldPath != "" {
-		return // a container's, and which is not known
+		return // it is about a container that is not known
 	}
 	if callsOff(e, c.announced) {
 		c.announced = nil
@@ -142,7 +143,7 @@ func (c *classifier) failures() []*Failure {
 	return all
 }
 
-// ofPod is what is wrong with the pod as a whole.
+// podFailureNow returns what is wrong with the pod as a whole.
 func (c *classifier) podFailureNow() *Failure {
 	hint := c.announced
 	if hint != nil && c.pod != nil && announcementOver(c.pod, hint, c.announcedAt) {
@@ -160,12 +161,12 @@ func (c *classifier) podFailureNow() *Failure {
 	case c.told == nil || c.pod != nil && cured(c.told, c.pod, c.started):
 		return nil
 	case c.told.Class == ClassImagePull && len(c.slots) > 0:
-		return nil // an image volume's: it is the matter of those that mount it
+		return nil // an image volume's trouble concerns the containers that mount it
 	}
 	return c.told
 }
 
-// announced reports whether the hint may be why the pod was deleted.
+// mayExplainDeletion reports whether the announced disruption may be why the pod was deleted.
 func (c *classifier) mayExplainDeletion() bool {
 	return c.announcedAt.IsZero() || deletionAsked(c.pod).Sub(c.announcedAt) <= announcementLapse
 }

@@ -148,11 +148,11 @@ func TestEveryPodSignalHasItsClass(t *testing.T) {
 	}
 }
 
-func TestTerminatedReasonsThatAreNoExit(t *testing.T) {
+func TestTerminatedReasonsThatAreNoExitOfTheProgram(t *testing.T) {
 	for _, c := range []struct {
 		reason string
 		code   int32
-		class  Class // "" is an ordinary end
+		class  Class // "": the program exited
 	}{
 		{"Completed", 0, ""},
 		{"Error", 1, ""},
@@ -184,8 +184,8 @@ func TestTerminatedReasonsThatAreNoExit(t *testing.T) {
 	}
 }
 
-// A code that comes with the news that nobody knows the end is no exit code.
-func TestAnEndNobodyKnowsIsLost(t *testing.T) {
+// An exit code beside a reason for an unknown end is not the program's.
+func TestAnExitCodeThatNobodyKnowsIsALostRun(t *testing.T) {
 	for _, c := range []struct {
 		code   int32
 		reason string
@@ -216,10 +216,10 @@ func TestAnEndNobodyKnowsIsLost(t *testing.T) {
 	}
 }
 
-func TestEventsAreRoutedByTheirReason(t *testing.T) {
+func TestEveryEventReasonHasItsClass(t *testing.T) {
 	for _, c := range []struct {
 		reason, message, path string
-		class                 Class // "" says nothing of why it waits
+		class                 Class // "": it tells of no trouble
 	}{
 		{"Failed", `Failed to pull image "x": not found`, "spec.containers{a}", ClassImagePull},
 		{"Failed", "Error: ErrImagePull", "spec.containers{a}", ClassImagePull},
@@ -309,7 +309,7 @@ func TestEventsAreRoutedByTheirReason(t *testing.T) {
 	}
 }
 
-func TestEventsOfEventsK8sIOAreBroughtIntoCoreShape(t *testing.T) {
+func TestEventsOfEventsK8sIOGetTheShapeOfCoreV1(t *testing.T) {
 	when := metav1.NewMicroTime(metav1.Now().Rfc3339Copy().Time)
 	e := &corev1.Event{
 		EventTime: when, ReportingController: "default-scheduler", Reason: "FailedScheduling",
@@ -345,7 +345,7 @@ func TestClassifyChangesNothing(t *testing.T) {
 	}
 }
 
-func TestMessagesAreOneLine(t *testing.T) {
+func TestAnErrorTextIsOneLine(t *testing.T) {
 	f := &Failure{Class: ClassCreate, Slot: "a", Message: "first\n  second\tthird"}
 	if got := f.Error(); strings.ContainsAny(got, "\n\t") || !strings.Contains(got, "first second third") {
 		t.Errorf("%q", got)

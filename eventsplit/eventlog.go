@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// maxEventUIDs bounds the memory of which Events were seen; maxEarly those
-	// kept until the pod, and so its UID, is known.
+	// maxEventUIDs bounds how many Events are remembered as seen, maxEarly how many are kept
+	// until the pod, and so its UID, is known.
 	maxEventUIDs = 1024
 	maxEarly     = 256
 )
@@ -16,10 +16,10 @@ const (
 type eventLog struct {
 	counts map[types.UID]int32
 	fifo   []types.UID
-	early  []*corev1.Event // of the pod's name, before its UID was known
+	early  []*corev1.Event // Events of the pod's name, from before its UID was known
 }
 
-// fresh tells whether this repetition of an Event was not seen before.
+// fresh reports whether this repetition of an Event was not seen before.
 func (l *eventLog) fresh(e *corev1.Event) bool {
 	key := e.UID
 	if key == "" {

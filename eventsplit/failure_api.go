@@ -13,25 +13,25 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 )
 
-// ClassifyAPIError tells what became of a request to create, patch or delete a pod:
-// denied by a webhook, over quota, forbidden, invalid, and so on. Class and MayRecover
-// tell what to do next:
+// ClassifyAPIError returns what became of a request to create, patch or delete a pod:
+// denied by a webhook, over quota, forbidden, invalid, and so on. Class and MayRecover say
+// what to do next:
 //
 //   - ClassNotSent: the request never reached the API server (no connection, no
-//     credentials, no trust in its certificate). Nothing was done: the same request may
-//     be sent again.
-//   - ClassUncertain: it was sent, and no answer says whether it was carried out. Look
-//     before sending it again: for a create, GET the pod by its name and compare what the
-//     creator has put on it.
-//   - ClassTransient, and any other class with MayRecover: refused for now, nothing was
-//     done (a full quota, a webhook that does not answer, a service account that is still
-//     to come). Send it again later; what RetryAfter the answer holds is reached through Err.
-//     A conflict wants the object read anew first.
-//   - any other class: refused for good, nothing was done.
+//     credentials, no trust in its certificate). Nothing was done. The same request may be
+//     sent again.
+//   - ClassUncertain: the request was sent, and no answer says whether it was carried out.
+//     Look before sending it again: after a create, GET the pod by its name and compare
+//     what the creator has put on it.
+//   - ClassTransient, and any other class with MayRecover: refused for now (a full quota, a
+//     webhook that does not answer, a service account that is still to come). Nothing was
+//     done. Send the request again later; Err has the answer's RetryAfter. After a conflict
+//     read the object anew first.
+//   - any other class: refused for good. Nothing was done.
 //
-// The error stays reachable through errors.As and errors.Is. It is nil for nil; an error
-// that is a *Failure already is returned as it is. Anything else that is no answer of an
-// API server and does not say that nothing was sent is of ClassUncertain.
+// errors.As and errors.Is find err in the Failure. ClassifyAPIError returns nil for nil,
+// and an error that is a *Failure as it is. An error that is neither an answer of an API
+// server nor says that nothing was sent is of ClassUncertain.
 func ClassifyAPIError(err error) *Failure {
 	if err == nil {
 		return nil
@@ -49,13 +49,13 @@ func ClassifyAPIError(err error) *Failure {
 		return f
 	}
 	st := status.Status()
-	message, _, _ := strings.Cut(st.Message, "\n@@") // a diff of Go structs follows
+	message, _, _ := strings.Cut(st.Message, "\n@@") // a diff of Go structs follows the message
 	f := &Failure{Reason: string(st.Reason), Message: message, Err: err}
 	f.Class, f.Cause, f.MayRecover = classifyStatus(&st)
 	return f
 }
 
-// The texts of errors that came before anything was sent, where no type tells.
+// These texts are of errors that come before anything is sent, where no type tells.
 var (
 	// client-go v0.35: plugin/pkg/client/auth/exec/exec.go:368, transport/
 	// token_source.go:137-141, plugin/pkg/client/auth/oidc/oidc.go:239-257;
@@ -78,13 +78,13 @@ var (
 	}
 )
 
-// notSent tells why a request never reached the API server, "" when it may have.
+// notSent returns why a request never reached the API server, "" when it may have reached it.
 func notSent(err error) Cause {
 	text := err.Error()
 	var dns *net.DNSError
 	var op *net.OpError
 	switch {
-	case containsAny(text, noCredentials...): // whatever came in their way
+	case containsAny(text, noCredentials...): // whatever the reason is
 		return CauseCredentials
 	case strings.Contains(text, "client rate limiter Wait returned an error"): // client-go rest/request.go:675
 		return CauseThrottled
@@ -98,8 +98,8 @@ func notSent(err error) Cause {
 	return ""
 }
 
-// refusedByProxy reports whether a proxy would not connect: net/http gives the status
-// of its answer to CONNECT in words and nothing else (net/http transport.go:1937, Go 1.26).
+// refusedByProxy reports whether a proxy refused to connect: net/http gives only the text of the
+// status with which the proxy answered CONNECT (net/http transport.go:1937, Go 1.26).
 func refusedByProxy(err error) bool {
 	var request *url.Error
 	if !errors.As(err, &request) {
@@ -113,7 +113,7 @@ func refusedByProxy(err error) bool {
 	return false
 }
 
-// noAnswer tells why there is no answer.
+// noAnswer returns why there is no answer, "" when the caller gave up.
 func noAnswer(err error) Cause {
 	var timeout net.Error
 	switch {
@@ -139,9 +139,9 @@ func classifyStatus(st *metav1.Status) (Class, Cause, bool) {
 		return ClassUnauthorized, "", false
 	case metav1.StatusReasonNotFound, metav1.StatusReasonGone:
 		return ClassNotFound, "", false
-	case metav1.StatusReasonAlreadyExists: // apiserver pkg/registry/generic/registry/store.go:549, of one that is on its way out
+	case metav1.StatusReasonAlreadyExists: // apiserver pkg/registry/generic/registry/store.go:549: the pod of that name is being deleted
 		return ClassExists, "", strings.Contains(st.Message, "object is being deleted: ")
-	case metav1.StatusReasonConflict: // apiserver pkg/storage/interfaces.go:152, pkg/registry/rest/delete.go:86, of another object of the name
+	case metav1.StatusReasonConflict: // apiserver pkg/storage/interfaces.go:152, pkg/registry/rest/delete.go:86: the pod of that name is another one
 		return ClassConflict, "", !containsAny(st.Message, "UID in precondition", "UID in the precondition")
 	case metav1.StatusReasonTooManyRequests:
 		return ClassTransient, CauseTooManyRequests, true
@@ -153,7 +153,7 @@ func classifyStatus(st *metav1.Status) (Class, Cause, bool) {
 		return ClassTransient, CauseTooManyRequests, true
 	case st.Code == http.StatusRequestTimeout || st.Code == http.StatusGatewayTimeout:
 		return ClassUncertain, CauseTimeout, true
-	case st.Code == 499: // nginx: the client went away
+	case st.Code == 499: // nginx: the client closed the connection
 		return ClassUncertain, "", true
 	case st.Code >= 400 && st.Code < 500:
 		return ClassInvalid, "", false
@@ -161,40 +161,42 @@ func classifyStatus(st *metav1.Status) (Class, Cause, bool) {
 	return ClassUncertain, "", true
 }
 
-// notYet are the words of a Forbidden that time cures (kubernetes v1.36.3): the service
-// account that a controller makes for a new namespace (plugin/pkg/admission/
-// serviceaccount/admission.go:226,387), an admission plugin that still reads what it
-// needs (apiserver pkg/admission/plugin/webhook/generic/webhook.go:364 and others).
+// notYet are texts of a Forbidden that time cures (kubernetes v1.36.3): the service account that
+// a controller makes for a new namespace
+// (plugin/pkg/admission/serviceaccount/admission.go:226,387); an admission plugin that still
+// reads what it needs (apiserver pkg/admission/plugin/webhook/generic/webhook.go:364 and
+// others).
 var notYet = []string{
 	"error looking up service account", "no service account specified", "not yet ready to handle request",
 	"at this time because there was an error enforcing limit ranges", // plugin/pkg/admission/limitranger/admission.go:163
-	`is forbidden: Post "http`,                                       // plugin/pkg/admission/imagepolicy/admission.go:129, whose webhook did not answer
+	`is forbidden: Post "http`,                                       // plugin/pkg/admission/imagepolicy/admission.go:129, the webhook did not answer
 }
 
-// denial reads who denied a request, and why; only the message says. Webhooks and
-// policies come first, for they may use anyone's words. Admission comes before anything
-// is stored, so that even an internal error of it says that nothing was done.
+// denial returns who denied a request and why, from the message alone; class "" means that the
+// message does not tell. Webhooks and policies are checked first, because their messages may
+// contain the words of any other check. Admission runs before anything is stored, so even an
+// internal error of admission means that nothing was done.
 func denial(message string) (Class, Cause, bool) {
 	switch {
 	case strings.Contains(message, "admission webhook ") && strings.Contains(message, "denied the request"),
 		strings.Contains(message, "image policy webhook backend denied"):
 		return ClassDenied, CauseWebhook, false
 	case strings.Contains(message, "failed calling webhook"),
-		// apiserver pkg/admission/plugin/webhook/mutating/dispatcher.go:347,361: it answered with
+		// apiserver pkg/admission/plugin/webhook/mutating/dispatcher.go:347,361: the webhook answered with
 		// a patch that does not fit (evanphx/json-patch.v4 patch.go:527-730).
 		strings.Contains(message, "attempted to modify the object, which is not supported"),
 		strings.HasPrefix(message, "Internal error occurred: ") && strings.Contains(message, " operation does not apply: "):
 		return ClassTransient, CauseWebhook, true
 	case strings.Contains(message, "ValidatingAdmissionPolicy "), // apiserver pkg/admission/plugin/policy/validating/dispatcher.go:294
-		strings.Contains(message, "policy '") && strings.Contains(message, "' denied request: "): // policy/generic/policy_dispatcher.go:413, a mutating one
+		strings.Contains(message, "policy '") && strings.Contains(message, "' denied request: "): // policy/generic/policy_dispatcher.go:413, a mutating policy
 		return ClassDenied, CausePolicy, false
-	// apiserver pkg/admission/plugin/resourcequota/controller.go:471-682. Before a new
-	// quota's use was counted, its status is unknown.
+	// apiserver pkg/admission/plugin/resourcequota/controller.go:471-682. The status of a quota
+	// is unknown until its use has been counted.
 	case containsAny(message, "exceeded quota", "status unknown for quota", "resource quota evaluation timed out", "resourcequotas"):
 		return ClassQuota, "", true
-	case strings.Contains(message, "failed quota"), // it names no requests or limits, and must
+	case strings.Contains(message, "failed quota"), // the pod lacks the requests or limits that the quota counts
 		strings.Contains(message, "quota usage is negative"),
-		strings.Contains(message, "insufficient quota to "): // no quota allows what only a quota can allow
+		strings.Contains(message, "insufficient quota to "): // something that only a quota can allow, and none does
 		return ClassQuota, "", false
 	case strings.Contains(message, "violates PodSecurity"):
 		return ClassPodSecurity, "", false
@@ -202,18 +204,18 @@ func denial(message string) (Class, Cause, bool) {
 		return ClassForbidden, CauseLimitRange, false
 	case containsAny(message, "etcdserver: request is too large", "trying to send message larger than max"): // apiserver pkg/endpoints/handlers/rest.go:458
 		return ClassInvalid, "", false
-	case containsAny(message, "etcdserver: too many requests", "database space exceeded", // etcd refuses to write
+	case containsAny(message, "etcdserver: too many requests", "database space exceeded", // etcd did not write
 		"apiserver is shutting down",                                  // apiserver pkg/server/filters/waitgroup.go:94, before it reads the request
-		"was not able to generate a unique name",                      // apimachinery pkg/api/errors/errors.go:176: the next try has another
+		"was not able to generate a unique name",                      // apimachinery pkg/api/errors/errors.go:176: the next create draws another name
 		"a delay between when CustomResourceDefinitions are created"): // apiserver pkg/admission/plugin/policy/mutating/dispatcher.go:248
 		return ClassTransient, "", true
 	}
 	return "", "", false
 }
 
-// namesLimit reports whether a LimitRange is what a request was held against:
-// "maximum memory usage per Container is 1Gi", of whatever resource
-// (kubernetes plugin/pkg/admission/limitranger/admission.go, v1.36).
+// namesLimit reports whether a LimitRange refused the request for a bound of any resource:
+// "maximum memory usage per Container is 1Gi" (kubernetes v1.36
+// plugin/pkg/admission/limitranger/admission.go).
 func namesLimit(message, bound string) bool {
 	_, rest, ok := strings.Cut(message, bound)
 	if !ok {
@@ -235,14 +237,14 @@ func hasCause(st *metav1.Status, cause metav1.CauseType) bool {
 	return false
 }
 
-// ownerFailure reads an owner's FailedCreate Event, which holds what the API
-// server answered.
+// ownerFailure reads an owner's FailedCreate Event, which has the answer of the API server as
+// its message.
 func ownerFailure(since metav1.Time, message string) *Failure {
 	class, cause, mayRecover := denial(message)
 	switch {
 	case class != "":
 	case strings.Contains(message, "forbidden"):
-		class, mayRecover = ClassForbidden, true // a service account may come yet
+		class, mayRecover = ClassForbidden, true // a service account may still come
 	case strings.Contains(message, "is invalid"):
 		class = ClassInvalid
 	default:

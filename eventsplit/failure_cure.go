@@ -10,14 +10,14 @@ import (
 	"github.com/go-vela/podlife/internal/podstatus"
 )
 
-// When what was said stops explaining is in docs/failures.md, row by row.
+// docs/failures.md has a row for every cause that says when the cause is over.
 
-// announcementLapse is how long an Event about a disruption explains a deletion: a node
-// that does not answer is given 5 minutes before its pods are deleted.
+// announcementLapse is how long an Event that announces a disruption explains a deletion. The
+// pods of a node that does not answer are deleted after 5 minutes.
 const announcementLapse = 10 * time.Minute
 
-// lapse is how long the newest Warning Event about a pod explains that nothing starts
-// in it: longer than who says it takes to say it again, if it still holds.
+// lapse returns how long the newest Event about a pod explains that nothing starts in the pod:
+// longer than it takes until the Event is repeated if the trouble goes on.
 func lapse(c Class) time.Duration {
 	switch c {
 	case ClassSandbox: // each attempt may take 4 min 15 s; the kubelet drops all but one in 5 min after 25
@@ -28,10 +28,10 @@ func lapse(c Class) time.Duration {
 	return 3 * time.Minute // volumes: at least every 2 min 2 s (pkg/util/goroutinemap/exponentialbackoff, v1.36)
 }
 
-// cured reports whether a pod shows that what an Event said of it is over, in whatever
-// order the two came. started: something in the pod got as far as its image, which the
-// kubelet pulls when the pod's volumes and sandbox are there (pkg/kubelet/kuberuntime/
-// kuberuntime_manager.go SyncPod, v1.36).
+// cured reports whether a pod shows that what an Event said of the pod is over, in whatever
+// order the two came. started says whether something in the pod got as far as its image, which
+// the kubelet pulls when the pod's volumes and sandbox are there (v1.36
+// pkg/kubelet/kuberuntime/kuberuntime_manager.go SyncPod).
 func cured(f *Failure, p *corev1.Pod, started bool) bool {
 	if podstatus.IsTerminal(p) || f.Reason == reasonFailedCreate { // the pod was created after all
 		return true
@@ -47,9 +47,9 @@ func cured(f *Failure, p *corev1.Pod, started bool) bool {
 	return false
 }
 
-// sandboxGone reports whether an Event is of a sandbox that replaces one in which something
-// had started: the node was restarted, for instance (pkg/kubelet/status/generate.go
-// GeneratePodReadyToStartContainersCondition, v1.36).
+// sandboxGone reports whether an Event is about a sandbox that replaces one in which something
+// had started, after the node was restarted for instance (v1.36 pkg/kubelet/status/generate.go
+// GeneratePodReadyToStartContainersCondition).
 func sandboxGone(p *corev1.Pod, e *corev1.Event) bool {
 	c := condition(p, corev1.PodReadyToStartContainers)
 	if e == nil || c == nil || c.Status != corev1.ConditionFalse || eventTime(e).Before(c.LastTransitionTime.Time) {
@@ -64,8 +64,7 @@ func sandboxGone(p *corev1.Pod, e *corev1.Event) bool {
 	})
 }
 
-// curedBy reports whether a later Event of the pod says that what an earlier one said
-// is over.
+// curedBy reports whether a later Event of the pod says that what an earlier one said is over.
 func curedBy(f *Failure, e *corev1.Event) bool {
 	switch e.Reason {
 	case "Scheduled":
@@ -78,16 +77,15 @@ func curedBy(f *Failure, e *corev1.Event) bool {
 	switch f.Class {
 	case ClassVolume, ClassSandbox, ClassRuntime:
 		return isStep(e)
-	case ClassImagePull: // an image volume's; there may be several
+	case ClassImagePull: // of an image volume; the pod may have several
 		return isStep(e) && sameImage(f.Image, namedImage(e.Message))
 	}
 	return false
 }
 
-// curedByStep reports whether the step that a container has come further says that what
-// was said of it is over: it is pulled, created and started in this order, and each
-// attempt begins with the first (pkg/kubelet/kuberuntime/kuberuntime_container.go
-// startContainer, v1.36).
+// curedByStep reports whether a step that a container has taken says that what an Event said of
+// the container is over. The kubelet pulls, creates and starts in this order, and begins each
+// try with the pull (v1.36 pkg/kubelet/kuberuntime/kuberuntime_container.go startContainer).
 func curedByStep(f *Failure, e *corev1.Event) bool {
 	switch {
 	case !isStep(e):
@@ -100,19 +98,18 @@ func curedByStep(f *Failure, e *corev1.Event) bool {
 	return e.Reason == "Created"
 }
 
-// announcementOver reports whether a pod shows that the end which an Event announced is not to
-// be: its node is well again, or the condition that announced it, too, was taken back
-// (pkg/controller/disruption/disruption.go syncStalePodDisruption, v1.36).
+// announcementOver reports whether a pod shows that an announced end will not come: its node is
+// well again, or the condition that announced the end was taken back (v1.36
+// pkg/controller/disruption/disruption.go syncStalePodDisruption).
 func announcementOver(p *corev1.Pod, hint *Failure, at time.Time) bool {
 	c := condition(p, corev1.DisruptionTarget)
 	return nodeIsWell(p, hint, at) || c != nil && c.Status == corev1.ConditionFalse && !c.LastTransitionTime.Time.Before(at)
 }
 
-// nodeIsWell reports whether a pod shows that its node has recovered since an Event
-// said that the node is not ready: the node controller sets a pod's Ready condition
-// to False (pkg/controller/util/node/controller_utils.go MarkPodsNotReady, v1.36), and
-// only a kubelet that is there sets it to True again. A node that marked a pod for
-// deletion calls that off itself.
+// nodeIsWell reports whether a pod shows that its node has recovered since an Event said that
+// the node is not ready. The node controller sets the pod's condition Ready to False (v1.36
+// pkg/controller/util/node/controller_utils.go MarkPodsNotReady), and only a living kubelet sets
+// it to True again. An eviction that was announced is called off by an Event of its own.
 func nodeIsWell(p *corev1.Pod, hint *Failure, at time.Time) bool {
 	if hint.Reason != reasonNodeNotReady && hint.Reason != reasonRebooted {
 		return false

@@ -7,16 +7,17 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
+// How much an Event tells of why something does not run.
 const (
-	rankNone  = iota
-	rankEcho  // "Error: ErrImagePull": says that, not why
-	rankWords // the registry's or the runtime's own words
+	rankNone  = iota // nothing
+	rankEcho         // only that it does not run: "Error: ErrImagePull"
+	rankWords        // the registry's or the runtime's own words
 )
 
-// aggregatedPrefix is in front of the message of an Event that stands for several.
+// aggregatedPrefix begins the message of an Event that stands for several.
 const aggregatedPrefix = "(combined from similar events): "
 
-// eventReasons are the reasons of Events that need no look at the message.
+// eventReasons are the reasons of Events that tell the class without the message.
 var eventReasons = map[string]verdict{
 	reasonInspectFailed: {ClassImagePull, "", true},
 	"ErrImageNeverPull": {ClassImagePull, CauseNeverPull, true},
@@ -61,11 +62,13 @@ var eventReasons = map[string]verdict{
 	reasonRebooted:                    {ClassNodeLost, "", true},
 }
 
-// isNormalTrouble reports whether a Normal Event says that something is wrong. All others
-// that do are Warnings (v1.36: pkg/controller/tainteviction/taint_eviction.go:600,
-// pkg/controller/devicetainteviction/device_taint_eviction.go:1658, pkg/controller/util/node/
-// controller_utils.go:82, pkg/scheduler/framework/preemption/executor.go:157, pkg/kubelet/
-// active_deadline.go:74, pkg/kubelet/images/image_manager.go; the cluster autoscaler's
+// isNormalTrouble reports whether Events of this reason tell of a trouble although their type is
+// Normal; all other Events of a trouble are Warnings (v1.36
+// pkg/controller/tainteviction/taint_eviction.go:600,
+// pkg/controller/devicetainteviction/device_taint_eviction.go:1658,
+// pkg/controller/util/node/controller_utils.go:82,
+// pkg/scheduler/framework/preemption/executor.go:157, pkg/kubelet/active_deadline.go:74,
+// pkg/kubelet/images/image_manager.go; the cluster autoscaler's
 // processors/status/eventing_scale_up_processor.go).
 func isNormalTrouble(reason string) bool {
 	switch reason {
@@ -75,8 +78,8 @@ func isNormalTrouble(reason string) bool {
 	return false
 }
 
-// classifyEvent makes a Failure of an Event that says why something does not run,
-// and tells how much it says; nil when it is not such an Event.
+// classifyEvent returns the Failure that an Event tells of, and how much the Event tells; nil
+// when it tells of no trouble.
 func classifyEvent(e *corev1.Event) (*Failure, int) {
 	if e.Type == corev1.EventTypeNormal && !isNormalTrouble(e.Reason) || calledOff(e) {
 		return nil, rankNone
@@ -109,9 +112,9 @@ func classifyEvent(e *corev1.Event) (*Failure, int) {
 	return f, rank
 }
 
-// failedEvent reads the kubelet's overloaded reason "Failed", which only its
-// message tells apart (pkg/kubelet/images/image_manager.go,
-// pkg/kubelet/kuberuntime/kuberuntime_container.go, v1.36).
+// failedEvent reads an Event of reason "Failed", which the kubelet uses for many troubles; only
+// the message tells which (v1.36 pkg/kubelet/images/image_manager.go,
+// pkg/kubelet/kuberuntime/kuberuntime_container.go). It returns how much the Event tells.
 func failedEvent(f *Failure, message string) int {
 	if strings.HasPrefix(message, "Failed to pull image") {
 		f.Class, f.Reason = ClassImagePull, reasonErrImagePull
@@ -139,20 +142,21 @@ func failedEvent(f *Failure, message string) int {
 	return rankWords
 }
 
-// calledOff reports whether an Event takes back what one of the same reason announced
-// (pkg/controller/tainteviction/taint_eviction.go:613, pkg/controller/devicetainteviction/
-// device_taint_eviction.go:1672, v1.36).
+// calledOff reports whether an Event takes back an announced eviction (v1.36
+// pkg/controller/tainteviction/taint_eviction.go:613,
+// pkg/controller/devicetainteviction/device_taint_eviction.go:1672).
 func calledOff(e *corev1.Event) bool {
 	return (e.Reason == reasonTaintEviction || e.Reason == reasonDeviceEviction) && strings.HasPrefix(e.Message, "Cancelling deletion")
 }
 
-// callsOff reports whether an Event takes back what an earlier one announced.
+// callsOff reports whether an Event takes back what an earlier Event of the same reason
+// announced.
 func callsOff(e *corev1.Event, announced *Failure) bool {
 	return calledOff(e) && announced != nil && announced.Reason == e.Reason
 }
 
-// isStep reports whether an Event says that a container, or the image of a volume, has
-// come one step further.
+// isStep reports whether an Event says that a container, or the image of a volume, has come one
+// step further.
 func isStep(e *corev1.Event) bool {
 	switch e.Reason {
 	case "Pulled", "Created", "Started":
@@ -161,7 +165,8 @@ func isStep(e *corev1.Event) bool {
 	return false
 }
 
-// slotOf reads the container's name from a fieldPath like spec.containers{name}.
+// slotOf returns the container's name from a fieldPath such as spec.containers{name}, "" when
+// there is none.
 func slotOf(fieldPath string) string {
 	list, rest, ok := strings.Cut(fieldPath, "{")
 	name, closed := strings.CutSuffix(rest, "}")
@@ -175,9 +180,8 @@ func slotOf(fieldPath string) string {
 	return ""
 }
 
-// normalise brings an Event recorded through events.k8s.io into the shape of
-// core/v1: that API leaves count, timestamps and source empty and has eventTime,
-// series and reportingController instead.
+// normalise returns an Event in the shape of core/v1. An Event recorded through events.k8s.io
+// has no count, timestamps and source; it has eventTime, series and reportingController instead.
 func normalise(e *corev1.Event) *corev1.Event {
 	if e.Count > 0 && !e.LastTimestamp.IsZero() && e.Source.Component != "" {
 		return e

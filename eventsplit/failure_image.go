@@ -9,9 +9,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// namedImage returns the image that the kubelet's text names, "" when it names none. A
-// tag that the spec leaves out is added (pkg/kubelet/images/image_manager.go
-// applyDefaultImageTag, evalCRIPullErr, v1.37).
+// namedImage returns the image that a text of the kubelet names, "" when the text names none.
+// The kubelet adds the tag that a spec leaves out (v1.37 pkg/kubelet/images/image_manager.go
+// applyDefaultImageTag, evalCRIPullErr).
 func namedImage(message string) string {
 	m := strings.TrimSpace(message)
 	for _, prefix := range []string{"Back-off pulling image ", "Failed to pull image ", "Failed to apply default image tag ", "Container image ", "Pulling image ", "Successfully pulled image "} {
@@ -27,14 +27,14 @@ func namedImage(message string) string {
 	return ""
 }
 
-// inWords finds the image in a runtime's words: containerd v2.4.2 client/pull.go:97-202,
-// containers/image v5.36.2 copy/copy.go:230 and docker/docker_transport.go.
+// inWords finds the image's name in an error of a runtime (containerd v2.4.2
+// client/pull.go:97-202; containers/image v5.36.2 copy/copy.go:230, docker/docker_transport.go).
 var inWords = regexp.MustCompile(`(?:failed to pull and unpack image|failed to resolve reference) "([^"]+)"|docker://([^\s"]+?):?(?:[\s"]|$)`)
 
-// pulledImage is the image that a failure to pull speaks of, as the spec names it: the
-// container's own, or that of a volume that it mounts. The status of a container has the
-// runtime's words alone, and the volumes may have been stripped from the spec. It is ""
-// where the words name none and it may be either.
+// pulledImage returns the image that a failed pull is about, as the spec names it: own, the
+// container's image, or one of volumes, the images that the container mounts. It returns "" when
+// the words name no image and the container mounts some. A status gives only the runtime's
+// words, and a transform may have stripped the volumes from the spec.
 func pulledImage(f *Failure, own string, volumes []string) string {
 	if f.Class != ClassImagePull {
 		return cmp.Or(f.Image, own)
@@ -61,7 +61,8 @@ func pulledImage(f *Failure, own string, volumes []string) string {
 	return image
 }
 
-// namesImage reports whether words hold an image's name, and not a longer one.
+// namesImage reports whether words contain an image's name as a whole, not as a part of a longer
+// name.
 func namesImage(words, image string) bool {
 	for rest := words; image != ""; {
 		before, after, ok := strings.Cut(rest, image)
@@ -76,14 +77,14 @@ func namesImage(words, image string) bool {
 	return false
 }
 
-// imageName is an image's name taken apart.
+// imageName is an image's name in its parts.
 type imageName struct {
 	registry, path string
 	version        string // the digest, else the tag; a tag beside a digest says nothing
 }
 
-// parseImage takes a name apart by the rules of github.com/distribution/reference
-// normalize.go, which the kubelet, containerd, CRI-O and docker go by.
+// parseImage splits an image's name by the rules of github.com/distribution/reference
+// normalize.go, which the kubelet, containerd, CRI-O and docker follow.
 func parseImage(image string) imageName {
 	name, version, digested := strings.Cut(image, "@")
 	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
@@ -103,16 +104,16 @@ func parseImage(image string) imageName {
 	return n
 }
 
-// sameImage reports whether a spec's name may be what named names in full. Without a
-// registry it is one of docker.io's, or of whichever CRI-O found it at.
+// sameImage reports whether the full name named may be the image that spec names. A spec without
+// a registry means docker.io, or with CRI-O whichever registry has the image.
 func sameImage(spec, named string) bool {
 	a, b := parseImage(spec), parseImage(named)
 	return a.path == b.path && a.version == b.version && (a.registry == b.registry || a.registry == "")
 }
 
-// imageVolumes returns the images of the volumes that a container mounts. When one
-// cannot be pulled, those containers do not start and all others do
-// (pkg/kubelet/kuberuntime/kuberuntime_manager.go:1831-1903, v1.36).
+// imageVolumes returns the images of the volumes that a container mounts. When one of them
+// cannot be pulled, the containers that mount it do not start, and all others do (v1.36
+// pkg/kubelet/kuberuntime/kuberuntime_manager.go:1831-1903).
 func imageVolumes(p *corev1.Pod, c *corev1.Container) []string {
 	var images []string
 	for i := range p.Spec.Volumes {

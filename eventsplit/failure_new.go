@@ -7,7 +7,8 @@ import (
 	"github.com/go-vela/podlife/internal/podstatus"
 )
 
-// swapFailure: the new container was not started, and what was there is dead.
+// swapFailure is for a swap whose new container was not started; the container before it is
+// dead.
 func swapFailure(sl *slot) *Failure {
 	f := Failure{Class: ClassNotStarted}
 	if sl.explanation.failure != nil {
@@ -17,9 +18,9 @@ func swapFailure(sl *slot) *Failure {
 	return &f
 }
 
-// placeholderFailure: the placeholder ended before anyone patched the image, and
-// an image patch starts nothing in a container that does not run. Where the patch may
-// be older than this Splitter, it may have killed the placeholder.
+// placeholderFailure is for a placeholder that ended before anyone patched the image: a patch
+// starts nothing in a container that does not run. Where the patch may be older than this
+// Splitter, the patch may have killed the placeholder.
 func placeholderFailure(sl *slot) *Failure {
 	f := &Failure{Class: ClassPlaceholder, Slot: sl.name, Image: sl.specImage()}
 	if sl.mayBePatched() {
@@ -35,6 +36,7 @@ func placeholderFailure(sl *slot) *Failure {
 	return f
 }
 
+// startFailure is for a container whose process could not be started.
 func startFailure(sl *slot, r *run) *Failure {
 	return &Failure{
 		Class: ClassStart, Slot: sl.name, Image: sl.specImage(), Reason: r.outcome.Reason,
@@ -42,7 +44,7 @@ func startFailure(sl *slot, r *run) *Failure {
 	}
 }
 
-// lostFailure: the run was there and is no more, and nobody knows how it ended.
+// lostFailure is for a run whose end nobody knows.
 func (s *Splitter) lostFailure(sl *slot) *Failure {
 	if s.record.cause != nil {
 		return s.podFailure(sl)
@@ -57,7 +59,7 @@ func (s *Splitter) lostFailure(sl *slot) *Failure {
 	return f
 }
 
-// podFailure is what befell the pod, said of one slot.
+// podFailure is what befell the pod, told of one slot.
 func (s *Splitter) podFailure(sl *slot) *Failure {
 	if s.record.cause == nil {
 		return &Failure{
@@ -73,7 +75,7 @@ func (s *Splitter) podFailure(sl *slot) *Failure {
 	return &f
 }
 
-// firstFailed names the container whose end ended the pod, if one can be told.
+// firstFailed names the container whose end ended the pod, as far as the statuses tell.
 func (s *Splitter) firstFailed() string {
 	for _, sl := range s.order {
 		r := sl.stepRun()
@@ -94,17 +96,19 @@ func (s *Splitter) firstFailed() string {
 	return s.pod.Status.Message
 }
 
-// unnamedSlot: a container is meant, and the caller has no name for it. Elsewhere ""
-// is the pod.
+// unnamedSlot is for a call that means a container and gives an empty name. In other calls "" is
+// the pod.
 func unnamedSlot() *Failure {
 	return &Failure{Class: ClassUnknownSlot, Message: "the container's name is empty"}
 }
 
+// unknownSlot is for a name that no container of the pod has.
 func unknownSlot(name string) *Failure {
 	return &Failure{Class: ClassUnknownSlot, Slot: name}
 }
 
-// endedFailure: what was waited for cannot come any more.
+// endedFailure is for a wait for something that cannot come because the slot, or the pod, has
+// ended.
 func endedFailure(st State) *Failure {
 	f := &Failure{Class: ClassEnded, Slot: st.Slot, Image: st.Image}
 	if st.Outcome != nil {
@@ -114,7 +118,7 @@ func endedFailure(st State) *Failure {
 	return f
 }
 
-// final is f once it is decided that Kubernetes will not get over it in time.
+// final is f, decided: Kubernetes has not overcome the trouble in time.
 func final(f *Failure) *Failure {
 	cp := *f
 	return &cp

@@ -9,8 +9,8 @@ import (
 	"github.com/go-vela/podlife/internal/podstatus"
 )
 
-// podReasons are the reasons in the status of a pod that failed as a whole; the
-// second half are the kubelet's refusals to admit it.
+// podReasons are the reasons in the status of a pod that failed as a whole; the second half are
+// refusals of the kubelet to admit the pod.
 var podReasons = map[string]Class{
 	"Evicted":            ClassEvicted,
 	"DeadlineExceeded":   ClassDeadline,
@@ -43,7 +43,7 @@ var podReasons = map[string]Class{
 	"PodLevelResourcesNotSupported":        ClassRejected,
 }
 
-// disruptionClasses are the reasons of the DisruptionTarget condition.
+// disruptionClasses are the classes of the reasons of the condition DisruptionTarget.
 var disruptionClasses = map[string]Class{
 	"PreemptionByScheduler":        ClassPreempted,
 	"DeletionByTaintManager":       ClassNodeLost,
@@ -53,12 +53,12 @@ var disruptionClasses = map[string]Class{
 	"TerminationByKubelet":         ClassEvicted,
 }
 
-// podCause reads from a pod what befell it, nil when nothing did. Containers that
-// ended by themselves are no cause.
+// podCause returns what befell a pod, nil when nothing did. Containers that ended by themselves
+// are no cause.
 func podCause(pod *corev1.Pod) *Failure {
 	disruption := disruptionCondition(pod)
 	if disruption != nil && endedBefore(pod, disruption.Since) {
-		disruption = nil // a drain removes what has ended, too
+		disruption = nil // a drain also evicts pods that have ended
 	}
 	if pod.Status.Phase == corev1.PodFailed {
 		if f := failedPod(pod); f != nil {
@@ -76,8 +76,9 @@ func podCause(pod *corev1.Pod) *Failure {
 	return nil
 }
 
-// disruptionCondition reads the DisruptionTarget condition, the earliest signal there
-// is. The disruption may still be called off, so alone it is no verdict.
+// disruptionCondition returns the disruption that the condition DisruptionTarget announces, nil
+// when it announces none. The condition is the earliest signal of a disruption, which may still
+// be called off.
 func disruptionCondition(pod *corev1.Pod) *Failure {
 	c := condition(pod, corev1.DisruptionTarget)
 	if c == nil || c.Status != corev1.ConditionTrue {
@@ -90,7 +91,7 @@ func disruptionCondition(pod *corev1.Pod) *Failure {
 	return &Failure{Class: class, Reason: c.Reason, Message: c.Message, MayRecover: true, Since: c.LastTransitionTime.Time}
 }
 
-// failedPod reads status.reason of a failed pod.
+// failedPod returns why a pod failed, by status.reason; nil when the status gives no reason.
 func failedPod(pod *corev1.Pod) *Failure {
 	reason := pod.Status.Reason
 	if reason == "" {
@@ -102,8 +103,8 @@ func failedPod(pod *corev1.Pod) *Failure {
 	case strings.HasPrefix(reason, "OutOf"): // of any resource (pkg/kubelet/lifecycle/predicate.go:232, v1.36)
 		class = ClassRejected
 	default:
-		// The kubelet rejects with a reason of its own for each check, and then
-		// no container was ever seen (pkg/kubelet/lifecycle/predicate.go, v1.36).
+		// The kubelet rejects a pod with a reason of its own for each check, before any
+		// container has a status (v1.36 pkg/kubelet/lifecycle/predicate.go).
 		if len(pod.Status.ContainerStatuses)+len(pod.Status.InitContainerStatuses) > 0 {
 			class = ClassOther
 		} else {
@@ -113,7 +114,7 @@ func failedPod(pod *corev1.Pod) *Failure {
 	return &Failure{Class: class, Reason: reason, Message: pod.Status.Message}
 }
 
-// podWaiting reads from a pod why nothing in it starts; nil when nothing says so.
+// podWaiting returns why nothing in a pod starts, nil when nothing tells.
 func podWaiting(pod *corev1.Pod) *Failure {
 	if podstatus.IsTerminal(pod) {
 		return nil
@@ -127,7 +128,7 @@ func podWaiting(pod *corev1.Pod) *Failure {
 			Since: c.LastTransitionTime.Time,
 		}
 	}
-	if pod.Status.Reason == reasonProviderFailed { // virtual-kubelet v1.11 node/pod.go:164: it will try again
+	if pod.Status.Reason == reasonProviderFailed { // virtual-kubelet v1.11 node/pod.go:164: the virtual kubelet tries again
 		return &Failure{Class: ClassRejected, Reason: reasonProviderFailed, Message: pod.Status.Message, MayRecover: true}
 	}
 	if pod.Status.Phase == corev1.PodUnknown || pod.Status.Reason == "NodeLost" {
@@ -157,7 +158,8 @@ func isScheduled(p *corev1.Pod) bool {
 	return p.Spec.NodeName != "" || isTrue(p, corev1.PodScheduled)
 }
 
-// deletionAsked is when the deletion of a pod that is being deleted was asked for.
+// deletionAsked returns when the deletion of a pod was requested. The pod must have a
+// deletionTimestamp.
 func deletionAsked(pod *corev1.Pod) time.Time {
 	asked := pod.DeletionTimestamp.Time
 	if g := pod.DeletionGracePeriodSeconds; g != nil {
@@ -166,8 +168,8 @@ func deletionAsked(pod *corev1.Pod) time.Time {
 	return asked
 }
 
-// endedBefore tells whether all that ran in a pod that has ended did so before its
-// deletion was asked for: then it was cleaned up, and not ended by that.
+// endedBefore reports whether a pod has ended and all of its containers ended before the time
+// requested: then a deletion only cleaned up.
 func endedBefore(pod *corev1.Pod, requested time.Time) bool {
 	if !podstatus.IsTerminal(pod) || len(pod.Status.ContainerStatuses) == 0 {
 		return false

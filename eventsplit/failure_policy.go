@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// How long DefaultPolicy waits. Each must outlast the timer after which Kubernetes
-// would have tried again, or helped itself: docs/failures.md has the sums and the
-// sources.
+// These are the graces of DefaultPolicy. Each outlasts the timer after which Kubernetes tries
+// again or helps itself; docs/failures.md has the sums and their sources.
 const (
 	configGrace   = 2 * time.Minute  // a sync of the pod each minute, and its back-off of 15 s
 	pullGrace     = 6 * time.Minute  // 5 min between two pulls, and the back-off
@@ -18,29 +17,26 @@ const (
 	refusalsGrace = 7 * time.Minute  // 5 min until a quota is counted anew, and a minute between two tries of a Job
 )
 
-// DefaultPolicy is how long Kubernetes gets to get over trouble, where
-// Options.Policy says nothing else. It is never less patient than Kubernetes' own
-// timers:
+// DefaultPolicy returns how long Kubernetes gets to overcome a trouble where
+// Options.Policy is nil. It is never less patient than Kubernetes' own timers:
 //
-//   - what Kubernetes cannot get over (an image that does not exist, a name that is no
-//     image's, a registry that refuses, a command that the image does not have), it gets
-//     no time for;
-//   - a missing Secret or ConfigMap, 2 min;
-//   - a pull that failed for the network, the registry's or the node's limits, or the
-//     node's disk, 6 min;
-//   - the runtime failing to create or start the container, 5 min;
-//   - the pod's sandbox, 9 min;
-//   - a volume that is attached and cannot be mounted, 5 min; one that is still attached
-//     elsewhere, 12 min;
+//   - what Kubernetes cannot overcome (an image that does not exist, a name that is no
+//     image's, a registry that refuses, a command that the image lacks): no time;
+//   - a missing Secret or ConfigMap: 2 min;
+//   - a pull that failed because of the network, a limit of the registry or the node, or
+//     the node's disk: 6 min;
+//   - a runtime that fails to create or start the container: 5 min;
+//   - the pod's sandbox: 9 min;
+//   - a volume that is attached and cannot be mounted: 5 min; one that is still attached
+//     elsewhere: 12 min;
 //   - an owner that may not create the pod yet (a full quota, a webhook that does not
-//     answer, a service account that is
-//     still to come), 7 min;
-//   - a pod that no node takes, a node that does not answer, a container that its
-//     restart policy starts again and again, a reason that this package does not know: any
-//     time. The caller's context is the deadline.
+//     answer, a service account that is still to come): 7 min;
+//   - a pod that no node takes, a node that does not answer, a container that its restart
+//     policy starts again and again, a reason that this package does not know: any time.
+//     The caller's context is the deadline.
 //
-// The grace is counted from when the Splitter first saw the class of trouble
-// (Failure.Since says when it began), and anew when the class changes.
+// The grace is counted from when the Splitter first saw the class of trouble, and anew when
+// the class changes. Failure.Since says when the trouble began.
 func DefaultPolicy(f *Failure) (grace time.Duration, fatal bool) {
 	if !f.MayRecover {
 		return 0, true
@@ -65,9 +61,9 @@ func DefaultPolicy(f *Failure) (grace time.Duration, fatal bool) {
 	return 0, false
 }
 
-// isAttached reports whether a volume that cannot be mounted is on the node already
-// (pkg/volume/util/operationexecutor/operation_generator.go:483-608, v1.36: SetUp comes
-// after WaitForAttach and MountDevice).
+// isAttached reports whether a volume that cannot be mounted is on the node already: SetUp comes
+// after WaitForAttach and MountDevice (v1.36
+// pkg/volume/util/operationexecutor/operation_generator.go:483-608).
 func isAttached(f *Failure) bool {
 	return strings.Contains(f.Message, "MountVolume.SetUp failed") || f.Reason == "ImageVolumeMountFailed"
 }

@@ -10,23 +10,23 @@ import (
 	"unicode"
 )
 
-// A failed pull is told by its text alone: the runtime's error crosses gRPC, and a
-// gRPC code of NotFound is the node's as often as the registry's. Each rule below
-// names the source of both sides: the texts that it means, and those that look alike
-// and are not meant. The sources: containerd v2.4.2 (v1.7.35 where it differs);
-// containers/image v5.36.2, which CRI-O v1.37 pulls with; moby v28.5.2, which
-// cri-dockerd v0.4 pulls with; kubernetes v1.36.3.
+// Only its text tells why a pull failed: the runtime's error crosses gRPC, and the gRPC code
+// NotFound is the node's as often as the registry's. Each rule below names the sources of both
+// sides: of the texts that the rule means, and of those that look alike and that it does not
+// mean. The sources are containerd v2.4.2 (v1.7.35 where that differs); containers/image
+// v5.36.2, which CRI-O v1.37 pulls with; moby v28.5.2, which cri-dockerd v0.4 pulls with;
+// kubernetes v1.36.3.
 
-// pullCause is a cause, whether Kubernetes may get over it, and the texts that tell
-// it, in lower case.
+// pullCause is a cause, whether Kubernetes may overcome it, and the texts that tell it, in lower
+// case.
 type pullCause struct {
 	cause      Cause
 	mayRecover bool
 	texts      []string
 }
 
-// readPull fills in what the kubelet's text of a failed pull says; one that says
-// nothing leaves the class' own verdict.
+// readPull sets Message, Image, Cause and MayRecover from the kubelet's text of a failed pull. A
+// text without words of its own leaves Cause and MayRecover as they are.
 func (f *Failure) readPull(message string) {
 	words := pullWords(message)
 	f.Message, f.Image = words, cmp.Or(namedImage(message), f.Image)
@@ -34,16 +34,16 @@ func (f *Failure) readPull(message string) {
 		return
 	}
 	if strings.HasPrefix(strings.TrimSpace(message), inspecting) {
-		words = message // says that the registry was not asked
+		words = message // the prefix says that the registry was not asked
 	}
-	if f.Cause == "" { // else the reason says it already
+	if f.Cause == "" { // else the waiting reason has told the cause
 		f.Cause, f.MayRecover = classifyPull(words)
 	}
 }
 
-// classifyPull tells from the words of a failed pull why it failed and whether a
-// later try may do better. Where the kubelet tried several credentials, the image may
-// be had as long as any of them may have it.
+// classifyPull returns why a pull failed and whether a later try may succeed, from the words of
+// the failure. Where the kubelet tried several credentials, a later try may succeed as long as
+// it may with one of them.
 func classifyPull(words string) (cause Cause, mayRecover bool) {
 	for i, one := range pullErrors(words) {
 		c, may := classifyPullError(one)
@@ -53,7 +53,7 @@ func classifyPull(words string) (cause Cause, mayRecover bool) {
 		case i == 0:
 			cause = c
 		case !mayRecover && c == CauseUnauthorized:
-			cause = c // not everyone who may not see an image is told so: "not found" is said instead
+			cause = c // a registry may answer "not found" to someone who may not see the image
 		}
 	}
 	return cause, mayRecover
@@ -69,7 +69,7 @@ func classifyPullError(words string) (Cause, bool) {
 	if status == http.StatusTooManyRequests {
 		return CauseRateLimited, true
 	}
-	if containsAny(lower, otherPlatform...) { // the node has the image's list by then, and says so too
+	if containsAny(lower, otherPlatform...) { // containerd may say so while it unpacks
 		return CauseNotFound, false
 	}
 	if containsAny(lower, atNode...) {
@@ -95,7 +95,8 @@ func classifyPullError(words string) (Cause, bool) {
 	return "", true
 }
 
-// limits come first: a registry wraps them in "unauthorized" and "not found" texts.
+// limits are checked first, because a registry wraps them in texts of "unauthorized" and "not
+// found".
 var limits = []pullCause{
 	{CauseThrottled, true, []string{"pull qps exceeded"}}, // kubelet images/helpers.go
 	{CauseRateLimited, true, []string{
@@ -104,11 +105,10 @@ var limits = []pullCause{
 	}},
 }
 
-// atNode are the texts in front of an error that the node itself ran into, when the
-// registry's part was over or had not begun: its content store, its snapshotter, its
-// disk, its runtime's socket. Whatever such an error ends in ("not found", "permission
-// denied", "unexpected EOF", even a 403 of a snapshotter that pulls lazily), it says
-// nothing of the image: the next try does better, or the node has to be mended.
+// atNode are the texts in front of an error of the node itself: of its content store, its
+// snapshotter, its disk, its runtime's socket. Such an error may end in "not found", "permission
+// denied", "unexpected EOF", or in the 403 of a snapshotter that pulls lazily; it tells nothing
+// about the image. A later try may succeed, or the node has to be repaired.
 var atNode = []string{
 	"failed to extract layer", "prepare extraction snapshot", "failed to commit snapshot", "failed to stat snapshot", // containerd core/unpack/unpacker.go:513-648
 	"failed to unpack image", "unable to initialize unpacker", "snapshotter", // containerd client/pull.go:97-189
@@ -123,27 +123,28 @@ var atNode = []string{
 	"cannot connect to the docker daemon", "connection error: desc", // moby client; grpc
 }
 
-// ofLayers are the texts in front of an error about a part of an image, which the
-// registry has named as part of that image before: a 404 is not the image's, and a
-// refusal, in whatever words, often that of an address or a token made for a few minutes.
+// ofLayers are the texts in front of an error about a part of an image whose manifest the
+// registry has already delivered. A 404 does not mean that the image does not exist. A refusal
+// often means that an address or a token, valid for a few minutes, has expired.
 var ofLayers = []string{
 	"httpreadseeker", "failed to copy", "could not fetch content", // containerd core/remotes/docker/httpreadseeker.go:183, fetcher.go:366, core/content/helpers.go:229
 	"reading blob", "fetching blob", "reading config blob", "external blob", // containers/image copy/single.go:640,855, docker/docker_client.go:999,1059
 	"error pulling image configuration", "download failed after", // moby distribution/pull_v2.go, xfer/download.go
 }
 
-// byMirror finds the address of a mirror that answered. containerd asks its hosts in turn,
-// tells a mirror which registry it stands for, and returns the first status above 399 that
-// is not 404, even where the registry itself did not answer or has no such image
-// (core/remotes/docker/resolver.go:315-380,647). So a mirror's refusal is not the registry's.
+// byMirror finds the address of a mirror in an answer. containerd asks its hosts in turn, tells
+// a mirror which registry it stands for by the parameter ns, and returns the first status above
+// 399 that is not 404, even where the registry itself did not answer or lacks the image
+// (core/remotes/docker/resolver.go:315-380,647). A mirror's refusal is therefore not the
+// registry's.
 var byMirror = regexp.MustCompile(`[?&]ns=`)
 
-// fixed are causes that a phrase tells wherever it stands.
+// fixed are causes that a phrase tells wherever the phrase stands.
 var fixed = []pullCause{
 	{CauseInvalidName, false, []string{
 		"invalid reference format", "couldn't parse image", "failed to parse image reference", "invalidimagename", "must be lowercase",
 		"name invalid", "name_invalid", // the registry's own code, distribution registry/api/v2/errors.go
-		"did not resolve to an alias", "short name mode is enforcing", "short-name resolution enforced", // containers/image pkg/shortnames: no registry is named
+		"did not resolve to an alias", "short name mode is enforcing", "short-name resolution enforced", // containers/image pkg/shortnames: the name lacks a registry
 	}},
 	{CauseSignature, false, []string{
 		"signature validation", "signature verification", "signaturevalidationfailed", "source image rejected",
@@ -152,21 +153,22 @@ var fixed = []pullCause{
 	{"", false, []string{
 		"is no longer supported since containerd", "schema 1 image manifests are no longer supported", // containerd client/pull.go:224
 		"cannot be used on this platform", "-based image is incompatible with", // moby distribution/config.go:155, pull_v2_windows.go:144
-		"is blocked in ", // containers/image docker/docker_client.go:256: the node may not ask this registry
+		"is blocked in ", // containers/image docker/docker_client.go:256: the node's configuration forbids the registry
 	}},
 	{CauseDiskFull, true, []string{"no space left on device", "disk quota exceeded"}},
-	// A proxy's name or certificate is not the registry's.
+	// The name or certificate of a proxy is not that of the registry.
 	{CauseNetwork, true, []string{"proxyconnect", "proxy authentication required"}},
 	{CauseNoSuchHost, true, []string{"no such host", "server misbehaving", "name resolution", "name or service not known"}},
 	{CauseCertificate, true, []string{outOfDate}},
 	{CauseCertificate, false, []string{"x509:", "certificate signed by unknown authority", "server gave http response to https client"}},
 }
 
-// outOfDate is what crypto/x509 says of a certificate (verify.go, CertificateInvalidError).
-// The certificate is renewed, or the clock of a node that has just started is set.
+// outOfDate is the text of crypto/x509 for a certificate outside of its validity (verify.go,
+// CertificateInvalidError). A later try may succeed: the certificate is renewed, or the clock of
+// a node that has just booted is set.
 const outOfDate = "certificate has expired or is not yet valid"
 
-// refused are phrases that only a registry, or the client that quotes it, has.
+// refused are phrases that only a registry says, or a client that quotes the registry.
 var refused = []pullCause{
 	{CauseUnauthorized, false, []string{
 		"pull access denied", "repository does not exist or may require", "no basic auth credentials", "insufficient_scope", // containerd resolver.go:336, authorizer.go:202; moby distribution/errors.go:55
@@ -176,11 +178,11 @@ var refused = []pullCause{
 	}},
 	{CauseNotFound, false, []string{
 		"manifest unknown", "manifest_unknown", "name unknown", "name_unknown", // distribution registry/api/v2/errors.go
-		"repository name not known to registry", // the same's text of NAME_UNKNOWN, which containers/image gives alone
+		"repository name not known to registry", // the text of NAME_UNKNOWN, which containers/image gives alone
 	}},
 }
 
-// otherPlatform are the texts of an image that is there, for other platforms.
+// otherPlatform are the texts for an image that exists, for other platforms only.
 var otherPlatform = []string{
 	"no matching manifest for", "was found but its platform", "was found but does not provide", // moby distribution/pull_v2.go:809, daemon/images/image.go:198
 	"no match for platform in manifest",                                    // containerd core/images/handlers.go:426, image.go:250
@@ -189,15 +191,15 @@ var otherPlatform = []string{
 
 func lacksPlatform(words string) bool { return containsAny(strings.ToLower(words), otherPlatform...) }
 
-// codes are the registry's own words for refusing, which stand by themselves between
-// colons (distribution registry/api/errcode/errors.go, Error.Error): "denied: ...",
-// "DENIED: ...". The node's "permission denied" and a proxy's "Unauthorized" do not.
+// codes are the registry's own words of a refusal. They stand alone between colons: "denied:
+// ...", "DENIED: ..." (distribution registry/api/errcode/errors.go, Error.Error). The node's
+// "permission denied" and a proxy's "Unauthorized" do not stand so.
 var codes = map[string]Cause{
 	"unauthorized": CauseUnauthorized, "UNAUTHORIZED": CauseUnauthorized, "authentication required": CauseUnauthorized,
 	"denied": CauseUnauthorized, "DENIED": CauseUnauthorized,
 }
 
-// jsonCode finds the registry's own word in an answer quoted whole.
+// jsonCode finds the registry's code in an answer that is quoted as JSON.
 var jsonCode = regexp.MustCompile(`"code\\?"\s*:\s*\\?"([A-Z_]+)`)
 
 var jsonCodes = map[string]Cause{
@@ -205,7 +207,7 @@ var jsonCodes = map[string]Cause{
 	"MANIFEST_UNKNOWN": CauseNotFound, "NAME_UNKNOWN": CauseNotFound, "NOT_FOUND": CauseNotFound,
 }
 
-// network are the texts of an answer that did not come, or not from the registry.
+// network are the texts for an answer that did not arrive, or that is not the registry's.
 var network = []string{
 	"dial tcp", "connection refused", "connection reset", "connection timed out", "i/o timeout", "tls handshake", "tls: ",
 	"client.timeout exceeded", "request canceled", "deadline exceeded", "unexpected eof", "network is unreachable",
@@ -214,11 +216,11 @@ var network = []string{
 	"registry is unavailable", "registryunavailable", "failed to do request",
 }
 
-// serverFault is a status 5xx in its words; proxies word them as they like.
+// serverFault finds a status 5xx with its text; proxies choose the text freely.
 var serverFault = regexp.MustCompile(`\b5\d\d [A-Z][a-z]`)
 
-// refusal reads whether the registry refused the image. What tells is not that an
-// error ends in "not found" or "denied", but who says it.
+// refusal returns the cause when the registry itself refused the image, "" when it did not. Who
+// says "not found" or "denied" decides, not that the error ends in these words.
 func refusal(words, lower string, parts []string) Cause {
 	for _, p := range parts {
 		if c, ok := codes[p]; ok {
@@ -237,16 +239,16 @@ func refusal(words, lower string, parts []string) Cause {
 	case 401, 403:
 		return CauseUnauthorized
 	case 404:
-		if containsAny(lower, "reading manifest ", "/manifests/") { // else it may be the token's server's
+		if containsAny(lower, "reading manifest ", "/manifests/") { // else the server of the tokens may have answered
 			return CauseNotFound
 		}
 	}
 	return unresolved(parts)
 }
 
-// unknownCode reads what a registry says behind a code that its clients do not know, and
-// which they call "unknown" (distribution registry/api/errcode/errors.go): Harbor has
-// NOT_FOUND, quay TAG_EXPIRED, Artifactory and Nexus have none.
+// unknownCode reads the text behind a code that the registry's clients do not know and print as
+// "unknown" (distribution registry/api/errcode/errors.go): NOT_FOUND of Harbor, TAG_EXPIRED of
+// quay; Artifactory and Nexus send no code.
 func unknownCode(text string) Cause {
 	switch {
 	case text == "not found", strings.HasSuffix(text, " not found"), strings.HasSuffix(text, " not found or deleted."), // Google's
@@ -259,12 +261,12 @@ func unknownCode(text string) Cause {
 	return ""
 }
 
-// unresolved reports whether a reference was looked for and is not there. containerd
-// says "failed to resolve reference "REF": REF: not found" (client/pull.go:202, or
-// "failed to resolve image" in core/transfer/local/pull.go:62; resolver.go:354) where a
-// registry answered 404. Other things it does not find on the way have other words
-// between the two: "no resolve hosts" (:281), "rejecting 9 byte manifest for" (:463).
-// Where nothing else is said at all, it is the image that was not found.
+// unresolved returns CauseNotFound when a registry answered 404 for a reference, "" otherwise.
+// containerd then says "failed to resolve reference "REF": REF: not found" (client/pull.go:202,
+// or "failed to resolve image" in core/transfer/local/pull.go:62; resolver.go:354). Other things
+// that containerd does not find have other words between the two: "no resolve hosts" (:281),
+// "rejecting 9 byte manifest for" (:463). Where an error says nothing but "not found", the image
+// was not found.
 func unresolved(parts []string) Cause {
 	at := slices.IndexFunc(parts, func(p string) bool {
 		return strings.HasPrefix(p, "failed to resolve reference") || strings.HasPrefix(p, "failed to resolve image")
@@ -279,17 +281,17 @@ func unresolved(parts []string) Cause {
 	return ""
 }
 
-// isReference tells an image's name from a sentence and from a digest alone.
+// isReference reports whether s is an image's name, not a sentence and not a digest alone.
 func isReference(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, unicode.IsSpace) && !strings.HasPrefix(s, "sha256:")
 }
 
-// statusText finds a status in "status code from registry 403 (Forbidden)",
-// "StatusCode: 404," or "parsing HTTP 503 response body" (containers/image
-// docker/errors.go:92, docker_client.go; distribution registry/client/errors.go:38).
+// statusText finds the HTTP status in texts such as "status code from registry 403 (Forbidden)",
+// "StatusCode: 404," and "parsing HTTP 503 response body" (containers/image docker/errors.go:92,
+// docker_client.go; distribution registry/client/errors.go:38).
 var statusText = regexp.MustCompile(`(?i)(?:status code|status code from registry|parsing http) (\d{3})\b`)
 
-// answered is the HTTP status that a registry answered with, 0 when none is told.
+// answered returns the HTTP status that a registry answered with, 0 when the words give none.
 func answered(parts []string) int {
 	for i, p := range parts {
 		digits := ""
@@ -305,10 +307,9 @@ func answered(parts []string) int {
 	return 0
 }
 
-// unanswered reports whether a request had no answer of a registry, whatever the
-// reason: Go's net/http names the method and the address, and then what went wrong
-// (net/url Error.Error), a proxy's refusal among it (net/http transport.go:1937:
-// `Head "https://r/v2/": Forbidden`).
+// unanswered reports whether no registry answered a request, for whatever reason. Go's net/http
+// names the method and the address in front of the reason (net/url Error.Error); a proxy's
+// refusal is such a reason (net/http transport.go:1937: `Head "https://r/v2/": Forbidden`).
 func unanswered(parts []string) bool {
 	return slices.ContainsFunc(parts, func(p string) bool {
 		switch p {
@@ -319,7 +320,7 @@ func unanswered(parts []string) bool {
 	})
 }
 
-// find returns the first of causes that text tells, nil when none is.
+// find returns the first of causes that text tells, nil when it tells none.
 func find(text string, causes []pullCause) *pullCause {
 	for i := range causes {
 		if containsAny(text, causes[i].texts...) {

@@ -4,8 +4,8 @@ import (
 	"strings"
 )
 
-// pullWords strips from a pull message what Kubernetes wrapped around the words
-// of the registry; it is "" when nothing else is there.
+// pullWords strips what Kubernetes wraps around the words of the runtime and the registry. It
+// returns "" when there are no such words.
 func pullWords(message string) string {
 	m := strings.TrimSpace(message)
 	if rest, ok := strings.CutPrefix(m, "Error: "); ok {
@@ -41,7 +41,7 @@ func pullWords(message string) string {
 
 const inspecting = "Failed to inspect image "
 
-// afterQuoted returns what follows a quoted image name and a colon.
+// afterQuoted returns what follows a quoted image's name and a colon.
 func afterQuoted(s string) string {
 	if strings.HasPrefix(s, `"`) {
 		if end := strings.IndexByte(s[1:], '"'); end >= 0 {
@@ -51,10 +51,10 @@ func afterQuoted(s string) string {
 	return ""
 }
 
-// pullErrors takes apart what the kubelet made of one error for each credential that
-// it tried: "[e1, e2]" (pkg/kubelet/kuberuntime/kuberuntime_image.go:50-70,
-// apimachinery pkg/util/errors/errors.go, v1.36), and cuts off gRPC's wrapping, which
-// errors of code Unknown come without (cri-client v0.36.3 pkg/remote_image.go).
+// pullErrors splits the error that the kubelet makes of one error for each credential that it
+// tried: "[e1, e2]" (v1.36 pkg/kubelet/kuberuntime/kuberuntime_image.go:50-70, apimachinery
+// pkg/util/errors/errors.go). It strips gRPC's prefix of each; errors of code Unknown come
+// without the prefix (cri-client v0.36.3 pkg/remote_image.go:252-262).
 func pullErrors(words string) []string {
 	list, ok := strings.CutPrefix(strings.TrimSpace(words), "[")
 	if !ok {
@@ -70,7 +70,7 @@ func pullErrors(words string) []string {
 	return all
 }
 
-// splitErrors takes a list of errors apart at its commas, but those in quotes or brackets.
+// splitErrors splits a list of errors at its commas, except in quotes and brackets.
 func splitErrors(list string) (all []string) {
 	from, depth, quoted := 0, 0, false
 	for i := range len(list) {
@@ -89,15 +89,14 @@ func splitErrors(list string) (all []string) {
 	return append(all, cleanRuntime(list[from:]))
 }
 
-// continued are how the words behind a comma begin that belong to the error before
-// it: "pull access denied, repository does not exist ...", `for architecture "arm64",
-// variant "v8", OS "linux"`, `StatusCode: 404, "<html>"`, "unexpected commit digest
-// sha256:aa, expected sha256:bb", "is no longer supported since containerd v2.1, please
-// rebuild the image".
+// continued are how words behind a comma begin that belong to the same error: "pull access
+// denied, repository does not exist ...", `for architecture "arm64", variant "v8", OS "linux"`,
+// `StatusCode: 404, "<html>"`, "unexpected commit digest sha256:aa, expected sha256:bb", "is no
+// longer supported since containerd v2.1, please rebuild the image".
 var continued = []string{"repository does not exist", "variant ", "OS ", "got ", `"`, "expected ", "please ", "see ", "or ", "and ", "but "}
 
-// primary leaves out what mirrors answered, where the registry itself was asked
-// after them (containers/image docker/docker_image_src.go:124).
+// primary strips the answers of mirrors where the registry itself was asked after them
+// (containers/image docker/docker_image_src.go:124).
 func primary(words string) string {
 	before, rest, ok := strings.Cut(words, "(Mirrors also failed: ")
 	if !ok {
@@ -109,8 +108,8 @@ func primary(words string) string {
 	return words
 }
 
-// pullParts takes an error apart at its colons. containerd puts the registry's own
-// errors on lines of their own (core/remotes/docker/errcode.go:298).
+// pullParts splits an error at its colons. containerd puts the errors of the registry on
+// separate lines (core/remotes/docker/errcode.go:298).
 func pullParts(text string) []string {
 	parts := strings.Split(strings.ReplaceAll(strings.TrimSpace(text), "\n", ": "), ": ")
 	for i := range parts {
@@ -119,8 +118,8 @@ func pullParts(text string) []string {
 	return parts
 }
 
-// unquoted leaves out what stands in quotes: names of images and addresses, which
-// may hold any word. Behind a last quote that was cut off stands such a name, too.
+// unquoted strips what stands in quotes: names of images and addresses, which may contain any
+// word. Words behind a last quote without a partner are such a name, cut off.
 func unquoted(s string) string {
 	var b strings.Builder
 	for i, part := range strings.Split(s, `"`) {

@@ -4,10 +4,9 @@ import (
 	"github.com/go-vela/podlife/internal/podstatus"
 )
 
-// waitingReasons are the reasons of a container's state.waiting that say that
-// something is wrong (pkg/kubelet/images/types.go, pkg/kubelet/container/
-// sync_result.go, pkg/kubelet/kuberuntime/kuberuntime_container.go and
-// cri-api/pkg/errors, v1.36).
+// waitingReasons are the reasons of a container's state.waiting that name a trouble (v1.36
+// pkg/kubelet/images/types.go, pkg/kubelet/container/sync_result.go,
+// pkg/kubelet/kuberuntime/kuberuntime_container.go, cri-api/pkg/errors).
 var waitingReasons = map[string]verdict{
 	reasonErrImagePull:          {ClassImagePull, "", true},
 	reasonImagePullBackOff:      {ClassImagePull, "", true},
@@ -37,7 +36,7 @@ var waitingReasons = map[string]verdict{
 	"ResizePodInPlaceError": {ClassRuntime, "", true},
 }
 
-// isProgress tells whether a waiting reason says that nothing is wrong.
+// isProgress reports whether a waiting reason names no trouble.
 func isProgress(reason string) bool {
 	switch reason {
 	case "", "ContainerCreating", "PodInitializing", podstatus.ReasonRestartingAll:
@@ -46,7 +45,8 @@ func isProgress(reason string) bool {
 	return false
 }
 
-// classifyWaiting makes a Failure of a waiting reason that is not progress.
+// classifyWaiting returns the Failure that a waiting reason with its message means. The reason
+// must not be progress.
 func classifyWaiting(reason, message string) *Failure {
 	v, ok := waitingReasons[reason]
 	if !ok {

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Error names the container, what is wrong in a sentence, the cause in the words of
-// whoever said it, and in brackets what to do, where that is known. It is made to be
-// shown to the user of a CI system as it is. testdata/sentences.golden has them all.
+// Error names the container, says what is wrong, quotes the cause in the words of whoever said
+// it, and adds in brackets what to do, where that is known. It is made to be shown to the user
+// of a CI system as it is. testdata/sentences.golden has every sentence.
 func (f *Failure) Error() string {
 	var b strings.Builder
 	if f.Slot != "" {
@@ -26,15 +26,15 @@ func (f *Failure) Error() string {
 	return b.String()
 }
 
-// Unwrap returns the API error behind it, or nil.
+// Unwrap returns the API error behind the Failure, or nil.
 func (f *Failure) Unwrap() error { return f.Err }
 
-// words are the cause in its source's own words, on one line.
+// words returns the cause in its source's own words, on one line.
 func (f *Failure) words() string {
 	words := f.Message
 	if f.Class == ClassImagePull {
 		all := pullErrors(words)
-		for i := range all { // containerd says first what it was doing, with the image's name
+		for i := range all { // containerd names the image once more, in front of the cause
 			if rest, ok := strings.CutPrefix(all[i], "failed to pull and unpack image "); ok {
 				all[i] = cmp.Or(afterQuoted(rest), all[i])
 			}
@@ -54,7 +54,7 @@ func (f *Failure) words() string {
 	return f.Reason
 }
 
-// what says the class, and the cause where that makes it clearer.
+// what returns a clause for the class, and for the cause where that makes it clearer.
 func (f *Failure) what() string {
 	image := "the image"
 	if f.Image != "" {
@@ -62,7 +62,7 @@ func (f *Failure) what() string {
 	}
 	switch f.Class {
 	case ClassImagePull:
-		if f.Image == "" { // its own or a volume's
+		if f.Image == "" { // the container's own or that of a volume
 			image = "an image"
 		}
 		if (f.Reason == reasonImageInspect || f.Reason == reasonInspectFailed) && f.Cause == "" {
@@ -127,7 +127,7 @@ func (f *Failure) what() string {
 	return cmp.Or(causeTexts[f.Class][f.Cause], classTexts[f.Class], classTexts[ClassOther])
 }
 
-// startText says what of starting a container fails.
+// startText returns a clause for the step of a start that failed.
 func startText(f *Failure) string {
 	switch {
 	case f.Class == ClassStart && (f.Reason == "PostStartHookError" || f.Reason == "FailedPostStartHook"):
@@ -138,7 +138,7 @@ func startText(f *Failure) string {
 	return classTexts[f.Class]
 }
 
-// hint says what to do, where there is something to do.
+// hint returns what to do, "" when there is nothing to do.
 func (f *Failure) hint() string {
 	switch f.Class {
 	case ClassImagePull:
@@ -172,11 +172,11 @@ func (f *Failure) hint() string {
 	return ""
 }
 
-// pullHint says what to do about an image that cannot be had, where the words tell that.
+// pullHint returns what to do about an image that cannot be pulled, as far as the words tell.
 func pullHint(cause Cause, words string) string {
 	switch {
 	case cause == CauseNoSuchHost && !containsAny(words, "no such host", "name or service not known"):
-		return "" // the node's resolver is in trouble, not the name
+		return "" // the node's resolver is in trouble; the name may be right
 	case cause == CauseCertificate && strings.Contains(words, outOfDate):
 		return "renew the registry's certificate, or correct the node's clock"
 	case cause == CauseCertificate && !containsAny(words, "unknown authority", "http response to https client"):
@@ -234,7 +234,7 @@ var classTexts = map[Class]string{
 	ClassUncertain:    "the API server failed, and it is not known whether it carried the request out",
 }
 
-// podTexts are those of the pod itself, which has no name in front.
+// podTexts are clauses about the pod itself, which no name precedes.
 var podTexts = map[Class]string{
 	ClassConfig:    "a container of the pod cannot be set up",
 	ClassCreate:    "the node cannot create the pod's containers",
@@ -246,14 +246,14 @@ var podTexts = map[Class]string{
 	ClassOther:     "the pod does not run",
 }
 
-// announcedTexts say what may still be called off.
+// announcedTexts are clauses for an end that may still be called off.
 var announcedTexts = map[Class]string{
 	ClassEvicted:   "the pod is about to be evicted",
 	ClassPreempted: "the pod is about to make room for a pod of higher priority",
 	ClassNodeLost:  "the pod is about to leave its node",
 }
 
-// nodeTexts say what the node does.
+// nodeTexts are clauses for what happens to the node.
 var nodeTexts = map[string]string{
 	reasonNodeNotReady: "the pod's node does not answer",
 	reasonPodUnknown:   "the pod's node does not answer",
@@ -264,14 +264,14 @@ var nodeTexts = map[string]string{
 	"Terminated":       "the pod's node is shutting down",
 }
 
-// notYetTexts are for what time may cure.
+// notYetTexts are clauses for a refusal that time may cure.
 var notYetTexts = map[Class]string{
 	ClassQuota:     "the namespace's quota does not allow the pod now",
 	ClassExists:    "a pod of that name is still being deleted",
 	ClassForbidden: "the API server does not allow the request yet",
 }
 
-// causeTexts say the class and the cause in one.
+// causeTexts are clauses for a class together with a cause.
 var causeTexts = map[Class]map[Cause]string{
 	ClassLost: {
 		CauseUnattributed: "it ended, and whether that was the step or its placeholder is not known",

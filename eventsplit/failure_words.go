@@ -22,7 +22,7 @@ func hasAnyPrefix(s string, prefixes ...string) bool {
 // internal/status.Error).
 const grpcError = "rpc error: code = "
 
-// cleanRuntime strips the wrapping of a gRPC error.
+// cleanRuntime strips the kubelet's and gRPC's prefixes from an error of the runtime.
 func cleanRuntime(message string) string {
 	m := strings.TrimPrefix(strings.TrimSpace(message), "Error: ")
 	if rest, ok := strings.CutPrefix(m, grpcError); ok {

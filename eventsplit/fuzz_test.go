@@ -18,9 +18,8 @@ import (
 	"github.com/go-vela/podlife/internal/podstatus"
 )
 
-// FuzzAnySequenceKeepsTheInvariants feeds any sequence of pods, Events and
-// notices, possible and impossible ones, and holds the Splitter to what it
-// promises of all of them.
+// FuzzAnySequenceKeepsTheInvariants gives the Splitter any sequence of pods, Events and notices,
+// possible and impossible ones, and checks what the package guarantees.
 func FuzzAnySequenceKeepsTheInvariants(f *testing.F) {
 	f.Add([]byte("\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff"))
 	f.Add([]byte("00010000000\xe30000001210000010001")) // a run gets its ID, and shows one before it
@@ -38,7 +37,7 @@ func FuzzAnySequenceKeepsTheInvariants(f *testing.F) {
 			fz := newFuzzer(t, data)
 			for len(fz.data) > 0 {
 				fz.step()
-				synctest.Wait() // a swap that was held back may call its patch now
+				synctest.Wait() // a waiting swap may call its patch now
 				fz.check()
 			}
 			fz.s.Close()
@@ -54,9 +53,9 @@ type fuzzer struct {
 	s            *Splitter
 	wg           sync.WaitGroup
 	pod          *corev1.Pod
-	failures     map[string]*Failure // by slot: sticky
-	placeholders map[string]bool     // by slot/ID: the answer given
-	told         map[string]uint64   // entries checked
+	failures     map[string]*Failure // by slot; once set, they stay
+	placeholders map[string]bool     // by slot/ID: the answer that was given
+	told         map[string]uint64   // how many entries were checked
 	started      map[string]bool     // by slot/ID
 	ended        map[string]*State
 }
@@ -117,7 +116,7 @@ func (fz *fuzzer) step() {
 	}
 }
 
-// swap patches the image of a container, or not, and gets any answer.
+// swap patches the image of a container, or does not, and gets any answer.
 func (fz *fuzzer) swap() {
 	c := &fz.pod.Spec.Containers[fz.byte()%2]
 	image := []string{"pause", "step", "other"}[fz.byte()%3]
@@ -228,7 +227,7 @@ func (fz *fuzzer) event() {
 	fz.s.Handle(watch.Event{Type: watch.Added, Object: e})
 }
 
-// check holds the Splitter to its invariants.
+// check checks the guarantees of the package.
 func (fz *fuzzer) check() {
 	t := fz.t
 	for _, name := range append([]string{""}, fuzzSlots...) {

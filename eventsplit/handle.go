@@ -12,14 +12,15 @@ import (
 )
 
 // Handle takes in one change: Added, Modified or Deleted with a *corev1.Pod or a
-// *corev1.Event (the deletion of an Event is its expiry and ignored), or Error
-// with a *metav1.Status whose Reason is OutOfScope, Stale, Fresh or Closed, or
-// Forbidden or Unauthorized: the API server has refused the watch for so long that
-// what waits ends with its refusal, until Fresh comes.
-// Anything else, and objects of other pods, is ignored. It may be called with
-// pods and Events in any order, and again with the same object; pods older than
-// the newest seen are ignored where resourceVersions can be compared. Objects are
-// kept and must not be changed afterwards. It does not block.
+// *corev1.Event, or Error with a *metav1.Status. Of a Status the Reason counts:
+// OutOfScope, Stale, Fresh and Closed are podwatch's; with Forbidden or Unauthorized the API
+// server has refused the watch for so long that everyone who waits gets the refusal, until
+// Fresh comes. Handle ignores anything else, objects of other pods, and the deletion of an
+// Event, which has merely expired.
+//
+// Pods and Events may come in any order and more than once. A pod older than the newest
+// one seen is ignored where resourceVersions can be compared. Handle keeps the objects,
+// which must not be changed afterwards. It does not block.
 func (s *Splitter) Handle(ev watch.Event) {
 	if ev.Type == watch.Bookmark {
 		return
@@ -36,7 +37,7 @@ func (s *Splitter) Handle(ev watch.Event) {
 	}
 }
 
-// What podwatch reports in an Error's Status beyond pods and Events.
+// These Reasons of an Error's Status are podwatch's reports.
 const (
 	statusOutOfScope metav1.StatusReason = "OutOfScope"
 	statusStale      metav1.StatusReason = "Stale"
@@ -79,8 +80,8 @@ func (s *Splitter) handlePod(pod *corev1.Pod, deleted bool) {
 	s.ask(asks)
 }
 
-// learnSlots makes the slots of a pod that are new. Options.Placeholder is asked
-// with the lock released.
+// learnSlots makes the slots of a pod that do not exist yet. It asks Options.Placeholder while
+// the lock is not held.
 func (s *Splitter) learnSlots(pod *corev1.Pod) {
 	var missing []string
 	s.mu.Lock()
@@ -97,11 +98,10 @@ func (s *Splitter) learnSlots(pod *corev1.Pod) {
 	}
 }
 
-// Close ends the Splitter: it stops its timer, and everything that waits is
-// released with ErrClosed (NextRun with io.EOF) unless its answer is known. State,
-// and what was recorded, stays readable. It waits for a call of Options.Policy
-// that is under way, and for nothing else. It may be called more than once, from
-// any goroutine.
+// Close ends the Splitter. It stops the timer and releases everyone who waits with
+// ErrClosed (NextRun with io.EOF), unless the answer is known. State and everything that was
+// recorded stay readable. Close waits for a call of Options.Policy that is under way, and
+// for nothing else. It may be called more than once, from any goroutine.
 func (s *Splitter) Close() {
 	defer s.asking.Wait()
 	s.mu.Lock()

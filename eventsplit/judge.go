@@ -8,15 +8,15 @@ import (
 )
 
 const (
-	// eventDelay is how long a failed swap waits for the Event that says why:
-	// seen on real kubelets (v1.36), it comes 60 to 930 ms before the status.
+	// eventDelay is how long a failed swap waits for the Event that says why. On real kubelets
+	// (v1.36) the Event came 60 to 930 ms before the status.
 	eventDelay = 2 * time.Second
-	// lostDelay is how long a run may still show as running in a pod that has
-	// ended before it is given up.
+	// lostDelay is how long an ended pod may show a run as running before the run counts as
+	// lost.
 	lostDelay = 5 * time.Second
 )
 
-// judge decides whether a slot will never run, or was lost. The lock is held.
+// judge decides whether a slot will never run, or its run was lost. The lock is held.
 func (s *Splitter) judge(sl *slot, now time.Time) {
 	if sl.failure != nil {
 		return
@@ -45,7 +45,7 @@ func (s *Splitter) judge(sl *slot, now time.Time) {
 	}
 }
 
-// judgeUnrun: no run of the slot that State speaks of is known.
+// judgeUnrun judges a slot of which no run is known that State tells of.
 func (s *Splitter) judgeUnrun(sl *slot, now time.Time) {
 	if rep := sl.replaced(); rep != nil && rep.ended() && sl.status == statusTerminated && (s.over() || !s.wouldRestart(sl, rep)) {
 		if s.judgeReplaced(sl, now) {
@@ -64,21 +64,20 @@ func (s *Splitter) judgeUnrun(sl *slot, now time.Time) {
 	}
 }
 
-// judgeReplaced: the run that a swap is to replace has ended and will not be
-// restarted. After the patch this is published when, and only when, the new
-// container could not be started: in a good swap it is killed and the new one
-// started before the kubelet publishes anything (0 of 87 good swaps and 5 of 5
-// failed ones on a real kubelet, v1.36). It tells false when the pod's own end
-// explains it.
+// judgeReplaced judges a slot in which the run that a swap is to replace has ended and will not
+// be restarted. After a patch the kubelet publishes this if, and only if, it could not start the
+// new container: in a good swap it kills the old container and starts the new one before it
+// publishes anything (0 of 87 good swaps and 5 of 5 failed ones on a real kubelet, v1.36).
+// judgeReplaced returns false when the pod's own end explains the end of the run.
 func (s *Splitter) judgeReplaced(sl *slot, now time.Time) bool {
 	switch {
-	case !sl.decideAt.IsZero(): // decided, the words are awaited
+	case !sl.decideAt.IsZero(): // decided; the Event that says why is awaited
 	case s.record.cause != nil:
 		return false
 	case !sl.swapped() && sl.replaced().lost():
 		sl.failure = s.lostFailure(sl)
 		return true
-	case sl.mayBePatched(): // a patch may have killed it, and then the words come
+	case sl.mayBePatched(): // a patch may have killed it, and then an Event says why
 		sl.decideAt = now.Add(eventDelay)
 	case !sl.swapped():
 		sl.failure = placeholderFailure(sl)
@@ -88,13 +87,13 @@ func (s *Splitter) judgeReplaced(sl *slot, now time.Time) bool {
 	}
 	rep := sl.replaced()
 	if e := sl.explanation.event; sl.mayBePatched() && e != nil && !eventTime(e).After(rep.started) {
-		sl.explanation = explanation{} // of its own start
+		sl.explanation = explanation{} // it was about the start of this run
 	}
 	switch {
 	case sl.explanation.rank < rankWords && !s.record.gone && now.Before(sl.decideAt):
 	case sl.explanation.failure != nil:
 		sl.failure = swapFailure(sl)
-	case rep.lost() || rep.unattributed(): // by a node that was restarted, perhaps
+	case rep.lost() || rep.unattributed(): // its node was restarted, perhaps
 		sl.failure = s.lostFailure(sl)
 	case sl.mayBePatched():
 		sl.failure = placeholderFailure(sl)
@@ -104,8 +103,8 @@ func (s *Splitter) judgeReplaced(sl *slot, now time.Time) bool {
 	return true
 }
 
-// judgeRunning: a run is lost when its pod is gone from view, or has ended and
-// goes on showing it as running.
+// judgeRunning judges a run that no status has shown to end: it is lost when no newer version
+// will come, or when the pod has ended and goes on showing it as running.
 func (s *Splitter) judgeRunning(sl *slot, r *run, now time.Time) {
 	switch {
 	case !s.record.gone && !s.record.ended:
@@ -122,8 +121,9 @@ func (s *Splitter) judgeRunning(sl *slot, r *run, now time.Time) {
 	sl.failure = s.lostFailure(sl)
 }
 
-// judgeVanished: a container that ran and waits now is gone from the node, whatever
-// the status says of its end. It is started anew, or comes back into sight.
+// judgeVanished judges a slot whose run had not ended and that waits now: its container is gone
+// from the node, whatever the status says of its end. The kubelet starts it anew, or sees it
+// again.
 func (s *Splitter) judgeVanished(sl *slot, r *run, now time.Time) {
 	sl.giveUpAt = time.Time{}
 	if sl.patience.over(now) && sl.waiting != nil {
@@ -132,6 +132,7 @@ func (s *Splitter) judgeVanished(sl *slot, r *run, now time.Time) {
 	}
 }
 
+// judgeEnded judges a run that has ended.
 func (s *Splitter) judgeEnded(sl *slot, r *run, now time.Time) {
 	sl.tellStarted(r)
 	if r.endedBy == endedByUnknown {
@@ -155,8 +156,8 @@ func (s *Splitter) judgeEnded(sl *slot, r *run, now time.Time) {
 	}
 }
 
-// blockingInit returns the failure of an init container before sl that keeps it
-// from ever running.
+// blockingInit returns the Failure of an earlier init container that keeps sl from ever running;
+// nil when there is none.
 func (s *Splitter) blockingInit(sl *slot) *Failure {
 	if sl.kind == KindEphemeral {
 		return nil
@@ -173,7 +174,7 @@ func (s *Splitter) blockingInit(sl *slot) *Failure {
 }
 
 // concludePod decides how a pod ended by itself, once all of its containers are decided.
-// Kubernetes calls it Succeeded, too, when the placeholder of a failed swap was the last
+// Kubernetes also calls a pod Succeeded when the placeholder of a failed swap was the last
 // container to end, and Failed when nobody knows how its containers ended.
 func (s *Splitter) concludePod() {
 	w := &s.record
@@ -200,6 +201,7 @@ func (s *Splitter) concludePod() {
 	}
 }
 
+// podOutcome returns the Outcome of a pod that has ended.
 func (s *Splitter) podOutcome() *Outcome {
 	o := &Outcome{Reason: string(s.pod.Status.Phase), Message: s.pod.Status.Message}
 	if t := s.pod.Status.StartTime; t != nil {

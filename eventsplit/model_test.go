@@ -19,7 +19,7 @@ import (
 	"github.com/go-vela/podlife/internal/podstatus"
 )
 
-// truth is a container as it really lived.
+// truth is a container as it really ran.
 type truth struct {
 	name   string
 	runs   []truthRun
@@ -32,7 +32,7 @@ type truthRun struct {
 	gone bool // its container was removed behind the kubelet's back
 }
 
-// status is what a kubelet would publish of it.
+// status returns what a kubelet would publish of the container.
 func (c *truth) status() corev1.ContainerStatus {
 	st := corev1.ContainerStatus{Name: c.name, RestartCount: int32(max(0, len(c.runs)-1))}
 	n := len(c.runs)
@@ -56,8 +56,8 @@ func (c *truth) status() corev1.ContainerStatus {
 	return st
 }
 
-// newestThere is the newest of the first n runs whose container the node has; the first
-// is never gone.
+// newestThere returns the newest of the first n runs whose container is on the node; the first
+// one always is.
 func (c *truth) newestThere(n int) *truthRun {
 	for c.runs[n-1].gone {
 		n--
@@ -69,7 +69,7 @@ func terminatedRun(r truthRun) *corev1.ContainerStateTerminated {
 	return &corev1.ContainerStateTerminated{ContainerID: r.id, ExitCode: r.code, Reason: "Error", StartedAt: metav1.Now(), FinishedAt: metav1.Now()}
 }
 
-// reference is a Splitter so naive that it is plainly right: it keeps everything.
+// reference is a Splitter so simple that it is plainly right: it keeps everything.
 type reference struct {
 	newest int
 	ids    []string
@@ -104,9 +104,9 @@ func (r *reference) see(id string) {
 	}
 }
 
-// A kubelet's containers start and end; versions of the pod are lost, repeated and
-// come late. What the Splitter tells must be what the naive reference tells.
-func TestRunsAreThoseOfTheNaiveReference(t *testing.T) {
+// The containers of a kubelet start and end; versions of the pod are lost, repeated and late.
+// The Splitter tells what the simple model tells.
+func TestRunsAreThoseOfASimpleModel(t *testing.T) {
 	for seed := range uint64(300) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			playModel(t, rand.New(rand.NewPCG(seed, 7)))
@@ -152,7 +152,7 @@ func playModel(t *testing.T, rnd *rand.Rand) {
 			p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, c.status())
 		}
 		switch n := rnd.IntN(10); {
-		case n < 4 && version < 60: // nobody sees it
+		case n < 4 && version < 60: // the watch does not show it
 		case n == 4:
 			late = append(late, p)
 		case n == 5:
@@ -222,7 +222,7 @@ func nextKnown(s *Splitter, name, after string) (string, bool, error) {
 	return s.nextRun(sl, after)
 }
 
-// bufferedEntries yields what is in the ring now.
+// bufferedEntries yields the entries that are in the ring now.
 func bufferedEntries(s *Splitter, name string) func(yield func(Entry) bool) {
 	sl := s.slot(name)
 	s.mu.Lock()
@@ -237,7 +237,7 @@ func bufferedEntries(s *Splitter, name string) func(yield func(Entry) bool) {
 	}
 }
 
-// finals remembers every State that was final, and holds the Splitter to it.
+// finals remembers every State that was final, and checks that it stays as it was.
 type finals struct {
 	t     *testing.T
 	s     *Splitter
@@ -259,7 +259,7 @@ func (f *finals) check(what string) {
 	}
 }
 
-// checkThatDerivingChangesNothing derives every State twice.
+// checkThatDerivingChangesNothing derives every State twice and compares.
 func checkThatDerivingChangesNothing(t *testing.T, s *Splitter) {
 	t.Helper()
 	s.mu.Lock()
@@ -285,8 +285,8 @@ func checkThatDerivingChangesNothing(t *testing.T, s *Splitter) {
 	}
 }
 
-// sameFailure compares what two Failures say of the end: as long as the pod's spec is
-// unknown, the Failure of a slot is made anew for each State.
+// sameFailure reports whether two Failures are of one class and cause. As long as the pod's spec
+// is unknown, each State of a slot has a Failure that is made anew.
 func sameFailure(a, b *Failure) bool {
 	return a == b || a != nil && b != nil && a.Class == b.Class && a.Cause == b.Cause
 }
@@ -387,8 +387,8 @@ func playToTheEnd(t *testing.T, rnd *rand.Rand) {
 	}
 }
 
-// mutate makes of a pod one that a kubelet would hardly publish: states, runs, policies and
-// conditions in any combination, with or without a spec.
+// mutate turns a pod into one that hardly any kubelet would publish, with any combination of
+// states, runs, policies and conditions, and with or without a spec.
 func mutate(rnd *rand.Rand, p *corev1.Pod) {
 	pick := func(of ...string) string { return of[rnd.IntN(len(of))] }
 	for range rnd.IntN(4) + 1 {
@@ -450,9 +450,9 @@ func mutateStatus(rnd *rand.Rand, st *corev1.ContainerStatus) {
 	}
 }
 
-// The same holds of objects that no kubelet makes, but fakes, virtual kubelets and
-// transforms that strip them do, and of what a watch says beyond pods and Events.
-func TestNothingThatAFakeSaysChangesAFinalState(t *testing.T) {
+// Fakes, virtual kubelets and transforms make pods that no kubelet makes. They do not change a
+// final State either, nor does what a watch reports beyond pods and Events.
+func TestNoImpossiblePodChangesAFinalState(t *testing.T) {
 	for seed := range uint64(800) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { playFakes(t, rand.New(rand.NewPCG(seed, 5))) })

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// status sets a container's status from its short form.
+// status sets a container's status from its short form in a script.
 func (sc *script) status(name, text string) {
 	st := corev1.ContainerStatus{Name: name}
 	if i := strings.LastIndex(text, "<"); i >= 0 {

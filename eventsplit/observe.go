@@ -8,11 +8,11 @@ import (
 	"github.com/go-vela/podlife/internal/podstatus"
 )
 
-// observe takes the slot's status from a pod; newer: that pod is certainly newer than
-// the one before.
+// observe takes the slot's status from a version of the pod. newer says that this version is
+// certainly newer than the one before.
 func (s *slot) observe(st *corev1.ContainerStatus, newer bool) {
 	if s.timeline.cur != nil && settled(*s.timeline.cur) {
-		return // no run follows, and what was said of the last one stays said
+		return // no run follows, and what was told of the last one stays told
 	}
 	if len(s.runs) == 0 && !s.seenBeforeRuns {
 		s.ranBefore = st.RestartCount > 0
@@ -20,12 +20,12 @@ func (s *slot) observe(st *corev1.ContainerStatus, newer bool) {
 	st = s.withLostRun(st, newer)
 	id, status := s.currentRun(st)
 	if i := s.find(id); i >= 0 && i < len(s.runs)-1 {
-		return // an older run: the status lags behind what was seen
+		return // an older run: the status lags behind what was seen before
 	}
 	if r := s.current(); r != nil && r.id == id && r.ended() && status == statusRunning {
-		return // a containerID does not come back to life
+		return // a run that has ended does not run again
 	}
-	// Missed runs come first: they lie before the ones this status shows.
+	// Missed runs are told first: they were before the run that this status shows.
 	s.countMissed(st, id)
 	s.observeLast(st, id, status)
 	if id != "" {
@@ -52,8 +52,8 @@ func (s *slot) observe(st *corev1.ContainerStatus, newer bool) {
 	}
 }
 
-// currentRun returns which run a status shows, and as what. Waiting shows none,
-// whatever status.containerID holds.
+// currentRun returns the ID of the run that a status shows, "" when it shows none, and the state
+// in which the status shows it.
 func (s *slot) currentRun(st *corev1.ContainerStatus) (id string, status slotStatus) {
 	switch t := st.State.Terminated; {
 	case st.State.Running != nil:
@@ -61,8 +61,8 @@ func (s *slot) currentRun(st *corev1.ContainerStatus) (id string, status slotSta
 	case t != nil && t.ContainerID != "":
 		return t.ContainerID, statusTerminated
 	case t != nil && st.ContainerID == "" && podstatus.EndUnknown(t) && len(s.runs) > 0:
-		// The kubelet lost sight of the run known last, and counts a restart that did
-		// not happen (pkg/kubelet/kubelet_pods.go, convertContainerStatus, v1.36).
+		// The kubelet lost sight of the newest run, and counts a restart that did not happen
+		// (v1.36 pkg/kubelet/kubelet_pods.go convertContainerStatus).
 		return s.current().id, statusTerminated
 	case t != nil:
 		return s.identify(st.ContainerID, st.RestartCount), statusTerminated
@@ -72,9 +72,9 @@ func (s *slot) currentRun(st *corev1.ContainerStatus) (id string, status slotSta
 	return "", statusNone
 }
 
-// identify returns the ID of the run of which a status gives containerID, or none:
-// virtual kubelets and fakes have none, nor has an init container of which the
-// kubelet knows only that it must have ended. Then restartCount has to do.
+// identify returns the ID of the run of which a status gives containerID, or none. Virtual
+// kubelets and fakes give none, nor does the kubelet for an init container of which it knows
+// only that it must have ended. restartCount then stands for the ID.
 func (s *slot) identify(containerID string, restarts int32) string {
 	r := s.current()
 	same := r != nil && r.restarts == restarts
@@ -84,16 +84,16 @@ func (s *slot) identify(containerID string, restarts int32) string {
 	case containerID == "":
 		return anonymousID(restarts)
 	case same && r.anonymous && !r.ended() && s.replaced() == nil && s.find(containerID) < 0:
-		r.id, r.anonymous = containerID, false // it has got one
+		r.id, r.anonymous = containerID, false // the run has got one since
 	}
 	return containerID
 }
 
-// vanished returns the run whose container is gone from the node where a status shows an
-// earlier one in its place, as ended; "" where it does not. The kubelet shows the newest
-// container that the runtime has of a name, and keeps what it said of the one before
-// (pkg/kubelet/kubelet_pods.go convertToAPIContainerStatuses, v1.37), since v1.36 the
-// restartCount with it. A status that merely lags behind has the count of its time.
+// vanished returns the ID of the run whose container is gone from the node, where a status shows
+// an earlier run in its place, as ended; "" where a status does not. The kubelet shows the
+// newest container of a name that the runtime has, and keeps what it said of the run before
+// (v1.37 pkg/kubelet/kubelet_pods.go convertToAPIContainerStatuses) and, since v1.36, the
+// restartCount. A status that only lags behind has the restartCount of its time.
 func (s *slot) vanished(st *corev1.ContainerStatus, newer bool) string {
 	t, last := st.State.Terminated, st.LastTerminationState.Terminated
 	if t == nil || t.ContainerID == "" {
@@ -111,16 +111,16 @@ func (s *slot) vanished(st *corev1.ContainerStatus, newer bool) string {
 			return anonymousID(st.RestartCount)
 		}
 	case again && st.RestartCount > 0 && !podstatus.MayRestart(s.pod, s.name):
-		// With a restart the same shows of the newest run: it waited in CrashLoopBackOff,
-		// and the kubelet was started anew.
+		// Of a container that may be restarted, the newest run may show like this: it waited in
+		// CrashLoopBackOff, and the kubelet was restarted.
 		return anonymousID(st.RestartCount)
 	}
 	return ""
 }
 
-// withLostRun returns st or, where it shows an earlier run in place of one that vanished, the
-// status that tells the end of that one instead, which nobody knows. The kubelet goes by
-// the earlier one's exit code.
+// withLostRun returns st. Where st shows an earlier run in place of one that vanished, it
+// returns a status that says of the vanished run that nobody knows its end. The exit code is the
+// earlier run's, by which the kubelet goes.
 func (s *slot) withLostRun(st *corev1.ContainerStatus, newer bool) *corev1.ContainerStatus {
 	id := s.vanished(st, newer)
 	if id == "" {
@@ -137,7 +137,8 @@ func (s *slot) withLostRun(st *corev1.ContainerStatus, newer bool) *corev1.Conta
 	return &lost
 }
 
-// observeLast takes in what a status says of the run before the one it shows.
+// observeLast takes in what a status says of the run before the one that it shows; id and status
+// are those of the latter.
 func (s *slot) observeLast(st *corev1.ContainerStatus, id string, status slotStatus) {
 	t := st.LastTerminationState.Terminated
 	if t == nil || t.ContainerID != "" && t.ContainerID == id {
@@ -146,19 +147,19 @@ func (s *slot) observeLast(st *corev1.ContainerStatus, id string, status slotSta
 	i := s.find(t.ContainerID)
 	switch old := s.current(); {
 	case t.ContainerID == "":
-		// Without an ID it is of the run known last, if the count says that this one
-		// is over: it may be a run's before that (pkg/kubelet/kubelet_pods.go,
-		// convertToAPIContainerStatuses, v1.36: made up where a container is gone).
+		// Without an ID the end is that of the newest known run, if restartCount says that this
+		// run is over. The kubelet makes such an end up where a container is gone (v1.36
+		// pkg/kubelet/kubelet_pods.go convertToAPIContainerStatuses).
 		if old == nil || old.id == id || st.RestartCount <= old.restarts {
 			return
 		}
 		i = len(s.runs) - 1
-	case i < 0 && (status == statusNone || s.find(id) >= 0): // it came before a run that is known
+	case i < 0 && (status == statusNone || s.find(id) >= 0): // this run was before one that is known
 		return
 	case i < 0:
 		r := &run{id: t.ContainerID, image: st.Image, restarts: st.RestartCount}
 		if id != "" {
-			r.restarts = max(0, st.RestartCount-1) // the count is of the run that came after
+			r.restarts = max(0, st.RestartCount-1) // the count is that of the run after it
 		}
 		i = s.add(r)
 	}
@@ -166,9 +167,9 @@ func (s *slot) observeLast(st *corev1.ContainerStatus, id string, status slotSta
 	s.tellEnded(s.runs[i])
 }
 
-// add records a run that nobody saw before. Whether it is a placeholder needs
-// nothing but the pod that shows it: spec and status are of one version, and a
-// step's ID cannot show before the patch does.
+// add records a run that no status has shown before, and returns its index. Its owner follows
+// from the version that shows it: spec and status are of one version, and a step's ID cannot
+// show before the patch does.
 func (s *slot) add(r *run) int {
 	r.code = codeOfLost
 	if old := s.current(); old != nil {
@@ -185,22 +186,22 @@ func (s *slot) add(r *run) int {
 	if r.owner == ownerPlaceholder {
 		s.from = len(s.runs)
 	}
-	// It runs: what kept it from running is over.
+	// What kept the container from running is over.
 	s.explanation, s.lastStep, s.pullWords = explanation{}, "", ""
 	s.runsCounted = r.restarts + 1
 	s.timeline.broadcast()
 	return len(s.runs) - 1
 }
 
-// end records how a run ended. What follows from it is judged, and the end
-// said, when all of the pod was taken in.
+// end records how a run ended. What follows from the end is judged, and the end is told, when
+// the whole version was taken in.
 func (s *slot) end(r *run, t *corev1.ContainerStateTerminated) {
 	if r.end > endFollowed || r.told == toldEnd {
 		return
 	}
 	r.code = t.ExitCode
 	switch {
-	// Where an image was swapped, only the ID in the state itself says whose end it is.
+	// In a slot whose image was swapped, only an ID in the state itself says whose end it is.
 	case t.ContainerID == "" && (s.swapped() || s.from > 0 && s.stepRun() != nil):
 		r.end, r.lostReason = endUnattributed, t.Reason
 	case r.owner == ownerUnknown || podstatus.EndUnknown(t):
@@ -220,12 +221,12 @@ func (s *slot) follow(r *run) {
 	s.tellEnded(r)
 }
 
-// countMissed marks runs that came and went between two versions of the pod.
+// countMissed adds an entry for runs that came and went between two versions.
 func (s *slot) countMissed(st *corev1.ContainerStatus, id string) {
 	if id == "" || s.find(id) >= 0 {
 		return
 	}
-	before := st.RestartCount // how many runs Kubernetes counts before this one
+	before := st.RestartCount // the runs that Kubernetes counts before this one
 	if t := st.LastTerminationState.Terminated; t != nil && t.ContainerID != "" && t.ContainerID != id && s.find(t.ContainerID) < 0 {
 		before--
 	}

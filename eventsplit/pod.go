@@ -4,19 +4,19 @@ import (
 	"time"
 )
 
-// whole is what is known of the pod itself.
+// podRecord is what is known of the pod itself, slot "". The Splitter's lock guards it.
 type podRecord struct {
 	timeline    timeline
-	cause       *Failure // sticky: what befell the pod, told by its earliest signal
-	announced   *Failure // an Event told of a disruption that the pod does not show yet
+	cause       *Failure // what befell the pod, by its earliest signal; set once
+	announced   *Failure // a disruption that an Event announced and the pod does not show yet
 	announcedAt time.Time
-	requested   time.Time // when the deletion was asked for
-	gone        bool      // deleted, replaced, or out of scope: nothing more will be heard
+	requested   time.Time // when the deletion was requested
+	gone        bool      // deleted, replaced, or out of scope: no newer version will come
 	ended       bool      // phase Succeeded or Failed
 
-	event      explanation // the Warning Event that says best why nothing starts
+	event      explanation // why nothing starts
 	waiting    *Failure
 	patience   patience
 	outcome    *Outcome
-	endFailure *Failure // it ended by itself, and that is no outcome
+	endFailure *Failure // how it ended by itself, where that is no outcome
 }

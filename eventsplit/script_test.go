@@ -51,7 +51,7 @@ type script struct {
 
 const testNS, testPod = "ci", "build"
 
-// play runs a script in virtual time and returns it with its output.
+// play runs a script in virtual time and returns the script with its output.
 func play(t *testing.T, text string) string {
 	t.Helper()
 	var b strings.Builder
@@ -81,7 +81,7 @@ func play(t *testing.T, text string) string {
 	return b.String()
 }
 
-// fields splits at blanks outside double quotes and takes the quotes away.
+// fields splits a line at blanks, except in backquotes, and strips the backquotes.
 func fields(line string) []string {
 	var fs []string
 	var cur strings.Builder
@@ -223,7 +223,8 @@ func (sc *script) spec(args []string) {
 	}
 }
 
-// onlyOn makes a container that is restarted, or all of its pod, on one exit code.
+// onlyOn gives a container a rule by which one exit code restarts it, or all containers of the
+// pod.
 func onlyOn(c *corev1.Container, code int32, action corev1.ContainerRestartRuleAction) {
 	never := corev1.ContainerRestartPolicyNever
 	c.RestartPolicy = &never
@@ -365,8 +366,8 @@ func (sc *script) next(args []string) {
 	}()
 }
 
-// news returns what was said since the last line: new entries of each slot in
-// order, then answers, sorted.
+// news returns what was told since the last line: the new entries of each slot in order, then
+// the answers, sorted.
 func (sc *script) news() []string {
 	var lines []string
 	if sc.s != nil {
@@ -406,7 +407,7 @@ func (sc *script) newEntries(name string) []string {
 		sc.said[name] = e.Seq + 1
 		text := entryText(name, e)
 		if n := len(lines); n > 0 && lines[n-1] == text && e.State != nil {
-			continue // it differs in what is not written: while a patch is on its way, in the image
+			continue // the two States differ in what the text leaves out, for instance the image during a swap
 		}
 		lines = append(lines, text)
 	}

@@ -4,7 +4,7 @@ import (
 	"time"
 )
 
-// update changes the Splitter and lets what follows from it happen.
+// update applies a change to the Splitter, and everything that follows from it.
 func (s *Splitter) update(change func()) {
 	s.mu.Lock()
 	var asks []ask
@@ -16,8 +16,8 @@ func (s *Splitter) update(change func()) {
 	s.ask(asks)
 }
 
-// settle draws what follows from everything taken in, publishes it, and returns
-// what Policy has to be asked. The lock is held.
+// settle decides and publishes what follows from everything that was taken in, and returns the
+// questions to Options.Policy. The lock is held.
 func (s *Splitter) settle(now time.Time) (asks []ask) {
 	w := &s.record
 	s.updatePodWaiting(now)
@@ -31,7 +31,7 @@ func (s *Splitter) settle(now time.Time) (asks []ask) {
 			continue
 		}
 		s.judge(sl, now)
-		if sl.timeline.cur.Failure != nil { // it was said, and is never taken back
+		if sl.timeline.cur.Failure != nil { // a Failure that was told is never taken back
 			sl.timeline.setStale(s.stale)
 			continue
 		}
@@ -55,8 +55,8 @@ func (s *Splitter) settle(now time.Time) (asks []ask) {
 	return asks
 }
 
-// settleUnknown tells those who wait for slots that the pod's spec does not have:
-// that there are none, or, while it is unknown, that the watch has lost contact.
+// settleUnknown wakes those who wait for slots that the pod's spec lacks, once the spec is
+// known, and tells them before that when the watch has lost contact.
 func (s *Splitter) settleUnknown() {
 	for _, sl := range s.slots {
 		if sl.spec != nil {
@@ -69,8 +69,7 @@ func (s *Splitter) settleUnknown() {
 	}
 }
 
-// ask puts questions to Options.Policy until there are none. The lock must not be
-// held.
+// ask asks Options.Policy until there is no question left. The lock must not be held.
 func (s *Splitter) ask(asks []ask) {
 	for len(asks) > 0 {
 		type answer struct {
@@ -95,7 +94,7 @@ func (s *Splitter) ask(asks []ask) {
 		}
 		for i, a := range asks {
 			if a.patience.asked != a.failure {
-				continue // it waits for something else by now
+				continue // what is waited for has changed meanwhile
 			}
 			a.patience.due = time.Time{}
 			if answers[i].fatal {
@@ -107,7 +106,7 @@ func (s *Splitter) ask(asks []ask) {
 	}
 }
 
-// consult calls Options.Policy, which Close waits for.
+// consult calls Options.Policy. Close waits for the call.
 func (s *Splitter) consult(f *Failure) (grace time.Duration, fatal bool) {
 	defer s.asking.Done()
 	return s.opts.Policy(f)
@@ -117,7 +116,7 @@ func (s *Splitter) consult(f *Failure) (grace time.Duration, fatal bool) {
 func (s *Splitter) arm(now time.Time) {
 	var next time.Time
 	earliest := func(t time.Time) {
-		if t.After(now) && (next.IsZero() || t.Before(next)) { // what is past was judged
+		if t.After(now) && (next.IsZero() || t.Before(next)) { // earlier deadlines were judged already
 			next = t
 		}
 	}

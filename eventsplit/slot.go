@@ -7,7 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// slotStatus is what the newest status says of a slot, as far as it matters.
+// slotStatus is the state that the newest status shows of a slot.
 type slotStatus int
 
 const (
@@ -17,18 +17,19 @@ const (
 	statusTerminated
 )
 
-// waitSource says where the reason of a waiting slot comes from.
+// waitSource says where the reason comes from for which a slot waits.
 type waitSource int
 
 const (
 	waitsNot       waitSource = iota
-	waitsForItself            // its own status names a trouble; Policy is asked
+	waitsForItself            // its own status names a trouble; Options.Policy is asked
 	waitsForSwap              // a swap is under way
-	waitsForPod               // the pod, or an init container, holds it up
-	waitsForStart             // nothing is wrong
+	waitsForPod               // the trouble is the pod's, or an init container's
+	waitsForStart             // there is no trouble
 )
 
-// waitingKey is everything slot.waiting is made of.
+// waitingKey is everything that slot.waiting is made from: slot.waiting is made anew only when
+// the key changes.
 type waitingKey struct {
 	source          waitSource
 	reason, message string
@@ -36,29 +37,29 @@ type waitingKey struct {
 	other           *Failure
 }
 
-// swapRecord is a swap whose patch was called, and not refused.
+// swapRecord is a swap whose patch was called and not refused.
 type swapRecord struct {
-	from    *run // what it replaces
+	from    *run // the run that the swap replaces
 	unknown bool // whether the patch was applied is not known
 }
 
-// slot is one container of the pod. The Splitter's lock guards it.
+// slot is one container of the pod, by its name. The Splitter's lock guards it.
 type slot struct {
 	timeline       timeline
 	name           string
 	kind           Kind
-	declared       bool              // Options.Placeholder says that its first run is a placeholder
-	spec           *corev1.Container // nil: the pod's spec does not have it, or is unknown
-	pod            *corev1.Pod       // the version that spec is of
-	seenBeforeRuns bool              // it was seen before its first run was
-	ranBefore      bool              // its first status counts runs that came before
-	waitingSwaps   int               // swaps of it that wait for a run to replace
-	volumes        []string          // the images of the volumes that it mounts
+	declared       bool              // its first run is a placeholder, says Options.Placeholder
+	spec           *corev1.Container // nil: the pod's spec lacks the container, or is unknown
+	pod            *corev1.Pod       // the version of the pod that has spec
+	seenBeforeRuns bool              // a version before its first run was seen
+	ranBefore      bool              // its first status counted runs before the one shown
+	waitingSwaps   int               // calls of Swap that wait for a run to replace
+	volumes        []string          // the images that it mounts as volumes
 
-	presumed    string // the placeholder, as long as Handle has not seen a run
+	presumed    string // the run that IsPlaceholder called the placeholder before Handle saw one
 	runs        []*run
-	from        int // State speaks of runs[from:] only: placeholders and replaced runs come before
-	runsCounted int32
+	from        int   // State tells of runs[from:] only; placeholders and replaced runs are before
+	runsCounted int32 // the newest run's restartCount and one
 
 	status      slotStatus
 	waitReason  string
@@ -67,19 +68,19 @@ type slot struct {
 
 	swap        *swapRecord // the newest swap whose patch was called and not refused
 	swapping    bool        // a patch is in flight
-	explanation explanation // the Warning Event that says best why it does not run
-	lastStep    string      // reason of the newest Normal Event since the last run or swap
-	pullWords   string      // the registry's words in the newest ErrImagePull
+	explanation explanation // why it does not run
+	lastStep    string      // the reason of the newest Normal Event since the last run or swap
+	pullWords   string      // the message of the newest ErrImagePull
 
-	waiting    *Failure // why it waits, rebuilt only when waitingKey changes
+	waiting    *Failure // why it waits; nil: it does not
 	waitingKey waitingKey
-	patience   patience  // with what it waits for
-	decideAt   time.Time // a failed swap is said then, with whatever reason is known
-	giveUpAt   time.Time // a run that a finished pod still shows as running is given up then
-	failure    *Failure  // sticky
+	patience   patience
+	decideAt   time.Time // when a failed swap is told, with the reason that is known by then; zero: none failed
+	giveUpAt   time.Time // when a run is lost that an ended pod still shows as running; zero: there is none
+	failure    *Failure  // set once
 }
 
-// current is the newest run, placeholders included; nil when there is none.
+// current returns the newest run, placeholders included; nil when there is none.
 func (s *slot) current() *run {
 	if len(s.runs) == 0 {
 		return nil
@@ -87,7 +88,7 @@ func (s *slot) current() *run {
 	return s.runs[len(s.runs)-1]
 }
 
-// work is the newest run that State speaks of; nil when there is none.
+// stepRun returns the newest run that State tells of; nil when there is none.
 func (s *slot) stepRun() *run {
 	if len(s.runs) <= s.from {
 		return nil
@@ -95,7 +96,8 @@ func (s *slot) stepRun() *run {
 	return s.current()
 }
 
-// replaced is the run a swap is to replace, as long as nothing came after it.
+// replaced returns the run that a swap is to replace, or replaces, as long as no other run
+// follows it; nil when there is none.
 func (s *slot) replaced() *run {
 	if s.from == 0 || len(s.runs) != s.from {
 		return nil
@@ -112,8 +114,8 @@ func (s *slot) find(id string) int {
 	return -1
 }
 
-// swapped tells whether the slot's image was patched since the run that it
-// shows was started: by a Swap, or by anyone, seen in the spec.
+// swapped reports whether the slot's image was patched since the run that replaced returns was
+// started: by Swap, or by anyone else, seen in the spec.
 func (s *slot) swapped() bool {
 	r := s.replaced()
 	if r == nil {
@@ -122,24 +124,24 @@ func (s *slot) swapped() bool {
 	return s.swap != nil && s.swap.from == r || s.specImageChanged()
 }
 
-// patched tells whether the spec shows that the image differs from the one that
-// the swap is to replace.
+// patched reports whether the spec shows another image than that of the run which the swap
+// replaces.
 func (s *slot) patched() bool {
 	return s.spec != nil && s.swap != nil && s.spec.Image != s.swap.from.specImage
 }
 
-// respecced tells whether the spec has another image than the one the run that it
-// is to replace was started with.
+// specImageChanged reports whether the spec shows another image than that with which the run
+// that replaced returns was started.
 func (s *slot) specImageChanged() bool {
 	r := s.replaced()
 	return r != nil && s.spec != nil && r.specImage != "" && s.spec.Image != r.specImage
 }
 
-// respec takes the slot's container from a newer pod.
+// takeSpec takes the slot's container from a newer version of the pod.
 func (s *slot) takeSpec(c *corev1.Container) {
 	s.spec = c
-	// A run that a swap replaces is history as soon as the patch shows: from
-	// the patch's answer or, when that was lost, from the watch.
+	// State tells no more of a run that a swap replaces once the spec shows the patch, in the
+	// patch's answer or, when that was lost, in the watch.
 	if s.swap != nil && s.swap.from.specImage != "" && c.Image != s.swap.from.specImage {
 		if i := s.find(s.swap.from.id); i >= s.from {
 			s.from = i + 1
@@ -154,15 +156,15 @@ func (s *slot) specImage() string {
 	return s.spec.Image
 }
 
-// pulledImage is the image that a failure of the slot speaks of.
+// pulledImage returns the image that a failure of the slot is about.
 func (s *slot) pulledImage(f *Failure) string { return pulledImage(f, s.specImage(), s.volumes) }
 
-// mounts reports whether a slot mounts an image as a volume.
+// mounts reports whether the container mounts image as a volume.
 func (s *slot) mounts(image string) bool {
 	return image != "" && slices.ContainsFunc(s.volumes, func(of string) bool { return sameImage(of, image) })
 }
 
-// base is what every State of the slot has.
+// base returns what every State of the slot has.
 func (s *slot) base() State {
 	st := State{Slot: s.name, Kind: s.kind, Phase: PhaseNotRun, Image: s.specImage(), Stale: s.timeline.cur.Stale}
 	if s.declared && (len(s.runs) == 0 || s.replaced() != nil && !s.specImageChanged()) {
@@ -171,7 +173,8 @@ func (s *slot) base() State {
 	return st
 }
 
-// restarts counts from the first run State speaks of.
+// restarts returns how often the container was restarted before r, counted from the first run
+// that State tells of.
 func (s *slot) restarts(r *run) int32 {
 	if s.from == 0 {
 		return r.restarts
@@ -179,7 +182,7 @@ func (s *slot) restarts(r *run) int32 {
 	return max(0, r.restarts-s.runs[s.from-1].restarts-1)
 }
 
-// last is the outcome of the run before r, if State speaks of that one.
+// last returns the outcome of the run before r, if State tells of that run.
 func (s *slot) last(r *run) *Outcome {
 	if i := s.find(r.id); i > s.from {
 		return s.runs[i-1].outcome

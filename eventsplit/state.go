@@ -8,8 +8,8 @@ import (
 	"github.com/go-vela/podlife/internal/podstatus"
 )
 
-// derive makes of a judged slot what State says, and since when. The lock is
-// held.
+// derive returns the State of a judged slot, and when it came about; zero is now. It changes
+// nothing. The lock is held.
 func (s *Splitter) derive(sl *slot) (State, time.Time) {
 	st := sl.base()
 	st.Stale, st.Failure, st.Final = s.stale, sl.failure, sl.failure != nil
@@ -37,7 +37,7 @@ func (s *Splitter) derive(sl *slot) (State, time.Time) {
 	return st, r.finished()
 }
 
-// podState is what State says of slot "".
+// podState returns the State of the pod. It changes nothing. The lock is held.
 func (s *Splitter) podState() State {
 	w := &s.record
 	st := State{Kind: KindPod, Phase: PhaseNotRun, Stale: s.stale, Failure: w.cause, Waiting: w.waiting}
@@ -54,11 +54,12 @@ func (s *Splitter) podState() State {
 	}
 	if w.ended && w.cause == nil {
 		st.Outcome, st.Failure = w.outcome, w.endFailure
-		st.Final = w.outcome != nil || w.endFailure != nil // else one of its containers is not decided yet
+		st.Final = w.outcome != nil || w.endFailure != nil // else a container is not decided yet
 	}
 	return st
 }
 
+// stateOf returns the State of a slot, which the spec may lack. The lock is held.
 func (s *Splitter) stateOf(sl *slot) State {
 	st := *sl.timeline.cur
 	if f := s.impossible(sl); f != nil && st.Failure == nil {
@@ -67,8 +68,8 @@ func (s *Splitter) stateOf(sl *slot) State {
 	return st
 }
 
-// impossible tells why a slot will not run: its own failure, or that there is no
-// such slot. The lock is held.
+// impossible returns why a slot will not run: its own Failure, or that the pod has no such
+// container; nil when it may run. The lock is held.
 func (s *Splitter) impossible(sl *slot) *Failure {
 	switch {
 	case sl.failure != nil:

@@ -10,31 +10,31 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Swap makes a pod run a step's image where a placeholder runs, or another image
-// where a step runs. It holds patch back until a run of every slot is known by its
-// containerID and running, records these, calls patch once, and learns from the
-// pod that it returns. It returns when patch did: the step has not started then.
+// Swap makes a pod run a step's image where a placeholder runs, or another image where a
+// step runs. It waits until a run of every slot is known by its containerID and running,
+// records these runs, calls patch once, and takes in the pod that patch returns. It returns
+// when patch has returned: the step has not started then.
 //
-// Without holding back, a swap that failed could not be told from one that went
-// well: the kubelet shows the same statuses for both.
+// Swap waits because a patch before the placeholder runs would make a failed swap look
+// like a good one: the kubelet shows the same statuses for both.
 //
 // The run that follows is the step's. Where something restarts the placeholder
-// (restartPolicy, which is Always if it is empty, or rules) it may be the placeholder's
-// once more, if it has the same imageID: how it ends is then told as not known
+// (restartPolicy, which is Always if it is empty, or rules), a run that follows with the
+// placeholder's imageID may be the placeholder's: its end is then told as unknown
 // (CauseUnattributed), never as an exit code.
 //
-// An error that says that the patch was not carried out (ClassifyAPIError tells)
-// undoes the record, and the slot is as it was. ClassUncertain leaves the result
-// unknown: the record stays and is right in either case. Both are returned as a *Failure that unwraps to the error. A pod
-// returned with an image unchanged is a *Failure of ClassUnchanged, for no restart
-// will come. A slot that cannot be swapped (it has failed, ended, is a plain init
-// container, or the pod goes away) is a *Failure too, and patch is not called.
+// An error which says that the patch was not carried out (see ClassifyAPIError) undoes the
+// record: the slot is as it was. After ClassUncertain the record stays, which is right
+// whether the patch was carried out or not. Swap returns both as a *Failure that unwraps to
+// the error. When patch returns a pod whose image is unchanged, Swap returns a *Failure of
+// ClassUnchanged, because no restart will come. For a slot that cannot be swapped (it has
+// failed, has ended, is a plain init container, or the pod goes away) Swap returns a
+// *Failure and does not call patch.
 //
-// Swap blocks until then, or until ctx ends before patch was called, and then
-// returns a *WaitError. Several slots
-// may be swapped in one patch; two swaps of one slot wait for each other. The pod
-// that patch returns is kept and must not be changed; nil is allowed, and then the
-// watch must tell.
+// Swap blocks until then, or until ctx ends before patch was called; it then returns a
+// *WaitError. One patch may swap several slots; two swaps of one slot wait for each other.
+// The pod that patch returns is kept and must not be changed. It may be nil: then the watch
+// has to show the patch.
 func (s *Splitter) Swap(ctx context.Context, patch func(context.Context) (*corev1.Pod, error), slots ...string) (err error) {
 	if len(slots) == 0 {
 		return &Failure{Class: ClassInvalid, Message: "a swap needs at least one container"}
@@ -53,7 +53,7 @@ func (s *Splitter) Swap(ctx context.Context, patch func(context.Context) (*corev
 	if err != nil {
 		return err
 	}
-	answer := swapUnknown // so it is if patch panics
+	answer := swapUnknown // also when patch panics
 	var pod *corev1.Pod
 	defer func() {
 		if e := s.endSwap(swapped, undo, answer, pod); err == nil {
@@ -71,16 +71,16 @@ func (s *Splitter) Swap(ctx context.Context, patch func(context.Context) (*corev
 	return err
 }
 
-// swapAnswer is what a patch came to.
+// swapAnswer is what became of a patch.
 type swapAnswer int
 
 const (
-	swapUnknown swapAnswer = iota // it may or may not be applied
+	swapUnknown swapAnswer = iota // it may be applied or not
 	swapApplied
 	swapRefused
 )
 
-// answerOf tells what an error of a patch means for the pod.
+// answerOf returns what became of a patch that returned err.
 func answerOf(err error) swapAnswer {
 	switch f := ClassifyAPIError(err); {
 	case f == nil:
@@ -91,8 +91,8 @@ func answerOf(err error) swapAnswer {
 	return swapRefused
 }
 
-// beginSwap waits until all slots can be swapped and records what is replaced. It
-// returns what the slots had recorded before.
+// beginSwap waits until all slots can be swapped, and records the runs that the swap replaces.
+// It returns the records from before.
 func (s *Splitter) beginSwap(ctx context.Context, slots []*slot) (undo []*swapRecord, err error) {
 	s.countWaiting(slots, 1)
 	defer s.countWaiting(slots, -1)
@@ -121,7 +121,7 @@ func (s *Splitter) beginSwap(ctx context.Context, slots []*slot) (undo []*swapRe
 	}
 }
 
-// want counts the swaps that wait for a run to replace.
+// countWaiting counts the calls of Swap that wait for a run to replace.
 func (s *Splitter) countWaiting(slots []*slot, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,15 +135,15 @@ func (s *Splitter) recordSwap(slots []*slot) []*swapRecord {
 	for i, sl := range slots {
 		undo[i] = sl.swap
 		sl.swap, sl.swapping = &swapRecord{from: sl.current()}, true
-		// What was said of the placeholder, or of the run before, is not of
-		// the one to come.
+		// What Events said was about the placeholder, or the run before, not about the run to
+		// come.
 		sl.explanation, sl.lastStep, sl.pullWords = explanation{}, "", ""
 	}
 	return undo
 }
 
-// endSwap takes in what a patch came to. The record of a patch that was refused,
-// or that left an image as it was, is undone; the latter is returned as an error.
+// endSwap takes in what became of a patch. It undoes the record of a patch that was refused, or
+// that left an image as it was; for the latter it returns an error.
 func (s *Splitter) endSwap(slots []*slot, undo []*swapRecord, answer swapAnswer, pod *corev1.Pod) error {
 	var unchanged []error
 	s.update(func() {
@@ -152,7 +152,7 @@ func (s *Splitter) endSwap(slots []*slot, undo []*swapRecord, answer swapAnswer,
 				if image, ok := imageOf(pod, sl.name); ok && sl.swap.from.specImage == image {
 					if before := undo[i]; before == nil || !before.unknown || before.from == sl.swap.from {
 						unchanged = append(unchanged, &Failure{Class: ClassUnchanged, Slot: sl.name, Image: image})
-					} // else the try before, whose answer was lost, was applied
+					} // else an earlier try was applied, whose answer was lost
 					sl.swap, sl.decideAt = undo[i], time.Time{}
 				}
 			}
@@ -175,7 +175,7 @@ func (s *Splitter) endSwap(slots []*slot, undo []*swapRecord, answer swapAnswer,
 	return errors.Join(unchanged...)
 }
 
-// swappable returns the first slot that cannot be swapped yet, or why one never
+// swappable returns the first slot that cannot be swapped yet, or the error of one that never
 // can. The lock is held.
 func (s *Splitter) swappable(slots []*slot) (blocker *slot, err error) {
 	for _, sl := range slots {
@@ -192,6 +192,7 @@ func (s *Splitter) swappable(slots []*slot) (blocker *slot, err error) {
 	return nil, nil
 }
 
+// neverSwappable returns why a slot can never be swapped, nil when it may be.
 func (s *Splitter) neverSwappable(sl *slot) error {
 	if f := s.impossible(sl); f != nil {
 		return f
@@ -200,8 +201,8 @@ func (s *Splitter) neverSwappable(sl *slot) error {
 	case s.over():
 		return s.podFailure(sl)
 	case sl.kind == KindInit:
-		// kuberuntime_manager.go computePodActions, v1.36: only sidecars among
-		// the init containers are restarted when their image changes.
+		// Of the init containers, a new image restarts only sidecars (v1.36
+		// pkg/kubelet/kuberuntime/kuberuntime_manager.go computePodActions).
 		return &Failure{Class: ClassInvalid, Slot: sl.name, Image: sl.specImage(), Message: "a new image does not restart an init container"}
 	case sl.kind == KindEphemeral:
 		return &Failure{Class: ClassInvalid, Slot: sl.name, Image: sl.specImage(), Message: "the image of an ephemeral container cannot be changed"}

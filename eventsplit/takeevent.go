@@ -31,7 +31,7 @@ func (s *Splitter) takeEvent(e *corev1.Event) {
 	sl := s.routeEvent(e)
 	if sl == nil {
 		s.record.timeline.append(Entry{Time: eventTime(e), Event: e})
-		if e.InvolvedObject.FieldPath == "" { // else it is a container's, and which is not known
+		if e.InvolvedObject.FieldPath == "" { // else it is about a container that is not known
 			s.explainPod(e)
 		}
 		return
@@ -49,9 +49,9 @@ func (s *Splitter) flushEvents() {
 	}
 }
 
-// takeOwnerEvent takes in an Event of what owns the pod, for instance a Job whose
-// pod is refused. Which owner that is, is the caller's to choose as long as no pod
-// exists; afterwards the pod says.
+// takeOwnerEvent takes in an Event about the pod's owner, for instance about a Job whose pod the
+// API server refuses. As long as no pod exists, the caller chooses the owner whose Events Handle
+// is given; afterwards the pod names its owners.
 func (s *Splitter) takeOwnerEvent(e *corev1.Event) {
 	if s.pod != nil {
 		owned := false
@@ -72,8 +72,7 @@ func (s *Splitter) takeOwnerEvent(e *corev1.Event) {
 	}
 }
 
-// explainPod keeps what a pod's Event says of why nothing starts, or of what
-// befalls it.
+// explainPod keeps what an Event of the pod says of why nothing starts, or of a disruption.
 func (s *Splitter) explainPod(e *corev1.Event) {
 	w := &s.record
 	f, rank := classifyEvent(e)
@@ -82,8 +81,8 @@ func (s *Splitter) explainPod(e *corev1.Event) {
 	case isDisruption(f.Class):
 		w.announced, w.announcedAt = f, knownOrNow(eventTime(e))
 	case f.Class == ClassImagePull && s.pod != nil:
-		// That of a volume, which the kubelet pulls for the pod: it is the matter of
-		// the containers that mount it.
+		// It is the image of a volume, which the kubelet pulls on behalf of the pod: it concerns
+		// the containers that mount the volume.
 		for _, sl := range s.order {
 			if sl.mounts(f.Image) {
 				sl.explanation.take(e, f, rank)
@@ -94,7 +93,7 @@ func (s *Splitter) explainPod(e *corev1.Event) {
 	}
 }
 
-// takeCure drops what earlier Events said, where a later one says that it is over.
+// takeCure drops what earlier Events said, where this Event says that it is over.
 func (s *Splitter) takeCure(e *corev1.Event) {
 	w := &s.record
 	if callsOff(e, w.announced) {
@@ -103,7 +102,7 @@ func (s *Splitter) takeCure(e *corev1.Event) {
 	w.event.cure(e, curedBy)
 	for _, sl := range s.order {
 		switch {
-		case sl.waitingKey.source == waitsForItself: // the status still says it
+		case sl.waitingKey.source == waitsForItself: // its status still names the trouble
 		case sl.name == slotOf(e.InvolvedObject.FieldPath):
 			sl.explanation.cure(e, curedByStep)
 		default:
@@ -112,9 +111,9 @@ func (s *Splitter) takeCure(e *corev1.Event) {
 	}
 }
 
-// explained keeps what an Event says of why the slot does not run. One that comes late,
-// of a time before the newest run, explains nothing that comes after it; times of Events
-// and runs are the node's, and whole seconds.
+// explain keeps what an Event says of why the slot does not run. An Event from before the newest
+// run, which comes late, explains nothing that follows the run. The times of Events and runs are
+// those of one node, in whole seconds.
 func (s *slot) explain(e *corev1.Event) {
 	if r, at := s.current(), eventTime(e); r != nil && !at.IsZero() && at.Before(r.started.Truncate(time.Second)) {
 		return
@@ -130,10 +129,10 @@ func (s *slot) explain(e *corev1.Event) {
 	s.explanation.take(e, f, rank)
 }
 
-// routeEvent finds the slot an Event speaks of; nil is the pod. An aggregated
-// Event carries the fieldPath of the first and the message of the last of the
-// Events in it, which may be of another container (client-go
-// tools/record/events_cache.go, v0.35): only an image in its message tells.
+// routeEvent returns the slot that an Event is about; nil is the pod. An aggregated Event has
+// the fieldPath of the first and the message of the last of the Events that it stands for, and
+// these may be about different containers (client-go v0.35 tools/record/events_cache.go). Only
+// an image in its message tells the container.
 func (s *Splitter) routeEvent(e *corev1.Event) *slot {
 	if last, ok := strings.CutPrefix(e.Message, aggregatedPrefix); ok {
 		var found *slot

@@ -8,14 +8,14 @@ import (
 	"github.com/go-vela/podlife/internal/podstatus"
 )
 
-// takePod takes in a version of the pod and tells whether it was news.
+// takePod takes in a version of the pod and reports whether it changed anything.
 func (s *Splitter) takePod(pod *corev1.Pod, deleted bool) bool {
 	switch {
 	case s.record.gone:
 		return false
 	case s.uid == "" && s.pod == nil:
 		s.uid = pod.UID
-		s.record.event = explanation{} // an owner's, of a pod that could not be created
+		s.record.event = explanation{} // an owner's Event, from before the pod was created
 		defer s.flushEvents()
 	case pod.UID != s.uid && deleted:
 		return false
@@ -31,7 +31,7 @@ func (s *Splitter) takePod(pod *corev1.Pod, deleted bool) bool {
 		older = orderOf(pod, s.pod)
 	}
 	switch {
-	case older >= 0: // the same version may have another content: fakes give them all one
+	case older >= 0: // versions of one name may differ: fakes give all versions one name
 		s.takeVersion(pod)
 	case !deleted:
 		return false
@@ -42,8 +42,8 @@ func (s *Splitter) takePod(pod *corev1.Pod, deleted bool) bool {
 	return true
 }
 
-// orderOf is below 0 when a is an older version than b, 0 when they are the same, and
-// above 0 when a is newer or that cannot be told: then arrival decides.
+// orderOf is below 0 when a is an older version than b, 0 when they are the same, and above 0
+// when a is newer or nobody can tell: then the later arrival counts as newer.
 func orderOf(a, b *corev1.Pod) int {
 	if c, ok := podstatus.CompareVersions(a.ResourceVersion, b.ResourceVersion); ok {
 		return c
@@ -51,19 +51,20 @@ func orderOf(a, b *corev1.Pod) int {
 	return 1
 }
 
+// takeVersion takes in a version that is not older than the newest one.
 func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	w := &s.record
 	if w.ended && !podstatus.IsTerminal(pod) {
-		return // it has ended, and this is what was before
+		return // a version from before the end
 	}
 	first := s.pod == nil
 	newer := !first && orderOf(s.pod, pod) < 0
-	told := s.unknownWhenOver() // that the pod is over was said of these, and stays said
+	told := s.unknownWhenOver() // they were told that the pod is over, and stay told
 	s.pod = pod
 	if pod.DeletionTimestamp != nil {
 		w.requested = deletionAsked(pod)
 	}
-	if w.cause == nil && !w.ended { // what befalls a pod that has ended is no cause of its end
+	if w.cause == nil && !w.ended { // what befalls a pod after its end did not end it
 		if w.cause = podCause(pod); w.cause == nil && pod.DeletionTimestamp != nil && !endedBefore(pod, w.requested) {
 			w.cause = s.deletion(&Failure{Class: ClassDeleted, Message: msgDeleted, Since: pod.DeletionTimestamp.Time})
 		}
@@ -86,7 +87,8 @@ func (s *Splitter) takeVersion(pod *corev1.Pod) {
 	}
 }
 
-// unknownWhenOver returns the slots that the spec did not have when the pod was over.
+// unknownWhenOver returns the slots that were asked about and that no spec had by the time the
+// pod was over.
 func (s *Splitter) unknownWhenOver() (told []*slot) {
 	for _, sl := range s.slots {
 		if s.over() && sl.spec == nil {
@@ -96,8 +98,8 @@ func (s *Splitter) unknownWhenOver() (told []*slot) {
 	return told
 }
 
-// takeSpec learns the pod's containers. Those of a spec that was seen stay, should a
-// later version lack it.
+// takeSpec learns the pod's containers. A spec that was seen holds when a later version lacks
+// it.
 func (s *Splitter) takeSpec(pod *corev1.Pod, first bool) {
 	specKnown := podstatus.HasSpec(pod)
 	if s.specKnown && !specKnown {
@@ -113,22 +115,22 @@ func (s *Splitter) takeSpec(pod *corev1.Pod, first bool) {
 	}
 	if s.specKnown = specKnown; specKnown && grown {
 		for _, sl := range s.slots {
-			sl.spec = nil // the statuses may have named more than there are
+			sl.spec = nil // statuses may have named containers that the spec lacks
 		}
 	}
 	for c := range podstatus.Containers(pod) {
 		sl := s.slots[c.Name]
 		if sl == nil {
-			continue // two pods handled at once: the next version has it
+			continue // two versions are handled at once: the next one has it
 		}
 		sl.kind, sl.pod = Kind(c.Role), pod
-		// A new image restarts neither, so what runs there is never a placeholder.
+		// A new image restarts neither kind, so no run of theirs is a placeholder.
 		sl.declared = sl.declared && sl.kind != KindInit && sl.kind != KindEphemeral
 		switch {
 		case c.Spec != nil:
 			sl.takeSpec(c.Spec)
 			sl.volumes = imageVolumes(pod, c.Spec)
-		case sl.spec == nil: // a status shows it, and none did before
+		case sl.spec == nil: // only a status names it, and none did before
 			sl.spec, sl.seenBeforeRuns = &corev1.Container{Name: c.Name}, !first
 		}
 		if grown {
@@ -145,7 +147,7 @@ func (s *Splitter) takeStatuses(statuses []corev1.ContainerStatus, newer bool) {
 	}
 }
 
-// loseSight: the pod is gone from view, and with it what its containers still do.
+// loseSight notes that no newer version of the pod will come, and why.
 func (s *Splitter) loseSight(why *Failure) {
 	w := &s.record
 	if w.gone {
@@ -159,7 +161,8 @@ func (s *Splitter) loseSight(why *Failure) {
 	}
 }
 
-// deletion is why a pod was deleted, as far as anything told.
+// deletion returns why the pod was deleted: an announced disruption that explains it, else
+// plain.
 func (s *Splitter) deletion(plain *Failure) *Failure {
 	w := &s.record
 	asked := w.requested

@@ -4,7 +4,7 @@ import (
 	"time"
 )
 
-// say publishes one edge of a run.
+// tell publishes the start or the end of a run that no State told of in time.
 func (s *slot) tell(r *run, p Phase, at time.Time, synthesised bool) {
 	st := s.base()
 	st.Phase, st.ContainerID, st.Image, st.ImageID = p, r.containerID(), r.image, r.imageID
@@ -20,7 +20,8 @@ func (s *slot) tell(r *run, p Phase, at time.Time, synthesised bool) {
 	s.timeline.publish(st, at, synthesised)
 }
 
-// tellStarted publishes the start of a run that nobody saw running.
+// tellStarted publishes the start of a run that no status showed running, unless it was told
+// before.
 func (s *slot) tellStarted(r *run) {
 	if r.told >= toldStart || r.end == endNeverStarted || !s.mayTell(r) {
 		return
@@ -32,8 +33,8 @@ func (s *slot) tellStarted(r *run) {
 	s.tell(r, PhaseRunning, at, true)
 }
 
-// tellEnded publishes the end of a run that another one follows, and before it
-// the start, if nobody saw that.
+// tellEnded publishes the end of a run that another run follows, and the start before it if need
+// be.
 func (s *slot) tellEnded(r *run) {
 	if r.told == toldEnd || !s.mayTell(r) {
 		return
@@ -42,11 +43,12 @@ func (s *slot) tellEnded(r *run) {
 	s.tell(r, PhaseEnded, r.finished(), true)
 }
 
+// mayTell reports whether State may tell of a run now.
 func (s *slot) mayTell(r *run) bool {
 	return s.failure == nil && s.find(r.id) >= s.from
 }
 
-// noteTold notes what a State that was published told of the slot's newest run.
+// noteTold notes what a published State told of the slot's newest run.
 func (s *slot) noteTold(st State) {
 	r := s.stepRun()
 	switch {

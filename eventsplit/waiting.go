@@ -7,14 +7,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// updateWaiting rebuilds why a slot waits, if that changed.
+// updateWaiting updates why a slot waits, and the patience with that.
 func (s *Splitter) updateWaiting(sl *slot, now time.Time) {
 	if sl.waitReason == reasonErrImagePull && sl.waitMessage != "" {
 		sl.pullWords = sl.waitMessage
 	}
 	key := s.waitingKey(sl)
 	if sl.waitingKey.source == waitsForItself && key.source > waitsForItself {
-		// The status says no more what it said, so that is over.
+		// The status names the trouble no more: it is over.
 		sl.explanation, sl.pullWords = explanation{}, ""
 		key = s.waitingKey(sl)
 	}
@@ -28,7 +28,7 @@ func (s *Splitter) updateWaiting(sl *slot, now time.Time) {
 		return
 	}
 	sl.patience.wait(sl.waiting, now)
-	if changed { // and so nobody else has it yet
+	if changed { // nobody else has this Failure yet
 		sl.waiting.Node = s.pod.Spec.NodeName
 		if sl.waiting.Since.IsZero() {
 			sl.waiting.Since = sl.patience.since
@@ -36,6 +36,7 @@ func (s *Splitter) updateWaiting(sl *slot, now time.Time) {
 	}
 }
 
+// waitingKey returns what the reason is made from for which a slot waits.
 func (s *Splitter) waitingKey(sl *slot) waitingKey {
 	r, rep := sl.stepRun(), sl.replaced()
 	switch {
@@ -49,13 +50,13 @@ func (s *Splitter) waitingKey(sl *slot) waitingKey {
 	case rep != nil && sl.swapped():
 		return waitingKey{source: waitsForSwap, reason: sl.lastStep, event: sl.explanation.event}
 	case rep != nil && sl.status == statusRunning:
-		return waitingKey{} // nobody asks it to run
+		return waitingKey{} // no step is to run there yet
 	}
 	if f := s.held(sl); f != nil {
 		return waitingKey{source: waitsForPod, other: f}
 	}
 	var reason string
-	if !sl.declared { // else the Events are the placeholder's
+	if !sl.declared { // else the Events are about the placeholder
 		reason = sl.lastStep
 	}
 	if reason == "" {
@@ -67,8 +68,8 @@ func (s *Splitter) waitingKey(sl *slot) waitingKey {
 	return waitingKey{source: waitsForStart, reason: reason}
 }
 
-// held returns what of the pod, or of an init container before it, holds a slot
-// up.
+// held returns the trouble of the pod, or of an earlier init container, that keeps a slot
+// waiting; nil when there is none.
 func (s *Splitter) held(sl *slot) *Failure {
 	if s.record.waiting != nil {
 		return s.record.waiting
@@ -87,6 +88,7 @@ func (s *Splitter) held(sl *slot) *Failure {
 	return nil
 }
 
+// makeWaiting makes the Failure for which a slot waits.
 func (s *slot) makeWaiting(k waitingKey) *Failure {
 	switch k.source {
 	case waitsForItself:
@@ -113,9 +115,9 @@ func (s *slot) makeWaiting(k waitingKey) *Failure {
 	return nil
 }
 
-// trouble makes a Failure of a waiting reason, with the best words there are:
-// the message of ImagePullBackOff says nothing up to v1.30, that of the
-// ErrImagePull before it, or of the Event, does.
+// trouble makes the Failure of a waiting reason, with the best words that are known. Up to v1.30
+// the message of ImagePullBackOff says nothing; that of the ErrImagePull before it does, and
+// that of the Event.
 func (s *slot) trouble(k waitingKey) *Failure {
 	f := classifyWaiting(k.reason, k.message)
 	if f.Class == ClassImagePull && f.Message == "" {
@@ -129,7 +131,7 @@ func (s *slot) trouble(k waitingKey) *Failure {
 		if f.Message == "" {
 			f.Message = e.failure.Message
 		}
-		if f.Message == e.failure.Message { // the Event has the kubelet's word for what they are of
+		if f.Message == e.failure.Message { // the Event names the image that the words are about
 			f.Image = cmp.Or(f.Image, e.failure.Image)
 		}
 	}
@@ -137,7 +139,7 @@ func (s *slot) trouble(k waitingKey) *Failure {
 	return f
 }
 
-// updatePodWaiting rebuilds why the pod waits, if that changed.
+// updatePodWaiting updates why the pod waits, and the patience with that.
 func (s *Splitter) updatePodWaiting(now time.Time) {
 	w := &s.record
 	var next *Failure
@@ -165,12 +167,13 @@ func (s *Splitter) updatePodWaiting(now time.Time) {
 	w.patience.wait(w.waiting, now)
 }
 
-// overcome reports whether what an Event said of why nothing starts in the pod is over.
+// overcome reports whether the trouble is over that an Event gave for nothing starting in the
+// pod.
 func (s *Splitter) overcome(f *Failure) bool {
 	return cured(f, s.pod, s.started()) || s.started() && f.Class != ClassVolume && f.Class != ClassSandbox
 }
 
-// started tells whether something in the pod got as far as its image: volumes and
+// started reports whether something in the pod got as far as its image: the volumes and the
 // sandbox are there then.
 func (s *Splitter) started() bool {
 	if isTrue(s.pod, corev1.PodReadyToStartContainers) {

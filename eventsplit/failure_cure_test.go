@@ -10,8 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// noon is when the pods and Events of these tests are looked at; what is said of them
-// came some seconds before or after.
+// noon is when the pods and Events of these tests are looked at; they tell of some seconds
+// before or after.
 var noon = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 
 func eventAt(seconds int, container, kind, reason, message string) *corev1.Event {
@@ -26,7 +26,7 @@ func at(seconds int) metav1.Time {
 	return metav1.NewTime(noon.Add(time.Duration(seconds) * time.Second))
 }
 
-// podOf is a pending pod of containers a and b, changed.
+// podOf returns a pending pod of the containers a and b, with changes.
 func podOf(changes ...func(*corev1.Pod)) *corev1.Pod {
 	p := onePod("1", "a", "b")
 	p.Status.Phase = corev1.PodPending
@@ -73,12 +73,12 @@ func hasEnded(container string, code int32, reason string) func(*corev1.Pod) {
 	return shows(container, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ContainerID: container + "-1", ExitCode: code, Reason: reason, StartedAt: at(0)}})
 }
 
-// hasStarted: the container ran from then on, and was killed.
+// hasStarted lets the container start at that second, and be killed.
 func hasStarted(container string, seconds int) func(*corev1.Pod) {
 	return shows(container, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ContainerID: container + "-1", ExitCode: 1, Reason: "Error", StartedAt: at(seconds)}})
 }
 
-// hasFinished: the container ended 40 seconds after noon.
+// hasFinished lets the container end 40 seconds after noon.
 func hasFinished(container string, code int32) func(*corev1.Pod) {
 	return shows(container, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
 		ContainerID: container + "-1", ExitCode: code, Reason: "Error", StartedAt: at(0), FinishedAt: at(40),
@@ -97,7 +97,7 @@ func mounts(container, image string) func(*corev1.Pod) {
 	}
 }
 
-// said is what Classify says, short.
+// said returns what Classify says, in short.
 func said(p *corev1.Pod, events ...*corev1.Event) []string {
 	var all []string
 	for _, f := range Classify(p, events) {
@@ -113,7 +113,7 @@ func said(p *corev1.Pod, events ...*corev1.Event) []string {
 	return all
 }
 
-func TestWhatIsOverIsNotTold(t *testing.T) {
+func TestClassifyLeavesOutWhatIsOver(t *testing.T) {
 	const normal, warning = corev1.EventTypeNormal, corev1.EventTypeWarning
 	unscheduled := eventAt(10, "", warning, "FailedScheduling", "0/3 nodes are available: 3 Insufficient cpu.")
 	mount := eventAt(10, "", warning, "FailedMount", "MountVolume.SetUp failed for volume")
@@ -183,9 +183,9 @@ func TestWhatIsOverIsNotTold(t *testing.T) {
 	}
 }
 
-// The kubelet tells of an image volume as of the pod, and only the containers that
-// mount it do not start.
-func TestAnImageVolumeIsTheMatterOfThoseThatMountIt(t *testing.T) {
+// The kubelet records the Events of an image volume on the pod, and only the containers that
+// mount the volume do not start.
+func TestAnImageVolumeConcernsTheContainersThatMountIt(t *testing.T) {
 	const image = "Data/Model:9"
 	const invalid = `Failed to apply default image tag "Data/Model:9": couldn't parse image name "Data/Model:9": invalid reference format: repository name (Model) must be lowercase`
 	ofPod := eventAt(10, "", corev1.EventTypeWarning, "InspectFailed", invalid)

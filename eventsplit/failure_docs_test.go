@@ -22,8 +22,8 @@ type cause struct {
 	class  Class
 }
 
-// failedEvents are the messages of the kubelet's reason Failed and its kin, which only
-// the message tells apart.
+// failedEvents are Events of the kubelet's reasons Failed and BackOff, which only the message
+// tells apart.
 var failedEvents = []corev1.Event{
 	{Reason: "Failed", Message: `Failed to pull image "img": EOF`},
 	{Reason: "Failed", Message: `Error: secret "build" not found`},
@@ -34,15 +34,15 @@ var failedEvents = []corev1.Event{
 	{Reason: "BackOff", Message: `Back-off pulling image "img"`},
 }
 
-// ownerRefusals are why a Job could not create its pod.
+// ownerRefusals are reasons for which a Job cannot create its pod.
 var ownerRefusals = []string{
 	`exceeded quota: compute, requested: cpu=2, used: cpu=3, limited: cpu=4`, `admission webhook "w" denied the request: no`,
 	`violates PodSecurity "restricted:latest": privileged`, `pods "x-" is forbidden: no`, `Pod "x-" is invalid: spec`,
 	`failed calling webhook "w": dial tcp: connection refused`, `no idea`,
 }
 
-// everyCause enumerates what this package can say, class by source, from its own
-// tables of reasons.
+// everyCause returns everything that this package can say, class by source, from the package's
+// own tables.
 func everyCause() map[cause]bool {
 	all := map[cause]bool{}
 	for reason := range waitingReasons {
@@ -75,7 +75,7 @@ func everyCause() map[cause]bool {
 	return all
 }
 
-// everyEvent yields one Event of each kind that says that something is wrong.
+// everyEvent yields one Event of each kind that tells of a trouble.
 func everyEvent() func(yield func(corev1.Event) bool) {
 	return func(yield func(corev1.Event) bool) {
 		events := slices.Clone(failedEvents)
@@ -93,7 +93,7 @@ func everyEvent() func(yield func(corev1.Event) bool) {
 	}
 }
 
-func TestTheDocsSayOfEveryCauseWhenItIsOver(t *testing.T) {
+func TestTheDocsSayWhenEachCauseIsOver(t *testing.T) {
 	docs, err := os.ReadFile("../docs/failures.md")
 	if err != nil {
 		t.Fatal(err)
@@ -130,9 +130,9 @@ func TestTheDocsSayOfEveryCauseWhenItIsOver(t *testing.T) {
 	}
 }
 
-// Whatever an Event of the pod said, its newest repetition is the last word for so
-// long and no longer, and one that announces an end says nothing of a later deletion.
-func TestWhatAnEventOfThePodSaidLapses(t *testing.T) {
+// What an Event of the pod says counts until a fixed time after its newest repetition, and no
+// longer. An Event that announces an end does not explain a deletion long after it.
+func TestWhatAnEventOfThePodSaysLapses(t *testing.T) {
 	for e := range everyEvent() {
 		f, _ := classifyEvent(&e)
 		t.Run(e.Reason+" "+string(f.Class), func(t *testing.T) {
@@ -162,7 +162,7 @@ func TestWhatAnEventOfThePodSaidLapses(t *testing.T) {
 					}
 					return
 				}
-				ofPod := f.Class != ClassImagePull // else it is said of the container that mounts it, by its status
+				ofPod := f.Class != ClassImagePull // else it concerns the container that mounts the image
 				time.Sleep(lapse(f.Class) - time.Second)
 				synctest.Wait()
 				if st := s.State(""); (classOf(st.Waiting) == f.Class) != ofPod {

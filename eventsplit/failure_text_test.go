@@ -19,11 +19,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Everything that the library can say stands in testdata/sentences.golden, below what
-// brought it about. It is made by enumeration: each waiting reason, pod reason, condition,
-// Event reason, cause of a failed pull, answer of an API server and verdict of the
-// Splitter, in words as Kubernetes, runtimes and registries have them.
-func TestEverySentenceIsTheGoldenOne(t *testing.T) {
+// testdata/sentences.golden has every sentence that this package can say, below what caused it.
+// The test makes them by enumeration: each waiting reason, reason of a pod, condition, reason of
+// an Event, cause of a failed pull, answer of an API server and decision of the Splitter, in
+// words of Kubernetes, runtimes and registries.
+func TestEverySentenceIsAsRecorded(t *testing.T) {
 	const file = "testdata/sentences.golden"
 	var b strings.Builder
 	said := map[string]bool{}
@@ -79,7 +79,7 @@ func TestEverySentenceIsTheGoldenOne(t *testing.T) {
 	}
 }
 
-// checkSentence checks what holds for all sentences.
+// checkSentence checks what holds for every sentence.
 func checkSentence(t *testing.T, f *Failure) {
 	t.Helper()
 	text := f.Error()
@@ -113,7 +113,7 @@ type sentence struct {
 
 func one(input string, f *Failure) sentence { return sentence{input, []*Failure{f}} }
 
-// theBuild is a pod on a node with one container, changed.
+// theBuild returns a pod with one container, with changes.
 func theBuild(changes ...func(*corev1.Pod)) *corev1.Pod {
 	p := onePod("1", "build")
 	p.Status.Phase, p.Spec.Containers[0].Image = corev1.PodPending, "registry.example/team/app:1.2"
@@ -184,7 +184,7 @@ func waitingSentences(t *testing.T) (all []sentence) {
 	})
 }
 
-// pullSentences have one text for each cause, and for none.
+// pullSentences has a text for each cause, and for none.
 func pullSentences() (all []sentence) {
 	for _, words := range []string{
 		resolve + "registry.example/team/app:1.2: not found",
@@ -394,7 +394,7 @@ func eventSentences(t *testing.T) (all []sentence) {
 			}
 			p := theBuild()
 			if reason == reasonFailedCreate {
-				p = nil // it is the owner's
+				p = nil // the Event is about an owner
 			}
 			all = append(all, sentence{fmt.Sprintf("%s %s: %s", e.Type, reason, w), Classify(p, []*corev1.Event{e})})
 		}
@@ -417,7 +417,7 @@ func answerSentences(t *testing.T) (all []sentence) {
 			t.Fatal(err)
 		}
 		if strings.HasSuffix(c.Name, " says it") {
-			continue // the recorded answers have their sentences beside them
+			continue // the recorded answers have their sentences in that file
 		}
 		all = append(all, one(fmt.Sprintf("%d, %s", c.Status.Code, c.Name), ClassifyAPIError(&apierrors.StatusError{ErrStatus: c.Status})))
 	}
@@ -446,7 +446,7 @@ func (timeoutError) Error() string {
 func (timeoutError) Timeout() bool   { return true }
 func (timeoutError) Temporary() bool { return true }
 
-// verdictSentences are what no status and no Event says.
+// verdictSentences are those that neither a status nor an Event causes.
 func verdictSentences() []sentence {
 	p := theBuild()
 	build := &slot{name: "build", kind: KindRegular, spec: &p.Spec.Containers[0]}

@@ -31,9 +31,9 @@ type answerLine struct {
 	Status     metav1.Status `json:"status"`
 }
 
-// Each answer in testdata/apierrors.jsonl is a Status as an API server sends it,
-// with what is to be made of it.
-func TestAnswersOfAnAPIServerHaveTheirClass(t *testing.T) {
+// Each line of testdata/apierrors.jsonl is a Status as an API server sends it, with the class
+// that it has to get.
+func TestEveryAnswerOfAnAPIServerHasItsClass(t *testing.T) {
 	const file = "testdata/apierrors.jsonl"
 	raw, err := os.ReadFile(file)
 	if err != nil {
@@ -76,8 +76,8 @@ func TestAnswersOfAnAPIServerHaveTheirClass(t *testing.T) {
 	}
 }
 
-// What came in the way of a request tells whether the API server may have had it.
-func TestWhetherARequestWasSent(t *testing.T) {
+// The reason for which a request failed tells whether the API server may have got it.
+func TestClassifyAPIErrorTellsWhetherTheRequestWasSent(t *testing.T) {
 	post := func(err error) error {
 		return &url.Error{Op: "Post", URL: "https://10.0.0.1:443/api/v1/namespaces/ci/pods", Err: err}
 	}
@@ -153,7 +153,7 @@ func TestWhetherARequestWasSent(t *testing.T) {
 	}
 }
 
-func TestAFailureIsNotClassifiedAnew(t *testing.T) {
+func TestClassifyAPIErrorReturnsAFailureAsItIs(t *testing.T) {
 	if f := ClassifyAPIError(nil); f != nil {
 		t.Errorf("of nil: %v", f)
 	}

@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// Kubernetes' own timers (v1.36.3; cri-client v0.36.3). docs/failures.md says where
+// These are Kubernetes' own timers (v1.36.3; cri-client v0.36.3). docs/failures.md says where
 // they stand.
 const (
 	podBackOff     = 15 * time.Second              // kubelet backOffPeriod, with its jitter
@@ -27,7 +27,7 @@ const (
 	jobBackOff     = time.Minute                   // MaxJobApiBackOff
 )
 
-func TestTheDefaultPolicyOutlastsKubernetesTimers(t *testing.T) {
+func TestDefaultPolicyOutlastsTheTimersOfKubernetes(t *testing.T) {
 	for name, c := range map[string]struct {
 		f     Failure
 		timer time.Duration
@@ -51,8 +51,8 @@ func TestTheDefaultPolicyOutlastsKubernetesTimers(t *testing.T) {
 	}
 }
 
-// What can come right by itself at any time is not given up, and what cannot is at once.
-func TestTheDefaultPolicyKnowsEveryClass(t *testing.T) {
+// What may recover at any time is never given up, and what cannot recover is given up at once.
+func TestDefaultPolicyKnowsEveryClass(t *testing.T) {
 	docs, err := os.ReadFile("../docs/failures.md")
 	if err != nil {
 		t.Fatal(err)
@@ -83,9 +83,8 @@ func TestTheDefaultPolicyKnowsEveryClass(t *testing.T) {
 	}
 }
 
-// A host's policy is told the class, the cause, since when, and whether a node has the
-// pod.
-func TestAPolicyIsAskedWithWhatItNeeds(t *testing.T) {
+// Options.Policy is told the class, the cause, since when, and which node has the pod.
+func TestPolicyIsToldClassCauseTimeAndNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked []string
 		s := New(testNS, testPod, Options{Policy: func(f *Failure) (time.Duration, bool) {

@@ -20,8 +20,7 @@ func asEvicted(p *corev1.Pod) *corev1.Pod {
 	return p
 }
 
-// endings are ways in which container a ends that are no success, whatever its
-// exit code says.
+// endings are ways in which container a ends and has not succeeded, whatever its exit code is.
 var endings = []struct {
 	name  string
 	pod   func() *corev1.Pod
@@ -37,7 +36,7 @@ var endings = []struct {
 	}, ClassStart, 128},
 }
 
-func TestTheErrorOfAWaitIsTheFailureOfItsState(t *testing.T) {
+func TestWaitReturnsTheFailureOfItsState(t *testing.T) {
 	for _, c := range endings {
 		t.Run(c.name, func(t *testing.T) {
 			s := New(testNS, testPod, Options{})
@@ -55,9 +54,9 @@ func TestTheErrorOfAWaitIsTheFailureOfItsState(t *testing.T) {
 	}
 }
 
-// Of a pod that is being deleted the failure is known before its end is: until
-// says what is waited for, the failure alone ends no Wait.
-func TestAWaitForThePodsEndOutlastsTheCauseOfIt(t *testing.T) {
+// The Failure of a pod that is being deleted is known before the pod's end. until decides what
+// is waited for: the Failure alone ends no Wait.
+func TestAWaitForTheEndOfADeletedPodWaitsForTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(testNS, testPod, Options{})
 		defer s.Close()
@@ -83,7 +82,7 @@ func TestAWaitForThePodsEndOutlastsTheCauseOfIt(t *testing.T) {
 	})
 }
 
-func TestAWaitAskedBeforeAFailureAnswersAsOneAskedAfterIt(t *testing.T) {
+func TestWaitAnswersTheSameBeforeAndAfterAFailure(t *testing.T) {
 	predicates := map[string]func(State) bool{
 		"started": Started, "ended": Ended, "pulled": Pulled,
 		"running": func(s State) bool { return s.Phase == PhaseRunning },
@@ -103,7 +102,7 @@ func TestAWaitAskedBeforeAFailureAnswersAsOneAskedAfterIt(t *testing.T) {
 					s.Handle(modified(c.pod()))
 					wg.Wait()
 					after, errAfter := s.Wait(t.Context(), "a", until)
-					if before != after || errBefore != errAfter { //nolint:errorlint // the very same
+					if before != after || errBefore != errAfter { //nolint:errorlint // the same pointer
 						t.Errorf("asked before: %s, %v\nasked after: %s, %v", stateText(before), errBefore, stateText(after), errAfter)
 					}
 				})
@@ -112,7 +111,7 @@ func TestAWaitAskedBeforeAFailureAnswersAsOneAskedAfterIt(t *testing.T) {
 	}
 }
 
-func TestWhatEndsWithItsContextSaysWhatItWaitedFor(t *testing.T) {
+func TestACallThatEndsWithItsContextSaysWhatItWaitedFor(t *testing.T) {
 	unpullable := onePod("1", "a")
 	unpullable.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "a", State: corev1.ContainerState{
 		Waiting: &corev1.ContainerStateWaiting{Reason: reasonErrImagePull, Message: "dial tcp 10.0.0.1:443: i/o timeout"},
@@ -148,7 +147,7 @@ func TestWhatEndsWithItsContextSaysWhatItWaitedFor(t *testing.T) {
 							t.Errorf("%s: %q does not say %q", call, err, word)
 						}
 					}
-					// What it waits for is no verdict.
+					// The trouble that it waits with is no Failure of the wait.
 					if f := (*Failure)(nil); errors.As(err, &f) {
 						t.Errorf("%s: the error unwraps to the Failure %v", call, f)
 					}
@@ -165,8 +164,8 @@ func classOf(f *Failure) Class {
 	return f.Class
 }
 
-// endedWithContext calls whatever blocks, ends its context after a second, and
-// returns each call's error by what its text names it.
+// endedWithContext calls everything that blocks, ends the context after a second, and returns
+// the error of each call by its name.
 func endedWithContext(t *testing.T, s *Splitter, slot string) map[string]error {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -174,7 +173,7 @@ func endedWithContext(t *testing.T, s *Splitter, slot string) map[string]error {
 	return blocked(ctx, t, s, slot)
 }
 
-// blocked makes every call that blocks, and returns what each ended with.
+// blocked makes every call that blocks, and returns the error with which each ended.
 func blocked(ctx context.Context, t *testing.T, s *Splitter, slot string) map[string]error {
 	t.Helper()
 	errs := map[string]error{}
@@ -206,8 +205,8 @@ func blocked(ctx context.Context, t *testing.T, s *Splitter, slot string) map[st
 	return errs
 }
 
-// Where a container is meant, an empty name is a mistake, and not the pod.
-func TestACallForAContainerRefusesAnEmptyName(t *testing.T) {
+// Where a container is meant, an empty name is a mistake; it is not the pod.
+func TestCallsForAContainerRefuseAnEmptyName(t *testing.T) {
 	s := New(testNS, testPod, Options{Placeholder: func(string) bool { return true }})
 	defer s.Close()
 	_, next := s.NextRun(t.Context(), "", "")
@@ -224,9 +223,9 @@ func TestACallForAContainerRefusesAnEmptyName(t *testing.T) {
 	}
 }
 
-// Events come late, too: what an Event says that is older than the newest run is of that
-// run's own start, and of nothing that comes after it.
-func TestAnEventOfAnEarlierTimeExplainsNothing(t *testing.T) {
+// Events may come late: an Event that is older than the newest run is about the start of that
+// run, and about nothing after it.
+func TestAnEventFromBeforeTheNewestRunExplainsNothing(t *testing.T) {
 	event := func(uid, message string, at time.Time) *corev1.Event {
 		return &corev1.Event{
 			ObjectMeta:     metav1.ObjectMeta{UID: types.UID(uid)},
@@ -261,7 +260,7 @@ func TestAnEventOfAnEarlierTimeExplainsNothing(t *testing.T) {
 				for _, message := range c.messages {
 					at := started.Add(-time.Minute)
 					if message == steps {
-						at = started // a second is all that the times tell
+						at = started // the times are whole seconds
 					}
 					s.Handle(watch.Event{Type: watch.Added, Object: event(message, message, at)})
 				}

@@ -14,8 +14,8 @@ const (
 	address  = `"https://registry.example/v2/team/app/manifests/1.2"`
 )
 
-// Who says "not found" or "denied" decides, not the words: the registry's refusal is
-// believed at once, the node's own trouble is not taken for one.
+// Who says "not found" or "denied" decides, not the words: the registry's refusal is final, the
+// node's own trouble is not.
 func TestOnlyTheRegistrysRefusalIsFinal(t *testing.T) {
 	for _, c := range []struct {
 		words string
@@ -78,7 +78,7 @@ func TestOnlyTheRegistrysRefusalIsFinal(t *testing.T) {
 		{unpack + `image verifier bindir blocked pull of registry.example/team/app:1.2 with digest sha256:aa for reason: not signed`, CauseSignature, true},
 		{unpack + `not implemented: media type "application/vnd.docker.distribution.manifest.v1+prettyjws" is no longer supported since containerd v2.1, please rebuild the image`, "", true},
 
-		// What one registry or client says in words of its own.
+		// Some registries and clients have words of their own.
 		{`unknown: Project 'project:genomics-tools' not found or deleted.`, CauseNotFound, true},
 		{resolve + `pulling from host 123.dkr.ecr.eu-west-1.amazonaws.com failed with status code [manifests 1.2]: 403 Forbidden`, CauseUnauthorized, true},
 		{resolve + `failed to authorize: failed to fetch anonymous token: unexpected status: 401 Unauthorized`, CauseUnauthorized, true},
@@ -96,7 +96,7 @@ func TestOnlyTheRegistrysRefusalIsFinal(t *testing.T) {
 		{daemon + `manifest unknown: The named manifest is not known to the registry.`, CauseNotFound, true},
 		{`image pull failed for registry.example/team/app:1.2 because the signature validation failed: Source image rejected`, CauseSignature, true},
 
-		// The node's own store, disk, snapshotter, configuration and runtime.
+		// These come from the node: its store, disk, snapshotter, configuration, runtime.
 		{unpack + `failed to extract layer sha256:aa: failed to get reader from content store: content digest sha256:bb: not found`, "", false},
 		{unpack + `unexpected media type text/html for sha256:aa: not found`, "", false},
 		{unpack + `failed to unpack image on snapshotter overlayfs: unexpected media type text/html for sha256:aa: not found`, "", false},
@@ -136,12 +136,13 @@ func TestOnlyTheRegistrysRefusalIsFinal(t *testing.T) {
 		{unpack + `failed to extract layer sha256:aa: failed to get stream processor for application/vnd.oci.image.layer.v1.tar+gzip: fork/exec /usr/bin/unpigz: no such file or directory`, "", false},
 		{unpack + `mismatched image rootfs and manifest layers`, "", false},
 		{`Failed to record image pull intent for container image "x": write /var/lib/kubelet/image_manager/pulling: no space left on device`, CauseDiskFull, false},
-		// A part of an image whose manifest the registry has given out.
+		// The registry has already delivered the manifest that names this part.
 		{layer + `content at https://mirror.example/v2/team/app/blobs/sha256:aa not found: not found`, "", false},
 		{layer + `could not fetch content descriptor sha256:aa (application/vnd.oci.image.layer.v1.tar+gzip) from remote: not found`, "", false},
 		{layer + `unexpected status from GET request to https://cdn.example/sha256/aa?Signature=x: 403 Forbidden`, "", false},
 		{`copying system image from manifest list: reading blob sha256:aa: fetching blob: StatusCode: 404, "gone"`, "", false},
-		// A refusal in the middle of a pull, or by a mirror, is not the registry's of the image.
+		// A refusal in the middle of a pull, or by a mirror, is not the registry's refusal of
+		// the image.
 		{resolve + `unexpected status from HEAD request to https://mirror.example/v2/team/app/manifests/1.2?ns=registry.example: 403 Forbidden`, "", false},
 		{resolve + "unexpected status from HEAD request to https://mirror.example/v2/team/app/manifests/1.2?ns=registry.example: 403 Forbidden\ndenied: no", "", false},
 		{resolve + `unexpected status from HEAD request to https://mirror.example/v2/team/app/manifests/1.2?ns=registry.example: 401 Unauthorized`, "", false},
@@ -151,10 +152,10 @@ func TestOnlyTheRegistrysRefusalIsFinal(t *testing.T) {
 		{`copying system image from manifest list: reading blob sha256:aa: fetching blob: unauthorized: authentication required`, "", false},
 		{daemon + `error pulling image configuration: download failed after attempts=6: denied: requested access to the resource is denied`, "", false},
 
-		// A token's server that is not there is not an image that is not there.
+		// A server of tokens that is not found is not an image that is not found.
 		{resolve + `failed to authorize: failed to fetch anonymous token: unexpected status from GET request to https://auth.example/token: 404 Not Found`, "", false},
 
-		// No answer, or not the registry's.
+		// There is no answer, or it is not the registry's.
 		{resolve + `failed to do request: Head ` + address + `: EOF`, CauseNetwork, false},
 		{resolve + `failed to do request: Head ` + address + `: Forbidden`, CauseNetwork, false},
 		{resolve + `failed to do request: Head ` + address + `: Unauthorized`, CauseNetwork, false},
@@ -201,7 +202,7 @@ func TestOnlyTheRegistrysRefusalIsFinal(t *testing.T) {
 		{resolve + `failed to do request: Head ` + address + `: remote error: tls: handshake failure`, CauseNetwork, false},
 		{ping + `received unexpected HTTP status: 521 <none>`, CauseNetwork, false},
 
-		// Limits, in whatever they are wrapped.
+		// Limits count in whatever words they are wrapped.
 		{daemon + `error parsing HTTP 429 response body: invalid character '<' looking for beginning of value: "<html>"`, CauseRateLimited, false},
 		{manifest + `StatusCode: 429, "<html>slow down</html>"`, CauseRateLimited, false},
 		{`pull QPS exceeded`, CauseThrottled, false},
@@ -216,7 +217,7 @@ func TestOnlyTheRegistrysRefusalIsFinal(t *testing.T) {
 		{`toomanyrequests: Rate exceeded`, CauseRateLimited, false},
 		{daemon + `toomanyrequests: retry-after: 985.86µs, allowed: 44000/minute`, CauseRateLimited, false},
 
-		// Words in names are nobody's.
+		// Words within names do not count.
 		{`failed to pull and unpack image "r.example/denied:unauthorized": something odd`, "", false},
 		{`failed to resolve reference "r.example/x:1": failed to do request: Head "https://r.example/v2/manifest unknown/denied: den`, CauseNetwork, false},
 		{`something else`, "", false},
@@ -228,9 +229,9 @@ func TestOnlyTheRegistrysRefusalIsFinal(t *testing.T) {
 	}
 }
 
-// The kubelet tries every pull secret that matches and joins the errors: the image
-// may be had as long as one of them may have it.
-func TestOneRefusalDoesNotHideAnothersTimeout(t *testing.T) {
+// The kubelet tries every pull secret that matches and joins the errors. The image may be pulled
+// as long as one of them may pull it.
+func TestAPullMayRecoverIfOneOfItsCredentialsMay(t *testing.T) {
 	const (
 		denied  = `rpc error: code = Unknown desc = ` + resolve + `pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed`
 		missing = `rpc error: code = NotFound desc = ` + resolve + `registry.example/team/app:1.2: not found`
@@ -266,7 +267,7 @@ func TestOneRefusalDoesNotHideAnothersTimeout(t *testing.T) {
 	}
 }
 
-func TestErrorsOfSeveralCredentialsAreTakenApart(t *testing.T) {
+func TestErrorsOfSeveralCredentialsAreSplit(t *testing.T) {
 	for _, c := range []struct {
 		words string
 		want  int
@@ -285,7 +286,7 @@ func TestErrorsOfSeveralCredentialsAreTakenApart(t *testing.T) {
 	}
 }
 
-func TestEachOfSeveralErrorsIsSaidShort(t *testing.T) {
+func TestSeveralPullErrorsAreJoinedWithoutTheirPrefixes(t *testing.T) {
 	f := classifyWaiting(reasonErrImagePull, `[rpc error: code = Unknown desc = `+unpack+`first, rpc error: code = Unknown desc = `+unpack+`second]`)
 	if got, want := f.words(), "first; second"; got != want {
 		t.Errorf("got %q, want %q", got, want)

@@ -20,7 +20,7 @@ const (
 	ofEither      = "unknown"
 )
 
-// inheritance is one cell of the table: what a Splitter that was made after the patch
+// inheritance is one row of the table in doc.go: what a Splitter that was made after the patch
 // finds, and what may restart the container.
 type inheritance struct {
 	policy corev1.RestartPolicy
@@ -31,7 +31,7 @@ type inheritance struct {
 	spec   string // "patched": the patch was seen; ""
 }
 
-// restartable is the kubelet's rule, said the long way.
+// restartable is the rule of the kubelet, written out at length.
 func (c inheritance) restartable() bool {
 	switch {
 	case c.rules == "all", c.last == "gone", c.policy == corev1.RestartPolicyAlways, c.policy == "":
@@ -87,14 +87,14 @@ func eachInheritance(images, specs []string, f func(inheritance)) {
 	}
 }
 
-// A Splitter that was made after the image was patched has nothing but the status. It
-// never takes one run for the other: where that cannot be told there is no outcome.
-func TestWhoseTheFirstRunIsThatALateSplitterSees(t *testing.T) {
+// A Splitter that was made after the image was patched has only the status. It never confuses
+// the two runs: where the owner cannot be known, there is no outcome.
+func TestOwnerOfTheFirstRunThatALateSplitterSees(t *testing.T) {
 	eachInheritance([]string{"same"}, []string{""}, func(c inheritance) {
 		want := ofEither
 		switch {
 		case c.count == 0 && (c.last == "" || c.last == "gone"):
-			want = ofPlaceholder // every first run is one
+			want = ofPlaceholder // every first run is a placeholder
 		case !c.restartable():
 			want = ofStep
 		}
@@ -118,8 +118,8 @@ func TestWhoseTheFirstRunIsThatALateSplitterSees(t *testing.T) {
 	})
 }
 
-// What follows the placeholder that a late Splitter saw running.
-func TestWhoseTheRunIsThatFollowsAnInheritedPlaceholder(t *testing.T) {
+// The run is the one after the placeholder that a late Splitter saw running.
+func TestOwnerOfTheRunAfterAPlaceholderThatALateSplitterSaw(t *testing.T) {
 	eachInheritance([]string{"same", "other", ""}, []string{"", "patched"}, func(c inheritance) {
 		want := ofEither
 		switch {
@@ -148,10 +148,10 @@ func TestWhoseTheRunIsThatFollowsAnInheritedPlaceholder(t *testing.T) {
 	})
 }
 
-// The kubelet may restart the placeholder from the old image after a patch was stored
-// (real kubelet, v1.37: 25 of 36 placeholders that ended by themselves within a second
-// of the patch). A Splitter that made the swap takes none of these for the step.
-func TestWhoseTheRunIsThatFollowsASwap(t *testing.T) {
+// The kubelet may restart the placeholder from the old image after a patch was stored (real
+// kubelet, v1.37: 25 of 36 placeholders that ended by themselves within a second of the patch).
+// A Splitter that made the swap takes none of these runs for the step.
+func TestOwnerOfTheRunAfterASwap(t *testing.T) {
 	eachInheritance([]string{"same", "other", ""}, []string{""}, func(c inheritance) {
 		if c.count != 1 {
 			return
@@ -188,8 +188,8 @@ func TestWhoseTheRunIsThatFollowsASwap(t *testing.T) {
 	})
 }
 
-// What comes after a run that may have been the placeholder's again.
-func TestTheStepThatFollowsARestartedPlaceholderIsKnown(t *testing.T) {
+// The runs come after one that may have been the placeholder again.
+func TestOwnerOfTheRunsAfterOneOfUnknownOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(testNS, testPod, Options{Placeholder: func(string) bool { return true }})
 		defer s.Close()
@@ -226,8 +226,8 @@ func TestTheStepThatFollowsARestartedPlaceholderIsKnown(t *testing.T) {
 	})
 }
 
-// checkWhose plays the versions, of which the last shows a run, lets it end with exit
-// code 7 in an ended pod, and checks whose all that is said of it shows it to be.
+// checkWhose plays the versions, the last of which shows a run, lets the run end with exit code
+// 7 in an ended pod, and checks that everything that is told fits the owner.
 func checkWhose(t *testing.T, want, id string, versions ...*corev1.Pod) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -249,7 +249,7 @@ func checkWhose(t *testing.T, want, id string, versions ...*corev1.Pod) {
 	})
 }
 
-// checkEnd lets run id of a pod's container a end with exit code 7, and the pod with it.
+// checkEnd lets run id of container a end with exit code 7, and the pod with it.
 func checkEnd(t *testing.T, s *Splitter, want, id string, running *corev1.Pod) {
 	t.Helper()
 	p := running.DeepCopy()
@@ -272,13 +272,13 @@ func checkEnd(t *testing.T, s *Splitter, want, id string, running *corev1.Pod) {
 	}
 }
 
-// A pull that failed is told as that by a Splitter which saw neither the patch nor the
-// placeholder's start, in whatever order Event and status come; an Event of the
-// placeholder's own start explains nothing.
-func TestALateSplitterTellsAFailedPull(t *testing.T) {
+// A Splitter that saw neither the patch nor the start of the placeholder recognises a failed
+// pull, in whatever order Event and status come. An Event about the start of the placeholder
+// explains nothing.
+func TestALateSplitterRecognisesAFailedPull(t *testing.T) {
 	for _, c := range []struct {
 		name       string
-		started    int // the placeholder started so many seconds after the Event
+		started    int // how many seconds after the Event the placeholder started
 		eventFirst bool
 		want       Class
 	}{
