@@ -83,6 +83,20 @@ func TestFailedPullsAreTriedAgainWhereThePolicySaysSo(t *testing.T) {
 			do:   waitsThenRuns("late-always"),
 			want: map[string]string{"step": "runs", "other": "not run"}, golden: true,
 		}, {
+			// A registry that never answers is given six minutes.
+			name: "Always, the image never comes", golden: true, rare: true,
+			pod:  withPolicy(corev1.RestartPolicyAlways, newPod("always-never", slot("step"), slot("other"))),
+			do:   swapped("step=" + badImage(t)),
+			want: map[string]string{"step": "ImagePull/Network", "other": "not run"},
+		}, {
+			name: "Always, a placeholder that is restarted before the swap", golden: true, rare: true,
+			pod: withPolicy(corev1.RestartPolicyAlways, newPod("restarted", busyPlaceholder("step", "sleep 3; exit 9"), slot("other"))),
+			do: func(ctx context.Context, t *testing.T, p *play) {
+				p.waits(ctx, t, "step", "CrashLoopBackOff")
+				p.mustSwap(ctx, t, "step="+*pauseImage) // Which waits for the next placeholder.
+			},
+			want: map[string]string{"step": "runs", "other": "not run"},
+		}, {
 			name: "restarted by a rule, the image comes late",
 			pod:  newPod("rule-late", restartedOn(sh("step", "exit 7"), 0, 2, 137), slot("other")),
 			do:   waitsThenRuns("late-rule"),
@@ -144,6 +158,7 @@ func TestSecretsThatAreMissingOnARealKubelet(t *testing.T) {
 		return s
 	}
 	there, never := pod("secret-deleted"), pod("secret-missing")
+	late := withSecretVolume(newPod("volume-late", busyPlaceholder("step", "exit 0")))
 	if _, err := secrets.Create(t.Context(), secret(there, "token"), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -161,6 +176,22 @@ func TestSecretsThatAreMissingOnARealKubelet(t *testing.T) {
 			},
 			want: map[string]string{"step": "Config", "other": "not run"},
 		}, {
+			name: "plain, a volume's secret comes late", golden: true, plain: true, rare: true,
+			pod: late,
+			do: func(ctx context.Context, t *testing.T, p *play) {
+				p.troubled(ctx, t, "step", "Volume")
+				if _, err := secrets.Create(ctx, secret(late, "token"), metav1.CreateOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				atEnd(t, "deleting the secret", func(ctx context.Context) error { return secrets.Delete(ctx, late.Name, metav1.DeleteOptions{}) })
+			},
+			want: map[string]string{"step": "exit 0", "": "exit 0"},
+		}, {
+			name: "plain, a volume's secret is never there", golden: true, plain: true, rare: true,
+			pod:  withSecretVolume(newPod("volume-never", busyPlaceholder("step", "exit 0"))),
+			do:   func(context.Context, *testing.T, *play) {},
+			want: map[string]string{"step": "Volume"},
+		}, {
 			name: "secret that is never there", golden: true,
 			pod: never,
 			do: func(ctx context.Context, t *testing.T, p *play) {
@@ -174,4 +205,14 @@ func TestSecretsThatAreMissingOnARealKubelet(t *testing.T) {
 			want: map[string]string{"step": "Config", "other": "not run"},
 		},
 	})
+}
+
+// withSecretVolume gives the pod a volume of the secret that has its name.
+func withSecretVolume(pod *corev1.Pod) *corev1.Pod {
+	pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "secret", VolumeSource: corev1.VolumeSource{
+		Secret: &corev1.SecretVolumeSource{SecretName: pod.Name},
+	}})
+	c := &pod.Spec.Containers[0]
+	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "secret", MountPath: "/secret"})
+	return pod
 }

@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 const (
@@ -62,7 +64,7 @@ func (c inheritance) pod(image string) *corev1.Pod {
 func (c inheritance) lastState() corev1.ContainerState {
 	switch c.last {
 	case "gone":
-		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: reasonStatusUnknown}}
+		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: podstatus.ReasonStatusUnknown}}
 	case "":
 		return corev1.ContainerState{}
 	}

@@ -73,6 +73,18 @@ func hasEnded(container string, code int32, reason string) func(*corev1.Pod) {
 	return shows(container, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ContainerID: container + "-1", ExitCode: code, Reason: reason, StartedAt: at(0)}})
 }
 
+// hasStarted: the container ran from then on, and was killed.
+func hasStarted(container string, seconds int) func(*corev1.Pod) {
+	return shows(container, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ContainerID: container + "-1", ExitCode: 1, Reason: "Error", StartedAt: at(seconds)}})
+}
+
+// hasFinished: the container ended 40 seconds after noon.
+func hasFinished(container string, code int32) func(*corev1.Pod) {
+	return shows(container, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+		ContainerID: container + "-1", ExitCode: code, Reason: "Error", StartedAt: at(0), FinishedAt: at(40),
+	}})
+}
+
 func mounts(container, image string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		name := "v" + image
@@ -131,6 +143,13 @@ func TestWhatIsOverIsNotTold(t *testing.T) {
 		"a volume was attached before":             {podOf(), []*corev1.Event{eventAt(5, "", normal, "SuccessfulAttachVolume", ""), attach}, []string{" Volume"}},
 		"no sandbox":                               {podOf(), []*corev1.Event{sandbox}, []string{" Sandbox"}},
 		"no sandbox at first":                      {podOf(isWaiting("a", "ErrImagePull", "i/o timeout"), hasCondition(corev1.PodReadyToStartContainers, corev1.ConditionTrue, 5)), []*corev1.Event{sandbox}, []string{"a ImagePull/Network img"}},
+		"its sandbox is gone, and no other comes":  {podOf(hasStarted("a", 0), hasCondition(corev1.PodReadyToStartContainers, corev1.ConditionFalse, 5)), []*corev1.Event{sandbox}, []string{" Sandbox"}},
+		"its sandbox is gone, and was hard to get": {podOf(hasStarted("a", 15), hasCondition(corev1.PodReadyToStartContainers, corev1.ConditionFalse, 20)), []*corev1.Event{sandbox}, nil},
+		"its first sandbox does not come":          {podOf(isWaiting("a", "ContainerCreating", ""), hasCondition(corev1.PodReadyToStartContainers, corev1.ConditionFalse, 5)), []*corev1.Event{sandbox}, []string{" Sandbox"}},
+		"it ended, and was drained":                {podOf(hasPhase(corev1.PodSucceeded), hasFinished("a", 0), hasCondition(corev1.DisruptionTarget, corev1.ConditionTrue, 50), wasDeleted(50, 30)), nil, nil},
+		"it failed, and was drained":               {podOf(hasPhase(corev1.PodFailed), hasFinished("a", 1), hasCondition(corev1.DisruptionTarget, corev1.ConditionTrue, 50), wasDeleted(50, 30)), nil, nil},
+		"it was drained, and ended by that":        {podOf(hasPhase(corev1.PodFailed), hasFinished("a", 1), hasCondition(corev1.DisruptionTarget, corev1.ConditionTrue, 30), wasDeleted(30, 30)), nil, []string{" Evicted final"}},
+		"it ended, and was cleaned up":             {podOf(hasPhase(corev1.PodSucceeded), hasFinished("a", 0), wasDeleted(50, 30)), nil, nil},
 		"the pod ended well":                       {podOf(hasPhase(corev1.PodSucceeded), hasEnded("a", 0, "Completed")), []*corev1.Event{mount, denied}, nil},
 		"a pull was refused":                       {podOf(), []*corev1.Event{denied}, []string{"a ImagePull/Unauthorized img final"}},
 		"a pull was refused, and went well since":  {podOf(), []*corev1.Event{eventAt(30, "a", normal, "Pulled", ""), denied}, nil},
@@ -146,6 +165,9 @@ func TestWhatIsOverIsNotTold(t *testing.T) {
 		"deleted after an eviction was called off": {podOf(isRunning("a"), wasDeleted(320, 30)), []*corev1.Event{marked, cancelled}, []string{" Deleted final"}},
 		"deleted long after an announcement":       {podOf(isRunning("a"), wasDeleted(3600, 30)), []*corev1.Event{marked}, []string{" Deleted final"}},
 		"deleted on a node that is well again":     {podOf(isRunning("a"), hasCondition(corev1.PodReady, corev1.ConditionTrue, 60), wasDeleted(100, 0)), []*corev1.Event{notReady}, []string{" Deleted final"}},
+		"a broken device evicts it":                {podOf(isRunning("a"), wasDeleted(40, 30)), []*corev1.Event{eventAt(10, "", normal, "DeviceTaintManagerEviction", "Marking for deletion")}, []string{" Evicted final"}},
+		"the device is well again":                 {podOf(isRunning("a"), wasDeleted(320, 30)), []*corev1.Event{eventAt(10, "", normal, "DeviceTaintManagerEviction", "Marking for deletion"), eventAt(20, "", normal, "DeviceTaintManagerEviction", "Cancelling deletion")}, []string{" Deleted final"}},
+		"the device is well, the node is not":      {podOf(isRunning("a"), wasDeleted(40, 30)), []*corev1.Event{marked, eventAt(20, "", normal, "DeviceTaintManagerEviction", "Cancelling deletion")}, []string{" NodeLost final"}},
 		"preempted":                                {podOf(isRunning("a"), wasDeleted(10, 30)), []*corev1.Event{preempted}, []string{" Preempted final"}},
 		"another Normal Event":                     {podOf(), []*corev1.Event{eventAt(10, "", normal, "FailedMount", "")}, nil},
 	} {

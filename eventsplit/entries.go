@@ -19,7 +19,7 @@ import (
 // lives.
 func (s *Splitter) Entries(ctx context.Context, slot string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		t := &s.whole.timeline
+		t := &s.record.timeline
 		sl := s.slotOrPod(slot)
 		if sl != nil {
 			t = &sl.timeline
@@ -78,6 +78,6 @@ func (s *Splitter) endOfEntries(sl *slot, t *timeline) (bool, error) {
 			return true, f
 		}
 	}
-	err := s.unheard()
+	err := s.silence()
 	return err != nil, err
 }

@@ -267,3 +267,17 @@ func TestAPodOfClientGosFakeClientset(t *testing.T) {
 		t.Errorf("got %s, %v, want exit code 4", stateText(st), err)
 	}
 }
+
+// A version without a spec does not make a container of restartPolicy Never one that is
+// restarted: the spec of an earlier version still holds.
+func TestTheSpecThatWasSeenHoldsWhereALaterVersionLacksIt(t *testing.T) {
+	s := New(testNS, testPod, Options{})
+	defer s.Close()
+	s.Handle(modified(withRunning(onePod("1", "a", "b"), "a", "A")))
+	p := withTerminated(onePod("2", "a", "b"), "a", "A", 3)
+	p.Spec = corev1.PodSpec{}
+	s.Handle(modified(p))
+	if st := s.State("a"); !st.Final || st.Outcome == nil || st.Outcome.ExitCode != 3 {
+		t.Errorf("got %s, want it final with exit code 3", stateText(st))
+	}
+}

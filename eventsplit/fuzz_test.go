@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 // FuzzAnySequenceKeepsTheInvariants feeds any sequence of pods, Events and
@@ -178,7 +180,7 @@ func (fz *fuzzer) status() {
 	st := corev1.ContainerStatus{Name: name, RestartCount: int32(fz.byte() % 5), Ready: fz.byte()%2 == 0}
 	id := func() string { return []string{"", "A", "B", "C", "D"}[fz.byte()%5] }
 	term := func() *corev1.ContainerStateTerminated {
-		reasons := []string{"Completed", "Error", "OOMKilled", "StartError", reasonStatusUnknown}
+		reasons := []string{"Completed", "Error", "OOMKilled", "StartError", podstatus.ReasonStatusUnknown}
 		n := fz.byte()
 		return &corev1.ContainerStateTerminated{ContainerID: id(), ExitCode: int32(n % 3), Reason: reasons[int(n)%len(reasons)]}
 	}
@@ -272,7 +274,7 @@ func (fz *fuzzer) checkPlaceholder(name, id string, st State) {
 
 func (fz *fuzzer) checkEntries(name string) {
 	fz.s.mu.Lock()
-	tl := &fz.s.whole.timeline
+	tl := &fz.s.record.timeline
 	if name != "" {
 		sl := fz.s.slots[name]
 		if sl == nil {
@@ -306,7 +308,7 @@ func (fz *fuzzer) checkRun(key string, st State) {
 		}
 		fz.started[key] = true
 	case PhaseEnded:
-		if !fz.started[key] && (st.Outcome == nil || !neverStarted(&corev1.ContainerStateTerminated{Reason: st.Outcome.Reason, ExitCode: st.Outcome.ExitCode})) {
+		if !fz.started[key] && (st.Outcome == nil || !podstatus.NeverStarted(&corev1.ContainerStateTerminated{Reason: st.Outcome.Reason, ExitCode: st.Outcome.ExitCode})) {
 			fz.t.Fatalf("%s ended before it started: %s", key, stateText(st))
 		}
 		if old := fz.ended[key]; old != nil && old.Outcome != st.Outcome {

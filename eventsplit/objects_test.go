@@ -99,6 +99,11 @@ func (sc *script) event(args []string) {
 				list = "initContainers"
 			}
 		}
+		for _, c := range sc.pod.Spec.EphemeralContainers {
+			if c.Name == name {
+				list = "ephemeralContainers"
+			}
+		}
 		e.InvolvedObject.FieldPath = fmt.Sprintf("spec.%s{%s}", list, name)
 	}
 	sc.s.Handle(watch.Event{Type: watch.Added, Object: e})

@@ -67,6 +67,7 @@ func everyCause() map[cause]bool {
 	}
 	all[cause{"condition PodScheduled", ClassUnschedulable}] = true
 	all[cause{"phase Unknown", ClassNodeLost}] = true
+	all[cause{"reason of a pending pod", ClassRejected}] = true
 	for _, class := range podReasons {
 		all[cause{"reason of a failed pod", class}] = true
 	}
@@ -82,7 +83,7 @@ func everyEvent() func(yield func(corev1.Event) bool) {
 			events = append(events, corev1.Event{Reason: reason, Message: "words"})
 		}
 		for _, e := range events {
-			if e.Type = corev1.EventTypeWarning; saidAsNormal(e.Reason) {
+			if e.Type = corev1.EventTypeWarning; isNormalTrouble(e.Reason) {
 				e.Type = corev1.EventTypeNormal
 			}
 			if !yield(e) {
@@ -153,7 +154,7 @@ func TestWhatAnEventOfThePodSaidLapses(t *testing.T) {
 				time.Sleep(2 * time.Minute)
 				tell(2)
 				if isDisruption(f.Class) {
-					time.Sleep(hintLapse + time.Second)
+					time.Sleep(announcementLapse + time.Second)
 					p.DeletionTimestamp = &metav1.Time{Time: time.Now()}
 					s.Handle(modified(p.DeepCopy()))
 					if st := s.State(""); classOf(st.Failure) != ClassDeleted {

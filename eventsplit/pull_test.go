@@ -78,6 +78,24 @@ func TestOnlyTheRegistrysRefusalIsFinal(t *testing.T) {
 		{unpack + `image verifier bindir blocked pull of registry.example/team/app:1.2 with digest sha256:aa for reason: not signed`, CauseSignature, true},
 		{unpack + `not implemented: media type "application/vnd.docker.distribution.manifest.v1+prettyjws" is no longer supported since containerd v2.1, please rebuild the image`, "", true},
 
+		// What one registry or client says in words of its own.
+		{`unknown: Project 'project:genomics-tools' not found or deleted.`, CauseNotFound, true},
+		{resolve + `pulling from host 123.dkr.ecr.eu-west-1.amazonaws.com failed with status code [manifests 1.2]: 403 Forbidden`, CauseUnauthorized, true},
+		{resolve + `failed to authorize: failed to fetch anonymous token: unexpected status: 401 Unauthorized`, CauseUnauthorized, true},
+		{manifest + `unknown: Tag 1.2 was deleted or has expired. To pull, revive via time machine`, CauseNotFound, true},
+		{daemon + `unknown: Tag 1.2 was deleted or has expired. To pull, revive via time machine`, CauseNotFound, true},
+		{manifest + `unknown: Wrong username was used`, CauseUnauthorized, true},
+		{manifest + `unknown: Download request for repo:path 'docker-local:team/app/1.2/manifest.json' is forbidden for user: 'ci'.`, CauseUnauthorized, true},
+		{unpack + `failed to unpack image on snapshotter overlayfs: no match for platform in manifest: not found`, CauseNotFound, true},
+		{`short-name resolution enforced but cannot prompt without a TTY`, CauseInvalidName, true},
+		{`initializing source docker://registry.example/team/app:1.2: registry registry.example is blocked in /etc/containers/registries.conf or /etc/containers/registries.conf.d`, "", true},
+		{daemon + `login attempt to https://registry.example/v2/ failed with status: 401 Unauthorized`, CauseUnauthorized, true},
+		{manifest + "errors:\ndenied: requested access to the resource is denied\nunauthorized: authentication required\n", CauseUnauthorized, true},
+		{manifest + `denied: client with IP '10.0.0.1' is not allowed access. Refer https://aka.ms/acr/firewall to grant access.`, CauseUnauthorized, true},
+		{manifest + `manifest unknown: OCI index found, but accept header does not support OCI indexes`, CauseNotFound, true},
+		{daemon + `manifest unknown: The named manifest is not known to the registry.`, CauseNotFound, true},
+		{`image pull failed for registry.example/team/app:1.2 because the signature validation failed: Source image rejected`, CauseSignature, true},
+
 		// The node's own store, disk, snapshotter, configuration and runtime.
 		{unpack + `failed to extract layer sha256:aa: failed to get reader from content store: content digest sha256:bb: not found`, "", false},
 		{unpack + `unexpected media type text/html for sha256:aa: not found`, "", false},
@@ -114,11 +132,25 @@ func TestOnlyTheRegistrysRefusalIsFinal(t *testing.T) {
 		{resolve + `error getting credentials - err: exec: "docker-credential-ecr-login": executable file not found in $PATH`, "", false},
 		{`copying system image from manifest list: committing the finished image: locating layer for blob "sha256:aa": layer not known`, "", false},
 		{`parsing image configuration: fetching blob: received unexpected HTTP status: 403 Forbidden`, "", false},
+		{resolve + `unexpected status from HEAD request to https://registry.example/v2/team/app/manifests/1.2: 412 Precondition Failed`, "", false},
+		{unpack + `failed to extract layer sha256:aa: failed to get stream processor for application/vnd.oci.image.layer.v1.tar+gzip: fork/exec /usr/bin/unpigz: no such file or directory`, "", false},
+		{unpack + `mismatched image rootfs and manifest layers`, "", false},
+		{`Failed to record image pull intent for container image "x": write /var/lib/kubelet/image_manager/pulling: no space left on device`, CauseDiskFull, false},
 		// A part of an image whose manifest the registry has given out.
 		{layer + `content at https://mirror.example/v2/team/app/blobs/sha256:aa not found: not found`, "", false},
 		{layer + `could not fetch content descriptor sha256:aa (application/vnd.oci.image.layer.v1.tar+gzip) from remote: not found`, "", false},
 		{layer + `unexpected status from GET request to https://cdn.example/sha256/aa?Signature=x: 403 Forbidden`, "", false},
 		{`copying system image from manifest list: reading blob sha256:aa: fetching blob: StatusCode: 404, "gone"`, "", false},
+		// A refusal in the middle of a pull, or by a mirror, is not the registry's of the image.
+		{resolve + `unexpected status from HEAD request to https://mirror.example/v2/team/app/manifests/1.2?ns=registry.example: 403 Forbidden`, "", false},
+		{resolve + "unexpected status from HEAD request to https://mirror.example/v2/team/app/manifests/1.2?ns=registry.example: 403 Forbidden\ndenied: no", "", false},
+		{resolve + `unexpected status from HEAD request to https://mirror.example/v2/team/app/manifests/1.2?ns=registry.example: 401 Unauthorized`, "", false},
+		{layer + `server message: insufficient_scope: authorization failed`, "", false},
+		{layer + `server message: invalid_token: authorization failed`, "", false},
+		{layer + `unexpected status code https://cdn.example/x: 403 Forbidden - Server message: denied: the link has expired`, "", false},
+		{`copying system image from manifest list: reading blob sha256:aa: fetching blob: unauthorized: authentication required`, "", false},
+		{daemon + `error pulling image configuration: download failed after attempts=6: denied: requested access to the resource is denied`, "", false},
+
 		// A token's server that is not there is not an image that is not there.
 		{resolve + `failed to authorize: failed to fetch anonymous token: unexpected status from GET request to https://auth.example/token: 404 Not Found`, "", false},
 
@@ -157,6 +189,18 @@ func TestOnlyTheRegistrysRefusalIsFinal(t *testing.T) {
 		{daemon + `error parsing HTTP 408 response body: invalid character '<' looking for beginning of value: "<html>"`, CauseNetwork, false},
 		{resolve + `unexpected status from HEAD request to https://registry.example/v2/team/app/manifests/1.2: 408 `, CauseNetwork, false},
 
+		{resolve + `unexpected status from HEAD request to https://mirror.example/v2/team/app/manifests/1.2?ns=registry.example: 502 Bad Gateway`, CauseNetwork, false},
+		{resolve + `failed to do request: Head ` + address + `: tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time 2026-01-01T00:00:07Z is before 2026-11-30T00:00:00Z`, CauseCertificate, false},
+		{resolve + `failed to do request: Head ` + address + `: tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time 2026-12-01T00:00:07Z is after 2026-11-30T00:00:00Z`, CauseCertificate, false},
+		{resolve + `failed to do request: Head ` + address + `: dial tcp: lookup registry.example on 10.0.0.10:53: server misbehaving`, CauseNoSuchHost, false},
+		{resolve + `failed to do request: Head ` + address + `: dial tcp: lookup registry.example: Temporary failure in name resolution`, CauseNoSuchHost, false},
+		{resolve + `failed to do request: Head ` + address + `: dial tcp: lookup registry.example on 10.0.0.10:53: read udp 10.0.0.2:1->10.0.0.10:53: i/o timeout`, CauseNetwork, false},
+		{`Get "https://registry.example/v2/": net/http: HTTP/1.x transport connection broken: malformed HTTP response "\x15\x03\x01\x00\x02\x02"`, CauseNetwork, false},
+		{`copying system image from manifest list: parsing image configuration: Get "https://cdn.example/sha256:aa": dial tcp: lookup cdn.example: no such host`, CauseNoSuchHost, false},
+		{resolve + `failed to authorize: failed to fetch oauth token: Post "https://auth.docker.io/token": dial tcp 10.0.0.1:443: connect: connection timed out`, CauseNetwork, false},
+		{resolve + `failed to do request: Head ` + address + `: remote error: tls: handshake failure`, CauseNetwork, false},
+		{ping + `received unexpected HTTP status: 521 <none>`, CauseNetwork, false},
+
 		// Limits, in whatever they are wrapped.
 		{daemon + `error parsing HTTP 429 response body: invalid character '<' looking for beginning of value: "<html>"`, CauseRateLimited, false},
 		{manifest + `StatusCode: 429, "<html>slow down</html>"`, CauseRateLimited, false},
@@ -165,6 +209,12 @@ func TestOnlyTheRegistrysRefusalIsFinal(t *testing.T) {
 		{layer + `unexpected status from GET request to https://registry.example/v2/x/manifests/sha256:aa: 429 Too Many Requests`, CauseRateLimited, false},
 		{manifest + `too many requests to registry`, CauseRateLimited, false},
 		{resolve + `pull access denied, repository does not exist or may require authorization: server message: toomanyrequests: slow down: authorization failed`, CauseRateLimited, false},
+
+		{resolve + `unexpected status from HEAD request to https://mirror.example/v2/team/app/manifests/1.2?ns=registry.example: 429 Too Many Requests`, CauseRateLimited, false},
+		{`toomanyrequests: Quota exceeded for quota metric 'Requests per project per region' and limit 'Requests per project per region per minute'`, CauseRateLimited, false},
+		{manifest + `denied: Quota exceeded for quota metric 'Requests per project per region'`, CauseRateLimited, false},
+		{`toomanyrequests: Rate exceeded`, CauseRateLimited, false},
+		{daemon + `toomanyrequests: retry-after: 985.86µs, allowed: 44000/minute`, CauseRateLimited, false},
 
 		// Words in names are nobody's.
 		{`failed to pull and unpack image "r.example/denied:unauthorized": something odd`, "", false},
@@ -212,6 +262,25 @@ func TestOneRefusalDoesNotHideAnothersTimeout(t *testing.T) {
 			if cause != c.cause || mayRecover == c.final {
 				t.Errorf("%s\n\tgot %q, may recover %v; want %q, final %v", prefix+c.words, cause, mayRecover, c.cause, c.final)
 			}
+		}
+	}
+}
+
+func TestErrorsOfSeveralCredentialsAreTakenApart(t *testing.T) {
+	for _, c := range []struct {
+		words string
+		want  int
+	}{
+		{`[rpc error: code = NotFound desc = a "b, rpc error: code = NotFound desc = c]`, 2},
+		{`[StatusCode: 404, "<html>it's {", rpc error: code = NotFound desc = unexpected digest a, expected b]`, 2},
+		{`[{"errors":[{"code":"DENIED","message":"a, b"}]}, EOF, (x]`, 3},
+		{`[invalid character '"' looking for x, rpc error: code = NotFound desc = EOF]`, 2},
+		{`[pull access denied, repository does not exist or may require authorization, EOF]`, 2},
+		{`[is no longer supported since containerd v2.1, please rebuild the image]`, 1},
+		{`rpc error: code = Unknown desc = one, two`, 1},
+	} {
+		if got := pullErrors(c.words); len(got) != c.want {
+			t.Errorf("%s: %d errors, want %d: %q", c.words, len(got), c.want, got)
 		}
 	}
 }

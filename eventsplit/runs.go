@@ -3,6 +3,8 @@ package eventsplit
 import (
 	"context"
 	"io"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 // IsPlaceholder tells whether a run of a slot, by its containerID, is a
@@ -19,7 +21,7 @@ func (s *Splitter) IsPlaceholder(slot, containerID string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := sl.find(containerID); i >= 0 {
-		return sl.runs[i].placeholder
+		return sl.runs[i].owner == ownerPlaceholder
 	}
 	if !sl.declared {
 		return false
@@ -31,11 +33,11 @@ func (s *Splitter) IsPlaceholder(slot, containerID string) bool {
 			sl.presumed = containerID
 		}
 		return sl.presumed == containerID
-	case rep == nil || !rep.placeholder || sl.swapped() || sl.inherited() && sl.wanted == 0:
+	case rep == nil || rep.owner != ownerPlaceholder || sl.swapped() || sl.mayBePatched() && sl.waitingSwaps == 0:
 		return false
 	}
 	// Not swapped: either it was restarted, or someone else patched the image.
-	return sl.spec != nil && mayRestart(s.pod, sl.spec, sl.kind)
+	return sl.spec != nil && podstatus.MayRestart(sl.pod, sl.name)
 }
 
 // NextRun returns the containerID of the run of a slot that follows the run after
@@ -53,7 +55,7 @@ func (s *Splitter) NextRun(ctx context.Context, slot, after string) (id string, 
 	for {
 		s.mu.Lock()
 		id, known, err := s.nextRun(sl, after)
-		changed, st := sl.changed(), s.stateOf(sl)
+		changed, st := sl.timeline.changed(), s.stateOf(sl)
 		s.mu.Unlock()
 		switch {
 		case ctx.Err() != nil:
@@ -73,15 +75,15 @@ func (s *Splitter) nextRun(sl *slot, after string) (id string, known bool, err e
 	i := sl.find(after)
 	if i >= 0 || after == "" || len(sl.runs) >= maxRuns {
 		for _, r := range sl.runs[i+1:] {
-			if !r.placeholder && !r.anonymous {
+			if r.owner != ownerPlaceholder && !r.anonymous {
 				return r.id, true, nil
 			}
 		}
 	}
-	if f := s.impossible(sl); f != nil && sl.work() == nil {
+	if f := s.impossible(sl); f != nil && sl.stepRun() == nil {
 		return "", true, f
 	}
-	if s.closed || sl.cur.Final || s.impossible(sl) != nil {
+	if s.closed || sl.timeline.cur.Final || s.impossible(sl) != nil {
 		return "", true, io.EOF
 	}
 	if s.refused != nil {

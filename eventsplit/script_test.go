@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,7 +31,7 @@ import (
 //	           ~ID: the status' containerID is ID, and its state has none
 //	image NAME=IMAGE                                  someone patches the spec
 //	event NAME|- TYPE REASON MESSAGE [uid=U] [count=N]
-//	swap NAME=IMAGE ... [answer=CODE|timeout|lost|nil] (lost: not applied; timeout: applied; both unknown)
+//	swap NAME=IMAGE ... [answer=CODE:REASON:MESSAGE|timeout|lost|nil] (lost: not applied; timeout: applied; both unknown)
 //	wait NAME started|ended|ready|pulled|running      slot "-" is the pod
 //	next NAME [AFTER]
 //	state NAME, sleep DURATION, stale, fresh, outofscope, close
@@ -308,11 +307,12 @@ func (sc *script) swap(args []string) {
 	go func() {
 		err := sc.s.Swap(sc.ctx, func(context.Context) (*corev1.Pod, error) {
 			sc.out <- "patch called"
-			code, _ := strconv.Atoi(answer)
+			part := append(strings.SplitN(answer, ":", 3), "", "")
+			code, _ := strconv.Atoi(part[0])
 			switch {
 			case code != 0:
 				return nil, &apierrors.StatusError{ErrStatus: metav1.Status{
-					Status: "Failure", Code: int32(code), Reason: metav1.StatusReason(http.StatusText(code)), Message: "admission webhook \"images.ci\" denied the request: only from our registry",
+					Status: "Failure", Code: int32(code), Reason: metav1.StatusReason(part[1]), Message: part[2],
 				}}
 			case answer == "lost":
 				return nil, errNet
@@ -393,7 +393,7 @@ func (sc *script) names() []string {
 func (sc *script) newEntries(name string) []string {
 	sc.s.mu.Lock()
 	defer sc.s.mu.Unlock()
-	t := &sc.s.whole.timeline
+	t := &sc.s.record.timeline
 	if name != "" {
 		t = &sc.s.slots[name].timeline
 	}

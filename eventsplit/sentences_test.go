@@ -197,6 +197,11 @@ func pullSentences() (all []sentence) {
 		resolve + "unexpected status from HEAD request to https://registry.example/v2/team/app/manifests/1.2: 503 Service Unavailable",
 		resolve + "failed to do request: Head " + address + ": dial tcp: lookup registry.example on 10.0.0.10:53: no such host",
 		resolve + "failed to do request: Head " + address + ": tls: failed to verify certificate: x509: certificate signed by unknown authority",
+		resolve + "failed to do request: Head " + address + ": dial tcp: lookup registry.example on 10.0.0.10:53: server misbehaving",
+		resolve + "failed to do request: Head " + address + ": tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time 2026-11-30T12:00:00Z is after 2026-11-30T00:00:00Z",
+		resolve + "failed to do request: Head " + address + ": tls: failed to verify certificate: x509: certificate is valid for mirror.example, not registry.example",
+		resolve + "unexpected status from HEAD request to https://mirror.example/v2/team/app/manifests/1.2?ns=registry.example: 403 Forbidden",
+		"registry registry.example is blocked in /etc/containers/registries.conf or /etc/containers/registries.conf.d",
 		resolve + "failed to do request: Head " + address + ": http: server gave HTTP response to HTTPS client",
 		`short-name "app" did not resolve to an alias and no unqualified-search registries are defined in "/etc/containers/registries.conf"`,
 		"Source image rejected: Running image docker://registry.example/team/app:1.2 is rejected by policy.",
@@ -240,6 +245,7 @@ func podSentences(t *testing.T) (all []sentence) {
 		"Terminated":       "Pod was terminated in response to imminent node shutdown.",
 		"NodeShutdown":     "Pod was rejected as the node is shutting down.",
 		"Shutdown":         "Node is shutting down, evicting pods",
+		"ProviderFailed":   "ACI does not support providing args without specifying the command",
 		"NotFound":         "The pod status was not found and may have been deleted from the provider",
 		"OutOfcpu":         "Pod was rejected: Node didn't have enough resource: cpu, requested: 2000, used: 3000, capacity: 4000",
 
@@ -249,6 +255,9 @@ func podSentences(t *testing.T) (all []sentence) {
 		"UnexpectedAdmissionError":             "Pod was rejected: Allocate failed due to no healthy devices present; cannot allocate unhealthy devices nvidia.com/gpu, which is unexpected",
 		"NodeAffinity":                         "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
 		"NodePorts":                            "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
+		"TaintToleration":                      "Pod was rejected: Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate",
+		"PodFeatureUnsupported":                "Pod was rejected: swap is not supported by the runtime",
+		"OutOfnvidia.com/gpu":                  "Pod was rejected: Node didn't have enough resource: nvidia.com/gpu, requested: 1, used: 4, capacity: 4",
 		"NodeName":                             "Pod was rejected: Predicate NodeName failed: node(s) didn't match the requested node name",
 		"PodOSNotSupported":                    "Pod was rejected: Failed to admit pod as the OS field doesn't match node OS",
 		"PodOSSelectorNodeLabelDoesNotMatch":   "Pod was rejected: Failed to admit pod as the `kubernetes.io/os` label doesn't match node label",
@@ -280,11 +289,12 @@ func podSentences(t *testing.T) (all []sentence) {
 
 func conditionSentences() (all []sentence) {
 	words := map[string]string{
-		"PreemptionByScheduler":  "default-scheduler: preempting to accommodate a higher priority pod",
-		"DeletionByTaintManager": "Taint manager: deleting due to NoExecute taint",
-		"EvictionByEvictionAPI":  "Eviction API: evicting",
-		"DeletionByPodGC":        "PodGC: node no longer exists",
-		"TerminationByKubelet":   "The node was low on resource: ephemeral-storage.",
+		"PreemptionByScheduler":        "default-scheduler: preempting to accommodate a higher priority pod",
+		"DeletionByTaintManager":       "Taint manager: deleting due to NoExecute taint",
+		"EvictionByEvictionAPI":        "Eviction API: evicting",
+		"DeletionByDeviceTaintManager": "Device Taint manager: deleting due to NoExecute taint",
+		"DeletionByPodGC":              "PodGC: node no longer exists",
+		"TerminationByKubelet":         "The node was low on resource: ephemeral-storage.",
 	}
 	for _, reason := range sortedKeys(disruptionClasses) {
 		disrupted := func(p *corev1.Pod) {
@@ -316,6 +326,7 @@ func eventSentences(t *testing.T) (all []sentence) {
 			`Failed to pull image "` + image + `": ` + resolve + image + ": not found", "Error: ErrImagePull", `Error: secret "token" not found`,
 			"Error: context deadline exceeded", "Internal PreStartContainer hook failed: no devices", "error making pod data directories: disk is read-only",
 			`Error: failed to start container "c1": exec: "mak": executable file not found in $PATH`,
+			"NoPolicyConfigured%!(EXTRA string=PodCertificateRequest ci/req was denied)",
 		},
 		"BackOff":                         {`Back-off pulling image "` + image + `"`, "Back-off restarting failed container build in pod build_ci(u)"},
 		"FailedPostStartHook":             {"PostStartHook failed"},
@@ -332,6 +343,14 @@ func eventSentences(t *testing.T) (all []sentence) {
 		"FailedMapVolume":                 {`MapVolume.MapPodDevice failed for volume "pvc-1"`},
 		"FailedMountOnFilesystemMismatch": {`MountVolume failed for volume "pvc-1": found xfs, want ext4`},
 		"VolumeResizeFailed":              {`NodeExpandVolume failed for volume "pvc-1"`},
+		"FileSystemResizeFailed":          {`MountVolume.resizeFileSystem failed for volume "pvc-1": exit status 1`},
+		"FailedBinding":                   {`ephemeral volume scratch: PVC "build-scratch" was not created for pod "build"`},
+		"Denied":                          {"NoPolicyConfigured"},
+		"FailedResourceClaimCreation":     {`PodResourceClaim gpu: resource claim template "gpu" not found`},
+		"FailedScaleUp":                   {"Node scale up in zones europe-west1-b associated with this pod failed: GCE quota exceeded. Pod is at risk of not being scheduled."},
+		"ProviderCreateFailed":            {"api call to create the container group failed: quota is used up"},
+		"DeviceTaintManagerEviction":      {"Marking for deletion", "Cancelling deletion"},
+		"NodeControllerEviction":          {"Marking for deletion Pod build from Node worker-1"},
 		"FailedScheduling":                {"0/3 nodes are available: 3 Insufficient cpu."},
 		"NotTriggerScaleUp":               {"pod didn't trigger scale-up: 1 max node group size reached"},
 		"FailedKillPod":                   {`error killing pod: failed to "KillPodSandbox" for "u": network plugin does not answer`},
@@ -364,7 +383,7 @@ func eventSentences(t *testing.T) (all []sentence) {
 	for _, reason := range sortedKeys(words) {
 		for _, w := range words[reason] {
 			e := &corev1.Event{Type: corev1.EventTypeWarning, Reason: reason, Message: w}
-			if saidAsNormal(reason) {
+			if isNormalTrouble(reason) {
 				e.Type = corev1.EventTypeNormal
 			}
 			switch reason {
@@ -431,13 +450,13 @@ func (timeoutError) Temporary() bool { return true }
 func verdictSentences() []sentence {
 	p := theBuild()
 	build := &slot{name: "build", kind: KindRegular, spec: &p.Spec.Containers[0]}
-	failed := &run{outcome: &Outcome{ExitCode: 2, Reason: "Error"}}
+	failed := &run{end: endExited, outcome: &Outcome{ExitCode: 2, Reason: "Error"}}
 	replaced := &slot{name: "build", kind: KindRegular, spec: &p.Spec.Containers[0], runs: []*run{failed}, from: 1}
 	blocked := &Splitter{pod: theBuild(hasPhase(corev1.PodFailed)), order: []*slot{{name: "setup", kind: KindInit, runs: []*run{failed}}}}
 	unknown := &Splitter{}
 	progress := build.makeWaiting(waitingKey{source: waitsForSwap})
 	unsure := placeholderFailure(&slot{name: "build", kind: KindRegular, spec: &p.Spec.Containers[0], declared: true, runs: []*run{failed}, from: 1})
-	unattributed := &slot{name: "build", kind: KindRegular, spec: &p.Spec.Containers[0], runs: []*run{{unsure: true, lost: true, lostReason: "Completed"}}}
+	unattributed := &slot{name: "build", kind: KindRegular, spec: &p.Spec.Containers[0], runs: []*run{{owner: ownerUnknown, end: endLost, lostReason: "Completed"}}}
 	return []sentence{
 		one("a swap is under way", progress),
 		one("a swap that failed, and nobody said why", swapFailure(build)),

@@ -10,12 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// swapRecord is a swap whose patch was called, and not refused.
-type swapRecord struct {
-	from    *run // what it replaces
-	unknown bool // whether the patch was applied is not known
-}
-
 // Swap makes a pod run a step's image where a placeholder runs, or another image
 // where a step runs. It holds patch back until a run of every slot is known by its
 // containerID and running, records these, calls patch once, and learns from the
@@ -86,11 +80,22 @@ const (
 	swapRefused
 )
 
+// answerOf tells what an error of a patch means for the pod.
+func answerOf(err error) swapAnswer {
+	switch f := ClassifyAPIError(err); {
+	case f == nil:
+		return swapApplied
+	case f.Class == ClassUncertain:
+		return swapUnknown
+	}
+	return swapRefused
+}
+
 // beginSwap waits until all slots can be swapped and records what is replaced. It
 // returns what the slots had recorded before.
 func (s *Splitter) beginSwap(ctx context.Context, slots []*slot) (undo []*swapRecord, err error) {
-	s.want(slots, 1)
-	defer s.want(slots, -1)
+	s.countWaiting(slots, 1)
+	defer s.countWaiting(slots, -1)
 	for {
 		s.mu.Lock()
 		blocker, err := s.swappable(slots)
@@ -107,7 +112,7 @@ func (s *Splitter) beginSwap(ctx context.Context, slots []*slot) (undo []*swapRe
 			s.mu.Unlock()
 			return undo, nil
 		}
-		changed := blocker.changed()
+		changed := blocker.timeline.changed()
 		s.mu.Unlock()
 		select {
 		case <-changed:
@@ -117,11 +122,11 @@ func (s *Splitter) beginSwap(ctx context.Context, slots []*slot) (undo []*swapRe
 }
 
 // want counts the swaps that wait for a run to replace.
-func (s *Splitter) want(slots []*slot, n int) {
+func (s *Splitter) countWaiting(slots []*slot, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sl := range slots {
-		sl.wanted += n
+		sl.waitingSwaps += n
 	}
 }
 
@@ -132,7 +137,7 @@ func (s *Splitter) recordSwap(slots []*slot) []*swapRecord {
 		sl.swap, sl.swapping = &swapRecord{from: sl.current()}, true
 		// What was said of the placeholder, or of the run before, is not of
 		// the one to come.
-		sl.explain, sl.progress, sl.pulling = explanation{}, "", ""
+		sl.explanation, sl.lastStep, sl.pullWords = explanation{}, "", ""
 	}
 	return undo
 }
@@ -148,7 +153,7 @@ func (s *Splitter) endSwap(slots []*slot, undo []*swapRecord, answer swapAnswer,
 					if before := undo[i]; before == nil || !before.unknown || before.from == sl.swap.from {
 						unchanged = append(unchanged, &Failure{Class: ClassUnchanged, Slot: sl.name, Image: image})
 					} // else the try before, whose answer was lost, was applied
-					sl.swap, sl.verdict = undo[i], time.Time{}
+					sl.swap, sl.decideAt = undo[i], time.Time{}
 				}
 			}
 			s.takePod(pod, false)
@@ -159,21 +164,15 @@ func (s *Splitter) endSwap(slots []*slot, undo []*swapRecord, answer swapAnswer,
 			case answer == swapUnknown && sl.swap != nil:
 				sl.swap.unknown = true
 			case answer == swapRefused && !sl.patched():
-				sl.swap, sl.verdict = undo[i], time.Time{}
+				sl.swap, sl.decideAt = undo[i], time.Time{}
 			}
-			sl.broadcast()
+			sl.timeline.broadcast()
 		}
 	})
 	if len(unchanged) == 1 {
 		return unchanged[0]
 	}
 	return errors.Join(unchanged...)
-}
-
-// patched tells whether the spec shows that the image differs from the one that
-// the swap is to replace.
-func (s *slot) patched() bool {
-	return s.spec != nil && s.swap != nil && s.spec.Image != s.swap.from.specImage
 }
 
 // swappable returns the first slot that cannot be swapped yet, or why one never
@@ -183,12 +182,12 @@ func (s *Splitter) swappable(slots []*slot) (blocker *slot, err error) {
 		if f := s.neverSwappable(sl); f != nil {
 			return nil, f
 		}
-		if r := sl.current(); blocker == nil && (sl.swapping || r == nil || r.ended || sl.status != statusRunning) {
+		if r := sl.current(); blocker == nil && (sl.swapping || r == nil || r.ended() || sl.status != statusRunning) {
 			blocker = sl
 		}
 	}
 	if blocker != nil || s.closed {
-		return blocker, s.unheard()
+		return blocker, s.silence()
 	}
 	return nil, nil
 }
@@ -214,11 +213,11 @@ func (s *Splitter) neverSwappable(sl *slot) error {
 			Message: "its status has no containerID, so what a swap starts could not be told from what runs now",
 		}
 	}
-	if r != nil && r.ended && sl.status == statusTerminated && !s.wouldRestart(sl, r) {
-		if r.placeholder {
+	if r != nil && r.ended() && sl.status == statusTerminated && !s.wouldRestart(sl, r) {
+		if r.owner == ownerPlaceholder {
 			return placeholderFailure(sl)
 		}
-		return endedFailure(*sl.cur)
+		return endedFailure(*sl.timeline.cur)
 	}
 	return nil
 }

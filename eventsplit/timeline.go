@@ -1,6 +1,8 @@
 package eventsplit
 
-import "time"
+import (
+	"time"
+)
 
 const (
 	defaultBuffer = 1024
@@ -27,6 +29,10 @@ type timeline struct {
 type waiter struct {
 	pending []*State
 	signal  chan struct{} // buffer of one
+}
+
+func (t *timeline) init(buffer int, st State) {
+	t.max, t.next, t.cur = buffer, 1, &st
 }
 
 func (t *timeline) append(e Entry) {
@@ -78,12 +84,15 @@ func (t *timeline) publish(st State, at time.Time, synthesised bool) {
 	t.append(Entry{Time: at, Synthesised: synthesised, State: t.cur})
 }
 
-func (w *waiter) notify() {
-	select {
-	case w.signal <- struct{}{}:
-	default:
-	}
+// setStale changes nothing of what is said but whether it may be old.
+func (t *timeline) setStale(stale bool) {
+	st := *t.cur
+	st.Stale = stale
+	t.publish(st, time.Time{}, false)
 }
+
+// settled tells whether a State is the last one.
+func settled(s State) bool { return s.Final && s.Phase != PhaseRunning }
 
 // changed returns a channel that is closed at the next change.
 func (t *timeline) changed() <-chan struct{} {
@@ -100,14 +109,17 @@ func (t *timeline) broadcast() {
 	}
 }
 
-func (t *timeline) init(buffer int, st State) {
-	t.max, t.next, t.cur = buffer, 1, &st
-}
-
 // release wakes everyone, for the Splitter was closed.
 func (t *timeline) release() {
 	t.broadcast()
 	for w := range t.waiters {
 		w.notify()
+	}
+}
+
+func (w *waiter) notify() {
+	select {
+	case w.signal <- struct{}{}:
+	default:
 	}
 }

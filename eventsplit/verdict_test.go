@@ -32,7 +32,7 @@ var endings = []struct {
 	{"evicted and killed", func() *corev1.Pod { return asEvicted(withTerminated(onePod("9", "a"), "a", "A", 137)) }, ClassEvicted, 137},
 	{"its process could not be started", func() *corev1.Pod {
 		p := withTerminated(onePod("9", "a"), "a", "A", 128)
-		p.Status.ContainerStatuses[0].State.Terminated.Reason = reasonStartError
+		p.Status.ContainerStatuses[0].State.Terminated.Reason = "StartError"
 		return p
 	}, ClassStart, 128},
 }

@@ -11,42 +11,14 @@ func (s *Splitter) State(name string) State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if name == "" {
-		return *s.whole.cur
+		return *s.record.timeline.cur
 	}
 	sl := s.slots[name]
 	if sl == nil {
 		sl = &slot{name: name}
-		sl.init(0, State{Slot: name, Phase: PhaseNotRun, Stale: s.stale})
+		sl.timeline.init(0, State{Slot: name, Phase: PhaseNotRun, Stale: s.stale})
 	}
 	return s.stateOf(sl)
-}
-
-func (s *Splitter) stateOf(sl *slot) State {
-	st := *sl.cur
-	if f := s.impossible(sl); f != nil && st.Failure == nil {
-		st.Failure, st.Final, st.Stale = f, true, s.stale
-	}
-	return st
-}
-
-// impossible tells why a slot will not run: its own failure, or that there is no
-// such slot. The lock is held.
-func (s *Splitter) impossible(sl *slot) *Failure {
-	switch {
-	case sl.failure != nil:
-		return sl.failure
-	case sl.spec != nil:
-		return nil
-	case s.specced:
-		return unknownSlot(sl.name)
-	case s.pod != nil && s.over():
-		return s.podFailure(sl)
-	case s.whole.cause != nil:
-		f := *s.whole.cause
-		f.Slot = sl.name
-		return &f
-	}
-	return nil
 }
 
 // Wait blocks until until holds for a slot, and returns the State for which it
@@ -70,7 +42,7 @@ func (s *Splitter) impossible(sl *slot) *Failure {
 //
 // until is called in the caller's goroutine, with no lock held; it must not block.
 func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool) (State, error) {
-	t := &s.whole.timeline
+	t := &s.record.timeline
 	var sl *slot
 	if name != "" {
 		sl = s.slot(name)
@@ -88,7 +60,7 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 		s.mu.Unlock()
 	}()
 	for {
-		states, unheard := w.pending, s.unheard()
+		states, silence := w.pending, s.silence()
 		w.pending = nil
 		last := *t.cur
 		if sl != nil {
@@ -99,7 +71,7 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 			return last, gaveUp(ctx, "", last)
 		}
 		held := slices.IndexFunc(append(states, &last), func(st *State) bool { return until(*st) })
-		switch over := held >= 0 || unheard != nil || settled(last); { // settled: no other edge comes
+		switch over := held >= 0 || silence != nil || settled(last); { // settled: no other edge comes
 		case over && last.Failure != nil:
 			return last, last.Failure
 		case held == len(states):
@@ -108,8 +80,8 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 			return *states[held], nil
 		case settled(last):
 			return last, endedFailure(last)
-		case unheard != nil:
-			return last, unheard
+		case silence != nil:
+			return last, silence
 		}
 		select {
 		case <-w.signal:
@@ -118,9 +90,6 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 		s.mu.Lock()
 	}
 }
-
-// settled tells whether a State is the last one.
-func settled(s State) bool { return s.Final && s.Phase != PhaseRunning }
 
 // Pulled holds once the slot's image is on the node: it has run, or the trouble it
 // waits with comes after the pull.

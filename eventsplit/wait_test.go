@@ -394,7 +394,7 @@ func TestConcurrentUseIsSafe(t *testing.T) {
 	s.Close()
 }
 
-// The watch may lose contact before the pod was ever seen.
+// The watch may loseSight contact before the pod was ever seen.
 func TestWhoeverWaitsForAPodUnseenHearsOfLostContact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(testNS, testPod, Options{})

@@ -7,34 +7,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// waitSource says where the reason of a waiting slot comes from.
-type waitSource int
-
-const (
-	waitsNot       waitSource = iota
-	waitsForItself            // its own status names a trouble; Policy is asked
-	waitsForSwap              // a swap is under way
-	waitsForPod               // the pod, or an init container, holds it up
-	waitsForStart             // nothing is wrong
-)
-
-// waitingKey is everything slot.waiting is made of.
-type waitingKey struct {
-	source          waitSource
-	reason, message string
-	event           *corev1.Event
-	other           *Failure
-}
-
-// rewait rebuilds why a slot waits, if that changed.
-func (s *Splitter) rewait(sl *slot, now time.Time) {
+// updateWaiting rebuilds why a slot waits, if that changed.
+func (s *Splitter) updateWaiting(sl *slot, now time.Time) {
 	if sl.waitReason == reasonErrImagePull && sl.waitMessage != "" {
-		sl.pulling = sl.waitMessage
+		sl.pullWords = sl.waitMessage
 	}
 	key := s.waitingKey(sl)
 	if sl.waitingKey.source == waitsForItself && key.source > waitsForItself {
 		// The status says no more what it said, so that is over.
-		sl.explain, sl.pulling = explanation{}, ""
+		sl.explanation, sl.pullWords = explanation{}, ""
 		key = s.waitingKey(sl)
 	}
 	changed := key != sl.waitingKey
@@ -56,17 +37,17 @@ func (s *Splitter) rewait(sl *slot, now time.Time) {
 }
 
 func (s *Splitter) waitingKey(sl *slot) waitingKey {
-	r, rep := sl.work(), sl.replaced()
+	r, rep := sl.stepRun(), sl.replaced()
 	switch {
 	case r != nil && (sl.status != statusWaiting || s.over()):
 		return waitingKey{}
 	case sl.status == statusWaiting && !isProgress(sl.waitReason):
 		return waitingKey{
 			source: waitsForItself, reason: sl.waitReason, message: sl.waitMessage,
-			event: sl.explain.event,
+			event: sl.explanation.event,
 		}
 	case rep != nil && sl.swapped():
-		return waitingKey{source: waitsForSwap, reason: sl.progress, event: sl.explain.event}
+		return waitingKey{source: waitsForSwap, reason: sl.lastStep, event: sl.explanation.event}
 	case rep != nil && sl.status == statusRunning:
 		return waitingKey{} // nobody asks it to run
 	}
@@ -75,7 +56,7 @@ func (s *Splitter) waitingKey(sl *slot) waitingKey {
 	}
 	var reason string
 	if !sl.declared { // else the Events are the placeholder's
-		reason = sl.progress
+		reason = sl.lastStep
 	}
 	if reason == "" {
 		reason = sl.waitReason
@@ -89,8 +70,8 @@ func (s *Splitter) waitingKey(sl *slot) waitingKey {
 // held returns what of the pod, or of an init container before it, holds a slot
 // up.
 func (s *Splitter) held(sl *slot) *Failure {
-	if s.whole.waiting != nil {
-		return s.whole.waiting
+	if s.record.waiting != nil {
+		return s.record.waiting
 	}
 	if sl.kind == KindEphemeral {
 		return nil
@@ -109,10 +90,10 @@ func (s *Splitter) held(sl *slot) *Failure {
 func (s *slot) makeWaiting(k waitingKey) *Failure {
 	switch k.source {
 	case waitsForItself:
-		return s.troubled(k)
+		return s.trouble(k)
 	case waitsForSwap:
-		if s.explain.failure != nil {
-			f := *s.explain.failure
+		if s.explanation.failure != nil {
+			f := *s.explanation.failure
 			f.Slot, f.Image = s.name, s.pulledImage(&f)
 			return &f
 		}
@@ -132,18 +113,18 @@ func (s *slot) makeWaiting(k waitingKey) *Failure {
 	return nil
 }
 
-// troubled makes a Failure of a waiting reason, with the best words there are:
+// trouble makes a Failure of a waiting reason, with the best words there are:
 // the message of ImagePullBackOff says nothing up to v1.30, that of the
 // ErrImagePull before it, or of the Event, does.
-func (s *slot) troubled(k waitingKey) *Failure {
+func (s *slot) trouble(k waitingKey) *Failure {
 	f := classifyWaiting(k.reason, k.message)
 	if f.Class == ClassImagePull && f.Message == "" {
-		f.readPull(s.pulling)
-		if e := s.explain.failure; f.Message == "" && s.explain.rank >= rankWords && e.Class == ClassImagePull {
+		f.readPull(s.pullWords)
+		if e := s.explanation.failure; f.Message == "" && s.explanation.rank >= rankWords && e.Class == ClassImagePull {
 			f.Message, f.Cause, f.MayRecover = e.Message, e.Cause, e.MayRecover
 		}
 	}
-	if e := s.explain; e.failure != nil && e.failure.Class == f.Class {
+	if e := s.explanation; e.failure != nil && e.failure.Class == f.Class {
 		f.Event, f.Since = e.event, e.failure.Since
 		if f.Message == "" {
 			f.Message = e.failure.Message
@@ -156,11 +137,49 @@ func (s *slot) troubled(k waitingKey) *Failure {
 	return f
 }
 
-// isProgress tells whether a waiting reason says that nothing is wrong.
-func isProgress(reason string) bool {
-	switch reason {
-	case "", "ContainerCreating", "PodInitializing", reasonRestartingAll:
+// updatePodWaiting rebuilds why the pod waits, if that changed.
+func (s *Splitter) updatePodWaiting(now time.Time) {
+	w := &s.record
+	var next *Failure
+	if w.cause == nil && !w.gone {
+		switch {
+		case s.pod != nil:
+			if f := w.event.failure; f != nil && s.overcome(f) {
+				w.event = explanation{}
+			}
+			if next = podWaiting(s.pod); next == nil && w.event.current(now) {
+				next = w.event.failure
+			}
+		case w.event.failure != nil:
+			next = w.event.failure
+		}
+	}
+	if next != nil && s.pod != nil {
+		on := *next
+		on.Node = s.pod.Spec.NodeName
+		next = &on
+	}
+	if next == nil || w.waiting == nil || *next != *w.waiting {
+		w.waiting = next
+	}
+	w.patience.wait(w.waiting, now)
+}
+
+// overcome reports whether what an Event said of why nothing starts in the pod is over.
+func (s *Splitter) overcome(f *Failure) bool {
+	return cured(f, s.pod, s.started()) || s.started() && f.Class != ClassVolume && f.Class != ClassSandbox
+}
+
+// started tells whether something in the pod got as far as its image: volumes and
+// sandbox are there then.
+func (s *Splitter) started() bool {
+	if isTrue(s.pod, corev1.PodReadyToStartContainers) {
 		return true
+	}
+	for _, sl := range s.order {
+		if len(sl.runs) > 0 || sl.lastStep != "" {
+			return true
+		}
 	}
 	return false
 }

@@ -24,8 +24,8 @@
 //
 // A tracking speaks of one pod, by its UID. Pods are recreated under their names,
 // and the one that is there when a build begins may be left over from the last: it
-// may have ended, run, or be on its way out. So it is Created that says which pod
-// is meant, and before it nobody is.
+// may have ended, be running, or be being deleted. Created says which pod is meant;
+// until then the tracking is about none.
 //
 // # The life of a watch
 //
@@ -47,17 +47,17 @@
 //     state, however its end became known: a deletion seen, missed (the pod was
 //     absent from a later list), or by another pod under its name.
 //   - Before [Tracking.Created] handlers hear of no pod, and [Tracking.Pod] is nil;
-//     after it, of the pod of that UID alone. A leftover of the same name answers
+//     after it, of the pod of that UID alone. Of a leftover of the same name they hear
 //     nothing, whether it was there when tracking began, comes on the watch later, or
-//     is still in the cache after Created's pod was made. Of Created's own pod
+//     is shown only after Created's pod was made. Of Created's own pod
 //     nothing is lost: its newest version, the Events about it, and its end if the
 //     watch has shown that already, are handed on then. A pod that came and went
 //     while the watch was down is found gone. That takes one live GET, made once the
 //     cache has reached the pod's resourceVersion without it.
 //   - Leaving the label selector is [OutOfScope], not Deleted. A real deletion
-//     carries a deletionTimestamp and a grace period that has come to 0. An end
-//     without them is settled by one live GET, off the watch's goroutine; where
-//     the scope has no selector to leave, without it.
+//     carries a deletionTimestamp and a grace period of 0. Where the last version has
+//     not, one live GET finds out, off the watch's goroutine, whether the pod is gone;
+//     a scope without a selector cannot be left, and needs no GET.
 //   - Events go by the UID of the pod that they are about: those of an earlier
 //     pod of the name never appear. Events that come before their pod is known
 //     are held back (the newest 256 of each pod), and a tracking that begins
@@ -71,8 +71,9 @@
 //     own words, in a status of Reason Forbidden or Unauthorized, those that begin
 //     later included. Run goes on and asks on; Fresh takes it back.
 //   - The last call is [Closed], whether [Tracking.Close] or the end of
-//     [Watcher.Run] caused it. After Close has returned no call comes; after Run
-//     has returned no goroutine of this package is left.
+//     [Watcher.Run] caused it. Close returns at once; [Tracking.Done] is closed when
+//     the last call has returned. After Run has returned no goroutine of this package
+//     is left.
 //
 // # Non-guarantees
 //
@@ -89,13 +90,12 @@
 //   - Without permission to get pods, a pod that is absent from a list counts as
 //     deleted, though it may have left the selector.
 //   - FromInformers cannot see trouble: no Stale, no Fresh, no refusal, no notices
-//     of them.
+//     of them. Its pods contain what the host's transform leaves.
 //   - A host that never calls Created hears of no pod. [NoticeUnclaimed] tells, when
 //     a pod of the name has been there for 30 s.
 //   - Of a pod whose end the watch showed before Created names it, the last state is
 //     known when at most 8 pods of the name have ended since Track; else the end is
 //     found by a live GET, and the last state is what Created was given.
-//     What its pods contain is what the host's transform leaves.
 //   - An end of stream that a proxy hides is noticed after the watch's own
 //     deadline, 5 to 10 minutes, plus 30 s; nothing says Stale meanwhile.
 //     (HTTP/2 notices a dead connection after 45 s.)
@@ -124,7 +124,7 @@
 // wait: then the oldest is dropped (counted as Dropped). Ends of pods are never
 // replaced or dropped. A pod that left the selector and came back, or contact
 // that was lost and regained, before the handler heard of it, is not mentioned.
-// A handler that blocks delays its own tracking, its Close, and Run's return:
+// A handler that blocks delays its own tracking, its Done, and Run's return:
 // nothing else. A Notify that blocks delays other notices and Run's return; at most
 // 1,024 wait, then the oldest is dropped (counted as NoticesDropped).
 //

@@ -289,7 +289,7 @@ func (w *worker) startNow(ctx context.Context, c *corev1.Container, has podStatu
 	if err := wait(ctx, createTakes); err != nil {
 		return "", err
 	}
-	it := w.k.runtime.create(w.pod.UID, c, image, attempt, func() { w.k.died(uid) })
+	it := w.k.runtime.create(w.pod, c, image, attempt, func() { w.k.died(uid) })
 	say(corev1.EventTypeNormal, "Created", "Container created")
 	if err := wait(ctx, startTakes); err != nil {
 		return "", err
