@@ -288,8 +288,8 @@ func TestADiskThatHangsDropsWithItsErrorAndStallsNobody(t *testing.T) {
 // What hangs alone costs nothing: its bytes are in memory.
 func TestAWriteThatHangsAloneLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		first := true
-		d, free := stuckDisk(func(int64) bool { f := first; first = false; return f }, false)
+		var begun atomic.Bool
+		d, free := stuckDisk(func(int64) bool { return !begun.Swap(true) }, false)
 		s := storeOn(d, 1<<20, 1<<30)
 		l := logsIn(s, 1)[0]
 		for range 16 {
