@@ -31,7 +31,7 @@ const (
 	// once more if the disk fails only later. Nothing closes it: what is gone is gone.
 	NoticeDropped NoticeKind = "dropped"
 	// NoticeDiskFailed opens: the spill file cannot be made or written to; Err is the disk's
-	// error. It is said when Run begins if the disk does not work then, needed or not.
+	// error, or, of a disk that hangs, one that wraps os.ErrDeadlineExceeded. It is said when Run begins if the disk does not work then, needed or not.
 	// Memory is used on, and what does not fit in it is dropped. The disk is tried again
 	// every 10 s; NoticeDiskResumed closes it. These two are about no run.
 	NoticeDiskFailed NoticeKind = "disk failed"

@@ -93,7 +93,7 @@ func (l *runLog) room() *chunk {
 		size = chunkSize
 	}
 	l.mu.Lock()
-	c := &chunk{of: &l.share, start: l.end, base: l.newlines, first: l.newest, top: l.newest, slot: -1}
+	c := &chunk{of: &l.share, start: l.end, base: l.newlines, first: l.newest, top: l.newest}
 	l.chunks = append(l.chunks, c)
 	for l.chunks[0].dropped() != nil {
 		l.trimmed.take(l.chunks[0])
@@ -108,8 +108,8 @@ func (l *runLog) room() *chunk {
 // truncate takes uncommitted bytes back. Writer only.
 func (l *runLog) truncate(to int64) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if to >= l.end {
+		l.mu.Unlock()
 		return
 	}
 	l.end = to
@@ -117,9 +117,11 @@ func (l *runLog) truncate(to int64) {
 	for ; last > 0 && l.open[last].start >= to; last-- {
 		l.chunks = l.chunks[:len(l.chunks)-1]
 	}
-	l.st.release(l.open[last+1:])
+	gone := l.open[last+1:]
 	l.open = l.open[:last+1]
 	l.open[last].n = int(to - l.open[last].start)
+	l.mu.Unlock()
+	l.st.release(gone)
 }
 
 // commit shows readers what was written up to off. Chunks with nothing else in
