@@ -77,14 +77,20 @@ func named(pod *corev1.Pod, yield func(Container) bool) {
 	}
 }
 
-// Find returns the container of that name; ok is false when the pod has none.
-func Find(pod *corev1.Pod, name string) (c Container, ok bool) {
-	for c := range Containers(pod) {
-		if c.Name == name {
-			return c, true
+// Find returns the container of that name, by the spec or, where the spec lacks it (a
+// transform may have stripped the ephemeral containers, for instance), by the statuses. ok
+// is false when the pod has no such container.
+func Find(pod *corev1.Pod, name string) (found Container, ok bool) {
+	look := func(c Container) (more bool) {
+		if ok = c.Name == name; ok {
+			found = c
 		}
+		return !ok
 	}
-	return Container{}, false
+	if Containers(pod)(look); !ok {
+		named(pod, look)
+	}
+	return found, ok
 }
 
 func initRole(c *corev1.Container) Role {

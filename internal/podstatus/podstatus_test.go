@@ -130,6 +130,11 @@ func TestContainersOfAPodWithoutASpecAreThoseThatTheStatusesName(t *testing.T) {
 	if c, ok := Find(p, "e"); !ok || c.Role != Ephemeral {
 		t.Errorf("found %v, %v", c, ok)
 	}
+	stripped := podWith(corev1.Container{}, Regular, "Never")
+	stripped.Status.EphemeralContainerStatuses = p.Status.EphemeralContainerStatuses
+	if c, ok := Find(stripped, "e"); !ok || c.Role != Ephemeral || Restarts(stripped, "e", 1) {
+		t.Errorf("stripped from the spec: found %v, %v", c, ok)
+	}
 	if _, ok := Find(p, "x"); ok {
 		t.Error("found a container that there is not")
 	}
