@@ -93,13 +93,13 @@ func (w *worker) sync(ctx context.Context) (over bool) {
 	if gone || w.pod.DeletionTimestamp != nil || status.Phase == corev1.PodSucceeded || status.Phase == corev1.PodFailed {
 		return w.terminate(ctx, has, gone)
 	}
-	do, sandbox := computeActions(w.pod, has), w.sandbox
+	do, sandbox, before := computeActions(w.pod, has), w.sandbox, w.k.runtime.containers(w.pod.UID)
 	err := w.act(ctx, do, has)
 	w.fresh = w.k.nextLook()
 	switch {
 	case err != nil:
 		w.dueBy(retryTime(err))
-		if w.sandbox != sandbox || w.k.runtime.containers(w.pod.UID).differs(has) {
+		if w.sandbox != sandbox || w.k.runtime.containers(w.pod.UID).differs(before) {
 			w.dueBy(w.fresh) // what it did do is seen with the next look
 		}
 	case !do.none():
