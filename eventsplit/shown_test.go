@@ -21,11 +21,11 @@ type telling struct {
 }
 
 // shows reports whether all that the other says is said here, in that order, among more.
-func (real *telling) shows(script *telling) bool {
-	if real.kind != script.kind {
+func (t *telling) shows(script *telling) bool {
+	if t.kind != script.kind {
 		return false
 	}
-	said := slices.Concat(real.statuses...)
+	said := slices.Concat(t.statuses...)
 	for _, version := range script.statuses {
 		end := 0
 		for _, word := range version {
@@ -37,7 +37,7 @@ func (real *telling) shows(script *telling) bool {
 		}
 		said = said[end:]
 	}
-	events := real.events
+	events := t.events
 	for _, e := range script.events {
 		i := slices.Index(events, e)
 		if i < 0 {
@@ -49,8 +49,8 @@ func (real *telling) shows(script *telling) bool {
 }
 
 // isSaid: of a condition a script need not give the reason.
-func isSaid(real, script string) bool {
-	return real == script || strings.HasPrefix(script, "cond ") && strings.HasSuffix(script, ":") && strings.HasPrefix(real, script)
+func isSaid(said, script string) bool {
+	return said == script || strings.HasPrefix(script, "cond ") && strings.HasSuffix(script, ":") && strings.HasPrefix(said, script)
 }
 
 // hearing takes a script for what it says.
@@ -294,8 +294,8 @@ func notSaid(script map[string]*telling, recorded map[string]map[string]*telling
 	for _, slot := range slices.Sorted(maps.Keys(script)) {
 		said := false
 		for _, trace := range recorded {
-			for _, real := range trace {
-				said = said || real.shows(script[slot])
+			for _, other := range trace {
+				said = said || other.shows(script[slot])
 			}
 		}
 		if s := script[slot]; !said {
