@@ -147,13 +147,30 @@ func TestContainersThatTheNodeLostHaveNoExitCode(t *testing.T) {
 			want: map[string]string{"setup": "Lost", "step": "PodEnded", "": "Lost"},
 		}, {
 			name: "hard reboot, OnFailure", golden: true, plain: true, rare: true,
-			pod: withPolicy(corev1.RestartPolicyOnFailure, newPod("reboot-onfailure", busyPlaceholder("step", loop))),
+			pod: withPolicy(corev1.RestartPolicyOnFailure, newPod("reboot-onfailure", busyPlaceholder("step", "sleep 8"))),
 			do: func(ctx context.Context, t *testing.T, p *play) {
 				p.placeholdersRun(ctx, t)
 				reboot(ctx, t)
-				p.runsAgain(ctx, t, "step", 1)
 			},
-			want: map[string]string{"step": "runs"},
+			want: map[string]string{"step": "exit 0", "": "exit 0"},
+		}, {
+			name: "hard reboot, Always, and it ends later", golden: true, plain: true, rare: true,
+			pod: withPolicy(corev1.RestartPolicyAlways, newPod("reboot-ends", busyPlaceholder("step", "sleep 8; exit 3"), busyPlaceholder("other", loop))),
+			do: func(ctx context.Context, t *testing.T, p *play) {
+				p.placeholdersRun(ctx, t)
+				reboot(ctx, t)
+			},
+			want: map[string]string{"step": "exit 3", "other": "runs"},
+		}, {
+			// The kubelet has no words for the end of what it does not find any more.
+			name: "a container removed behind the kubelet's back, and the pod is over", golden: true, plain: true, rare: true,
+			pod: newPod("removed-late", busyPlaceholder("step", loop), busyPlaceholder("other", loop)),
+			do: func(ctx context.Context, t *testing.T, p *play) {
+				p.placeholdersRun(ctx, t)
+				s.remove(ctx, t, p, "step", "", func() { deadline(ctx, t, p) })
+				eventually(ctx, t, "an end to be made up", func() bool { return p.status("step").State.Terminated != nil })
+			},
+			want: map[string]string{"step": "Deadline", "other": "exit 137, Deadline", "": "Deadline"},
 		}, {
 			// The last ones: from here on the node lacks an image.
 			name: "an exit code restarts all containers, and an image is gone", golden: true, plain: true, rare: true,
@@ -191,8 +208,13 @@ func withImage(pod *corev1.Pod, slot, image string) *corev1.Pod {
 	return pod
 }
 
+func withImageOf(c corev1.Container, image string) corev1.Container {
+	c.Image = image
+	return c
+}
+
 // remove removes a slot's container, and its image if one is given, while nobody looks.
-func (s site) remove(ctx context.Context, t *testing.T, p *play, slot, image string) {
+func (s site) remove(ctx context.Context, t *testing.T, p *play, slot, image string, meanwhile ...func()) {
 	t.Helper()
 	must := func(err error) {
 		t.Helper()
@@ -210,6 +232,9 @@ func (s site) remove(ctx context.Context, t *testing.T, p *play, slot, image str
 	if image != "" {
 		must(s.cluster.Ctr(ctx, "images", "rm", image))
 	}
+	for _, do := range meanwhile {
+		do()
+	}
 	must(s.cluster.Stop(ctx, cluster.Containerd, true))
 	must(s.cluster.Start(ctx, cluster.Containerd))
 	must(s.cluster.Start(ctx, cluster.Kubelet))
@@ -224,6 +249,7 @@ func TestWhatNoWatchShows(t *testing.T) {
 	}
 	s := ownSite(t, cluster.Config{})
 	client, link := clientNamed(t, s.config, "blind")
+	const longFromTheFifth = "echo >>/memory/runs; [ $(wc -l </memory/runs) -lt 5 ] && exit 1; sleep 20; exit 1"
 	// unseen does something meanwhile.
 	unseen := func(ctx context.Context, t *testing.T, do func()) {
 		t.Helper()
@@ -244,19 +270,19 @@ func TestWhatNoWatchShows(t *testing.T) {
 	for _, c := range []story{
 		{
 			name: "plain, two runs that nobody saw", golden: true, plain: true, missed: true,
-			pod: withPolicy(corev1.RestartPolicyAlways, newPod("missed", busyPlaceholder("step", "sleep 3; exit 1"), busyPlaceholder("other", "sleep 300"))),
+			pod: withPolicy(corev1.RestartPolicyAlways, withMemory(newPod("missed", busyPlaceholder("step", longFromTheFifth), busyPlaceholder("other", "sleep 300")))),
 			do: func(ctx context.Context, t *testing.T, p *play) {
 				p.waits(ctx, t, "step", "CrashLoopBackOff")
-				was := p.status("step").RestartCount
 				unseen(ctx, t, func() {
-					eventuallyEvery(ctx, t, 100*time.Millisecond, "more runs", func() bool {
+					eventuallyEvery(ctx, t, 100*time.Millisecond, "the fifth run", func() bool {
 						pod, err := s.client.CoreV1().Pods(namespace).Get(ctx, p.pod.Name, metav1.GetOptions{})
-						return err == nil && pod.Status.ContainerStatuses[1].RestartCount >= was+3
+						return err == nil && pod.Status.ContainerStatuses[1].RestartCount == 4 && pod.Status.ContainerStatuses[1].State.Running != nil
 					})
 				})
-				eventually(ctx, t, "the newest run to be known", func() bool { return p.status("step").RestartCount >= was+3 })
+				p.runsAgain(ctx, t, "step", 4)
+				p.waits(ctx, t, "step", "CrashLoopBackOff")
 			},
-			want: map[string]string{"other": "runs"},
+			want: map[string]string{"step": "waits: CrashLoop", "other": "runs"},
 		}, {
 			name: "another pod of the name", golden: true, plain: true, bare: true,
 			pod: newPod("twin", busyPlaceholder("step", "sleep 300")),

@@ -92,9 +92,27 @@ func plainStories(t *testing.T) []story {
 			want: map[string]string{"bad": "waits: ImagePull/Network", "other": "runs"},
 		}, {
 			name: "plain, an exit code restarts all containers", golden: true, plain: true, rare: true, real: true,
-			pod:  onceAndForAll(newPod("plain-all", shell("step", "while :; do sleep 1; done"), shell("other", ""))),
-			do:   func(ctx context.Context, t *testing.T, p *play) { p.runsAgain(ctx, t, "step", 1) },
-			want: map[string]string{"step": "runs", "other": "runs"},
+			pod:  onceAndForAll(newPod("plain-all", shell("step", "[ -e /memory/again ] && exit 0; touch /memory/again; sleep 300"), shell("other", ""))),
+			do:   nothing,
+			want: map[string]string{"step": "exit 0", "other": "runs"},
+		}, {
+			name: "plain, cleaned up after it succeeded", golden: true, plain: true, rare: true,
+			pod:  newPod("plain-over", shell("step", "exit 0")),
+			do:   endsThenIsDeleted,
+			want: map[string]string{"step": "exit 0", "": "exit 0"},
+		}, {
+			name: "plain, cleaned up after it failed", golden: true, plain: true, rare: true,
+			pod:  newPod("plain-failed", shell("step", "exit 0"), shell("other", "exit 3")),
+			do:   endsThenIsDeleted,
+			want: map[string]string{"step": "exit 0", "other": "exit 3", "": "exit 3"},
+		}, {
+			name: "plain, it obeys its deletion", golden: true, plain: true, rare: true,
+			pod: newPod("plain-obeys", shell("step", untilTold)),
+			do: func(ctx context.Context, t *testing.T, p *play) {
+				p.placeholdersRun(ctx, t)
+				p.delete(ctx, t)
+			},
+			want: map[string]string{"step": "exit 0, Deleted", "": "Deleted"},
 		}, {
 			name: "plain, it leaves the label selector", golden: true, plain: true, real: true,
 			pod: newPod("plain-leaves", shell("step", "sleep 300"), bad),
@@ -116,13 +134,26 @@ func plainStories(t *testing.T) []story {
 // onceAndForAll lets the last container end once with an exit code that restarts all
 // containers; the next time it runs on.
 func onceAndForAll(pod *corev1.Pod) *corev1.Pod {
-	pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "memory", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
-	c := &pod.Spec.Containers[len(pod.Spec.Containers)-1]
+	c := &withMemory(pod).Spec.Containers[len(pod.Spec.Containers)-1]
 	*c = restartedOn(*c, 88)
 	c.RestartPolicyRules[0].Action = corev1.ContainerRestartRuleActionRestartAllContainers
 	c.Args = []string{"sh", "-c", "[ -e /memory/once ] && exec sleep 300; touch /memory/once; sleep 3; exit 88"}
-	c.VolumeMounts = []corev1.VolumeMount{{Name: "memory", MountPath: "/memory"}}
 	return pod
+}
+
+// withMemory gives a pod's containers a directory that outlives their runs.
+func withMemory(pod *corev1.Pod) *corev1.Pod {
+	pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "memory", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "memory", MountPath: "/memory"})
+	}
+	return pod
+}
+
+func endsThenIsDeleted(ctx context.Context, t *testing.T, p *play) {
+	eventually(ctx, t, "the pod's end", func() bool { return p.split.State("").Final })
+	p.delete(ctx, t)
 }
 
 // debug adds an ephemeral container.

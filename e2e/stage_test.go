@@ -325,7 +325,7 @@ func (p *play) checkTimelines(ctx context.Context, t *testing.T) map[string][]st
 				t.Errorf("slot %q: the placeholder is spoken of: %+v", slot, st)
 			}
 			before := phase[st.ContainerID]
-			started := before != "" || st.Failure != nil && st.Failure.Class == eventsplit.ClassStart
+			started := before != "" || st.Outcome != nil && st.Outcome.Reason == "StartError"
 			if st.Phase == eventsplit.PhaseEnded && !started || before == eventsplit.PhaseEnded && st.Phase == eventsplit.PhaseRunning {
 				t.Errorf("slot %q: run %s is %s after %q", slot, st.ContainerID, st.Phase, before)
 			}

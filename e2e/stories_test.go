@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/go-vela/podlife/e2e/cluster"
@@ -204,6 +205,14 @@ func swapStories(t *testing.T) []story {
 			},
 			want: map[string]string{"step": "Placeholder", "other": "not run"},
 		}, {
+			name: "placeholder that runs out of memory", golden: true, real: true, rare: true,
+			pod: greedy(newPod("oom", busyPlaceholder("step", "sleep 1; x=0123456789; while :; do x=$x$x; done"), slot("other"))),
+			do: func(ctx context.Context, t *testing.T, p *play) {
+				p.fate(ctx, "step", "Placeholder")
+				swapFails(eventsplit.ClassPlaceholder, "step="+*pauseImage)(ctx, t, p)
+			},
+			want: map[string]string{"step": "Placeholder", "other": "not run"},
+		}, {
 			name: "the same image",
 			pod:  newPod("same", sh("step", "exit 6"), slot("other")),
 			do: func(ctx context.Context, t *testing.T, p *play) {
@@ -256,6 +265,12 @@ func swapStories(t *testing.T) []story {
 			want: map[string]string{"step": "exit 5", "other": "not run"},
 		},
 	}
+}
+
+// greedy lets the first container have little memory.
+func greedy(pod *corev1.Pod) *corev1.Pod {
+	pod.Spec.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("20Mi")}
+	return pod
 }
 
 // withInit gives a pod init containers.
