@@ -8,17 +8,16 @@ const (
 	eventResource = "events"
 )
 
-// NoticeKind tells notices apart. Those that say that something is amiss are
-// closed by another one:
+// NoticeKind tells notices apart. A notice of trouble is closed by another one, of
+// the same Resource, Namespace and Name:
 //
 //	NoticeStale                                              NoticeFresh
 //	NoticeForbidden                                          NoticeGranted
 //	NoticeCoalesced, NoticeDropped                           NoticeCaughtUp
 //	NoticeUnclaimed, NoticeOutOfScope, NoticeUnconfirmed     NoticeSettled
 //
-// of the same Resource, Namespace and Name (and, where one pod has several
-// trackings, in equal numbers); what is open when Run ends ends with it. The other
-// kinds tell of one moment.
+// Where one pod has several trackings each of them opens and closes its own. What is
+// open when Run ends stays open. The other kinds tell of one moment.
 type NoticeKind string
 
 const (
@@ -28,38 +27,36 @@ const (
 	// NoticeExpired: the API server no longer has the history to resume from
 	// (410). A relist follows.
 	NoticeExpired NoticeKind = "expired"
-	// NoticeForbidden: the API server refuses a request (401, 403): the list or
-	// watch of Resource, or, where a pod is named, the live GETs of pods. Said once
-	// until one succeeds.
+	// NoticeForbidden: the API server refuses (401, 403) to list or watch Resource, or,
+	// where a pod is named, to get pods. It is said once, until such a request succeeds.
 	NoticeForbidden NoticeKind = "forbidden"
-	// NoticeGranted: what NoticeForbidden said is over: such a request succeeded.
+	// NoticeGranted: a request as NoticeForbidden told of has succeeded.
 	NoticeGranted NoticeKind = "granted"
 	// NoticeStale: the list or watch of Resource has lost contact; Err says why.
 	NoticeStale NoticeKind = "stale"
 	// NoticeFresh: the list or watch of Resource has contact again.
 	NoticeFresh NoticeKind = "fresh"
-	// NoticeCoalesced: a handler of the pod is slow, versions were replaced by
-	// newer ones before it took them. Said once until it has caught up.
+	// NoticeCoalesced: a handler of the pod is slow, and versions were replaced by
+	// newer ones before it took them. It is said once, until the handler has caught up.
 	NoticeCoalesced NoticeKind = "coalesced"
 	// NoticeDropped: a handler of the pod is so slow that its oldest Events were
-	// dropped. Said once until it has caught up.
+	// dropped. It is said once, until the handler has caught up.
 	NoticeDropped NoticeKind = "dropped"
 	// NoticeCaughtUp: the slow handlers of the pod have taken all that waited.
 	NoticeCaughtUp NoticeKind = "caught-up"
-	// NoticeUnclaimed: a pod of the name that a tracking of [Watcher.Track] has
-	// been there for 30 s, and [Tracking.Created] has not said whether it is the
-	// tracking's: the handlers hear of none. Err names its UID.
+	// NoticeUnclaimed: for 30 s a pod has had the name of a tracking of [Watcher.Track],
+	// and [Tracking.Created] has not said whether that pod is the tracking's. The
+	// handlers hear of no pod. Err names its UID.
 	NoticeUnclaimed NoticeKind = "unclaimed"
 	// NoticeOutOfScope: a tracked pod left the selector, or was never in it.
 	NoticeOutOfScope NoticeKind = "out-of-scope"
 	// NoticeUnconfirmed: a live GET failed; it is tried again. Err says why.
 	NoticeUnconfirmed NoticeKind = "unconfirmed"
-	// NoticeSettled: what was last said of the pod by NoticeUnclaimed,
-	// NoticeOutOfScope or NoticeUnconfirmed holds no longer: somebody said which pod
-	// it is, it is in the scope again, it was asked about, it is gone, or it is
-	// tracked no more.
+	// NoticeSettled: what NoticeUnclaimed, NoticeOutOfScope or NoticeUnconfirmed last said
+	// of the pod no longer holds: Created was called, the pod is in the scope again, the
+	// live GET was answered, the pod is gone, or the tracking was closed.
 	NoticeSettled NoticeKind = "settled"
-	// NoticeMismatch: Created was given a pod of another name; it was ignored.
+	// NoticeMismatch: Created was given a pod of another name and ignored it.
 	NoticeMismatch NoticeKind = "mismatch"
 )
 

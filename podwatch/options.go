@@ -16,8 +16,9 @@ import (
 //
 // Added, Modified and Deleted carry a *corev1.Pod; Added and Modified also a
 // *corev1.Event. Error carries a *metav1.Status whose Reason is [OutOfScope],
-// [Stale], [Fresh] or [Closed]; Closed is the last call. A pod is Added once,
-// at its first version, and Deleted once, with its last known state.
+// [Stale], [Fresh] or [Closed], or Forbidden or Unauthorized for a refusal that
+// lasts ([Options].Refusal). Closed is the last call. A pod is Added once, at its
+// first version, and Deleted once, with its last known state.
 //
 // The objects are shared with the cache and with other handlers: read them,
 // never change them. Handle should return soon: while it blocks, newer versions
@@ -60,8 +61,8 @@ type Options struct {
 	// Namespace to watch; empty: all namespaces.
 	Namespace string
 	// LabelSelector limits the pods, in kubectl's syntax; empty: all pods.
-	// Select by labels that do not change while a pod lives. Events have no
-	// labels of their pods: of them, those of all the namespace's pods are read.
+	// Select by labels that do not change while a pod lives. Labels do not select
+	// Events: those about all pods of the namespace are read.
 	LabelSelector string
 	// Name, with Namespace, limits the watch to a single pod and its Events.
 	Name string
@@ -72,24 +73,26 @@ type Options struct {
 	// argument. Namespace, name, UID, resourceVersion, labels, deletionTimestamp
 	// and deletionGracePeriodSeconds are kept whatever it does.
 	Keep func(*corev1.Pod) *corev1.Pod
-	// Refusal is how long the API server may refuse (401, 403) to list or watch
-	// pods, without any other answer in between, before the handlers of all
-	// trackings hear of it, those that begin later included: a permission that was
-	// just granted takes seconds to hold. 0: 15 seconds. The watcher asks on and on,
-	// and Fresh says when it is granted. It concerns informers of [New].
+	// Refusal is how long the API server may refuse (401, 403) to list or watch pods
+	// before the handlers of all trackings hear of the refusal, those of trackings that
+	// begin later included. Any other answer starts the time anew: a permission that was
+	// just granted takes seconds to hold. The watcher keeps asking, and Fresh says that
+	// the API server permits it again. 0: 15 seconds. A watcher of [FromInformers] does
+	// not see refusals.
 	Refusal time.Duration
-	// OnPod is asked once for every pod that nobody tracks, those that exist at
-	// the start included. The handlers it returns hear of that very pod until
-	// it is gone or has left the scope, then of Closed. No handlers: the pod is
-	// ignored. While a tracking of the pod's name waits for Created it is not asked;
-	// it is at the pod's next version, if Created has named another pod by then, or
-	// the tracking is closed. It is called on the watch's goroutine and must not block.
+	// OnPod is called once for every pod that is not tracked, also for those that
+	// exist at the start. The handlers it returns hear of that pod alone, until it is
+	// gone or has left the scope, and then of Closed. A pod for which OnPod returns no
+	// handlers is ignored. While a tracking of the pod's name waits for Created, OnPod is
+	// not called for the pod; if Created then names another pod, or the tracking is
+	// closed, it is called at the pod's next version. It is called on the watch's
+	// goroutine and must not block.
 	OnPod func(*corev1.Pod) []Handler
 	// Notify is told what a person may want to know of the watch's health: one
 	// call at a time, in the order in which things happened, with no lock held, and
-	// only while Run runs (what is raised before waits for it). It may take its time:
-	// nothing waits for it but Run's return. When 1,024 notices wait the oldest are
-	// dropped ([Stats].NoticesDropped).
+	// only while Run runs; notices that are raised before wait for Run. Notify may
+	// block: only Run's return waits for it. At most 1,024 notices wait; then the oldest
+	// is dropped ([Stats].NoticesDropped).
 	Notify func(Notice)
 }
 
@@ -124,10 +127,10 @@ func status(reason metav1.StatusReason, message string) *metav1.Status {
 // ErrStopped is returned when a Watcher is used after its Run has ended.
 var ErrStopped = errors.New("podwatch: the watcher has stopped")
 
-// defaultRefusal outlasts the API server's caches of what is permitted: it watches
-// roles and bindings, and a webhook's refusals it caches for 30 s at most
-// (--authorization-webhook-cache-unauthorized-ttl), which a host with such a
-// webhook must allow for.
+// defaultRefusal is longer than the API server takes to learn of new roles and
+// bindings. The refusals of an authorization webhook it caches for up to 30 s
+// (--authorization-webhook-cache-unauthorized-ttl): a host with such a webhook sets
+// Options.Refusal.
 const defaultRefusal = 15 * time.Second
 
 func (o *Options) refusal() time.Duration { return cmp.Or(o.Refusal, defaultRefusal) }

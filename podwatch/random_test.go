@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +27,13 @@ import (
 )
 
 var seedFlag = flag.Uint64("seed", 0, "the random trial of this seed alone; 0: some fixed ones, and one by the clock")
+
+func seeds() []uint64 {
+	if *seedFlag != 0 {
+		return []uint64{*seedFlag}
+	}
+	return []uint64{0, 1, 2, 3, 4, rand.Uint64()}
+}
 
 // auditor is a Handler that checks what every handler is promised.
 type auditor struct {
@@ -149,11 +157,7 @@ func chaos(t *testing.T, h *harness, rnd *rand.Rand, names []string, trackings m
 }
 
 func TestWhateverHappensEveryHandlerHearsOfItsPodsLastStateAndOneEndAndOfNoOther(t *testing.T) {
-	seeds := []uint64{0, 1, 2, 3, 4, rand.Uint64()}
-	if *seedFlag != 0 {
-		seeds = []uint64{*seedFlag}
-	}
-	for _, seed := range seeds {
+	for _, seed := range seeds() {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, h *harness) {
 				rnd := rand.New(rand.NewPCG(seed, 0))
@@ -319,4 +323,110 @@ func TestOverTheFakeClientsetEventsGoByName(t *testing.T) {
 		late.want(t, "ADDED pod", "ADDED event Mine x1")
 		stop()
 	})
+}
+
+// Builds that follow each other under one name, faster than the watch tells, are each
+// other's leftovers.
+func TestBuildsThatFollowEachOtherUnderOneNameEachHearOfTheirOwnPodAlone(t *testing.T) {
+	for _, seed := range seeds() {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, h *harness) {
+				rnd := rand.New(rand.NewPCG(seed, 1))
+				lags := make([]time.Duration, 40)
+				for i := range lags {
+					lags[i] = time.Duration(rnd.Int64N(int64(8 * time.Second)))
+				}
+				var watches atomic.Int64
+				h.cluster.Fault(func(r *http.Request) testutil.Fault {
+					if !isListOrWatch(r) {
+						return testutil.Fault{}
+					}
+					return testutil.Fault{Lag: lags[int(watches.Add(1))%len(lags)]}
+				})
+				w, _ := h.start(podwatch.Options{LabelSelector: "app=ci"})
+				var builds sync.WaitGroup
+				for name := range 6 {
+					rnd := rand.New(rand.NewPCG(seed, uint64(name)+2))
+					builds.Go(func() {
+						for i := range 12 {
+							h.build(w, fmt.Sprintf("build-%d", name), fmt.Sprint(i), rnd)
+						}
+					})
+				}
+				for range 20 {
+					settle(time.Duration(rnd.Int64N(int64(20 * time.Second))))
+					h.cluster.DropWatches(io.ErrUnexpectedEOF)
+				}
+				builds.Wait()
+				h.notices.balanced(t)
+			})
+		})
+	}
+}
+
+// build is one build: a pod that it tracks, creates, names, changes and deletes, with
+// pauses of any length in between.
+func (h *harness) build(w *podwatch.Watcher, name, v string, rnd *rand.Rand) {
+	pause := func(most time.Duration) { time.Sleep(time.Duration(rnd.Int64N(int64(most)))) }
+	pods := h.client.CoreV1().Pods(ns)
+	var r recorder
+	tr, err := w.Track(ns, name, &r)
+	if err != nil {
+		h.t.Error(err)
+		return
+	}
+	pause(5 * time.Second)
+	p, err := pods.Create(h.t.Context(), pod(name), metav1.CreateOptions{})
+	if err != nil {
+		h.t.Error(err)
+		return
+	}
+	h.event(p, string(p.UID), "Mine")
+	named := rnd.IntN(8) > 0
+	late := named && rnd.IntN(2) == 0
+	if named && !late {
+		tr.Created(p)
+	}
+	pause(10 * time.Second)
+	if _, err := pods.Patch(h.t.Context(), name, types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"labels":{"v":%q}}}`, v), metav1.PatchOptions{}); err != nil {
+		h.t.Error(err)
+	}
+	pause(10 * time.Second)
+	if err := pods.Delete(h.t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
+		h.t.Error(err)
+	}
+	if late {
+		pause(10 * time.Second)
+		tr.Created(p)
+	}
+	patient := rnd.IntN(2) == 0
+	if patient {
+		time.Sleep(2 * time.Minute) // whatever the watch is behind, it has told by then
+	}
+	tr.Close()
+	<-tr.Done()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ends := 0
+	for _, ev := range r.events {
+		switch o := ev.Object.(type) {
+		case *corev1.Pod:
+			if o.UID != p.UID || !named {
+				h.t.Errorf("%s: %s of pod %s; the build's is %s, named: %v", name, ev.Type, o.UID, p.UID, named)
+			}
+			if ev.Type != watch.Deleted {
+				continue
+			}
+			if ends++; o.Labels["v"] != v {
+				h.t.Errorf("%s: the last state has v=%q, want %q: %q", name, o.Labels["v"], v, r.lines)
+			}
+		case *corev1.Event:
+			if o.InvolvedObject.UID != p.UID || !named {
+				h.t.Errorf("%s: an Event of pod %s; the build's is %s, named: %v", name, o.InvolvedObject.UID, p.UID, named)
+			}
+		}
+	}
+	if last := r.lines[len(r.lines)-1]; last != "ERROR Closed" || ends > 1 || patient && named && ends != 1 {
+		h.t.Errorf("%s: %d ends, patient: %v, named: %v: %q", name, ends, patient, named, r.lines)
+	}
 }

@@ -137,8 +137,8 @@ func newWatcher(c kubernetes.Interface, o Options) (*Watcher, error) {
 // pod of the name has been there for 30 seconds.
 //
 // Track may be called before Run and during it, and any number of times for one
-// pod: trackings do not know of each other. It does not block. Close the tracking
-// when the pod is of no more interest; a pod's end does not close it. It returns
+// name: each tracking is on its own. It does not block. Close the tracking when the
+// pod is of no more interest; the pod's end does not close it. Track returns
 // [ErrStopped] when Run has ended, and an error for a pod outside of the watcher's
 // scope.
 func (w *Watcher) Track(namespace, name string, hs ...Handler) (*Tracking, error) {

@@ -109,7 +109,7 @@ func (c *cluster) printed() (lines map[string][]string, gaps map[string][]int) {
 		if err := dec.Decode(&o); err != nil {
 			c.t.Fatalf("%v: %s", err, text)
 		}
-		key := o.source.String()
+		key := o.String()
 		if o.Gap != nil {
 			gaps[key] = append(gaps[key], len(lines[key]))
 			continue
