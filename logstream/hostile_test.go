@@ -63,13 +63,9 @@ func (b *bench) write(text string) {
 	b.n.mu.Lock()
 	defer b.n.mu.Unlock()
 	box := b.n.cur["a"]
-	for line := range strings.SplitAfterSeq(text, "\n") {
-		if d := box.file.data; line != "" && (len(d) == 0 || d[len(d)-1] == '\n') {
-			box.file.data = fmt.Appendf(d, "2026-11-22T10:%02d:%02d.%09dZ ", len(d)/60e6%60, len(d)/1e6%60, len(d)%1e6*1000)
-		}
-		box.file.data = append(box.file.data, line...)
+	for line := range strings.Lines(text) {
+		box.put(line)
 	}
-	box.wake()
 }
 
 // Whatever a container prints comes back to the byte, by Read and by Lines, to

@@ -103,6 +103,7 @@ func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 		}
 		lines := rng.IntN(60)
 		before := rng.IntN(lines + 1) // written before anyone looks
+		rotated := time.Now()
 		write := func(i int) { b.n.raw("a", randomText(rng, i)) }
 		for i := range before {
 			write(i)
@@ -118,14 +119,16 @@ func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 				if rng.IntN(2) == 0 {
 					synctest.Wait() // seldom does a reader keep up to the byte
 				}
-				if committed, _ := b.c.order[0].log.bounds(); committed == 0 {
-					continue // what is rotated before it was ever read is lost untold
+				if committed, _ := b.c.order[0].log.bounds(); committed == 0 || rotated.Equal(time.Now()) {
+					continue // what is rotated before it was ever read is lost untold; no file is of one moment
 				}
-				b.n.rotate("a")
-				b.n.change(func() { turned += time.Microsecond })
+				rotated = time.Now()
+				var late []string
 				if k.late && rng.IntN(2) == 0 {
-					b.n.late("a", "too late\n")
+					late = []string{"too late\n"}
 				}
+				b.n.rotate("a", late...)
+				b.n.change(func() { turned += time.Microsecond })
 			}
 		}
 		if rng.IntN(3) == 0 {

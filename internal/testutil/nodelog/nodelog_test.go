@@ -326,3 +326,15 @@ func TestARequestsTimeHasWholeSeconds(t *testing.T) {
 		s.expect("seconds", s.read(nodelog.For(&corev1.PodLogOptions{SinceSeconds: &seconds})), "two\n")
 	})
 }
+
+func TestTheTimeOfALineHasNineDigits(t *testing.T) {
+	for _, zone := range []*time.Location{time.UTC, time.FixedZone("", 5*3600+1800), time.FixedZone("", -3600)} {
+		for _, ns := range []int{0, 1, 10, 500_000_000, 555_000_000, 123_456_789} {
+			at := time.Date(2026, 11, 22, 10, 0, 0, ns, zone)
+			want := "before " + at.Format("2006-01-02T15:04:05.000000000Z07:00")
+			if got := string(nodelog.AppendStamp([]byte("before "), at)); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
+	}
+}

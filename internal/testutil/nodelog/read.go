@@ -29,8 +29,9 @@ type ReadOptions struct {
 	// time: why the node has no inotify instance left for it.
 	Watch func() error
 
-	// AtEnd, if set, is asked whenever a follower is at the end of its file, and again
-	// after Wake: an error ends the read there; io.EOF is a clean end.
+	// AtEnd, if set, is asked whenever a follower that has its inotify instance is at the
+	// end of its file, and after every event and Wake: an error ends the read there; io.EOF
+	// is a clean end.
 	AtEnd func() error
 
 	// EndAtRotation ends a follow, cleanly, when it learns of a new file (seen on a real
@@ -193,6 +194,9 @@ func (r *Reader) next(block bool) error {
 			if err := r.wait(block); err != nil {
 				return err
 			}
+			if r.err != nil {
+				break
+			}
 		}
 		if r.stop || r.records == 0 {
 			return r.fail(io.EOF)
@@ -290,7 +294,7 @@ func (r *Reader) take(raw []byte) {
 	}
 	r.scratch = r.scratch[:0]
 	if r.o.Timestamps && !inLine {
-		r.scratch = append(at.AppendFormat(r.scratch, stampFormat), ' ')
+		r.scratch = append(AppendStamp(r.scratch, at), ' ')
 	}
 	r.scratch = append(r.scratch, text...)
 	r.text = r.scratch[:min(int64(len(r.scratch)), r.remain)]
@@ -302,15 +306,9 @@ func (r *Reader) take(raw []byte) {
 // atEnd is what a follower does at the end of its file, where a record may have been
 // begun (logs.go:340-384).
 func (r *Reader) atEnd(begun []byte) {
-	switch {
-	case !r.found:
+	if !r.found {
 		r.err = io.EOF
 		return
-	case r.o.AtEnd != nil:
-		if err := r.o.AtEnd(); err != nil {
-			r.err = err
-			return
-		}
 	}
 	r.offset -= len(begun) // to be read again
 	if r.watcher == nil {
@@ -321,6 +319,9 @@ func (r *Reader) atEnd(begun []byte) {
 			}
 		}
 		r.watcher = r.log.watch() // what was written before is not told: it reads again
+		return
+	}
+	if r.interrupted() {
 		return
 	}
 	running, err := r.log.status(r.waited)
@@ -334,9 +335,20 @@ func (r *Reader) atEnd(begun []byte) {
 	}
 }
 
+// interrupted asks whether the read is to end here.
+func (r *Reader) interrupted() bool {
+	if r.o.AtEnd != nil {
+		r.err = r.o.AtEnd()
+	}
+	return r.err != nil
+}
+
 // wait waits for something to happen to the log, or for another reason to look at it
 // (logs.go:461-491).
 func (r *Reader) wait(block bool) error {
+	if r.interrupted() {
+		return nil
+	}
 	e, ok := r.watcher.next()
 	if !ok && !block {
 		return errBlocked
@@ -356,6 +368,9 @@ func (r *Reader) wait(block bool) error {
 			return r.fail(errClosed)
 		case <-r.ctx.Done():
 			return r.fail(r.ctx.Err())
+		}
+		if r.interrupted() {
+			return nil
 		}
 		e, ok = r.watcher.next()
 	}
