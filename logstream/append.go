@@ -3,6 +3,8 @@ package logstream
 import (
 	"bytes"
 	"time"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // append takes new bytes. Whole lines are committed at once; the rest waits for
@@ -50,7 +52,7 @@ func (s *splicer) inOrder(p []byte) (done int) {
 	}
 	newest := s.newest
 	for {
-		ns, n := s.clock.parse(p[done:])
+		ns, n := s.clock.Parse(p[done:])
 		if n == 0 || ns <= newest {
 			break
 		}
@@ -91,10 +93,10 @@ func (s *splicer) appendRaw(p []byte) {
 // it unless its beginning is in the log already.
 func (s *splicer) parseLine(part []byte) (ns int64, n int) {
 	if s.stampN == 0 {
-		return s.clock.parse(part)
+		return s.clock.Parse(part)
 	}
 	s.stampN += copy(s.stamp[s.stampN:], part)
-	return s.clock.parse(s.stamp[:s.stampN])
+	return s.clock.Parse(s.stamp[:s.stampN])
 }
 
 // endLine counts a whole line. The first one decides whether the body has
@@ -128,14 +130,14 @@ func (s *splicer) store(p []byte, done int) {
 	if done > 0 {
 		s.lineAt = start + int64(done)
 	}
-	if rest := p[done:]; len(rest) > 0 && s.stampN < stampMax {
+	if rest := p[done:]; len(rest) > 0 && s.stampN < stamp.Max {
 		s.stampN += copy(s.stamp[s.stampN:], rest)
 	}
 	switch {
 	case end-s.lineAt > longLine:
 		// Shown as it comes: nobody knows whether a newline ever will.
 		if !s.counted {
-			_, n := s.clock.parse(s.stamp[:s.stampN])
+			_, n := s.clock.Parse(s.stamp[:s.stampN])
 			s.decide(n)
 			if !s.plain {
 				s.stamps += int64(n)
@@ -202,7 +204,7 @@ func (s *splicer) end(follow bool) (a answer, equal bool) {
 			return a, false
 		}
 	}
-	if (s.mode == modeOdd || s.mode == modeSeek && !s.midLine) && stampLen(s.hold) == 0 && !s.plain {
+	if (s.mode == modeOdd || s.mode == modeSeek && !s.midLine) && stamp.Len(s.hold) == 0 && !s.plain {
 		if a, ok := kubeletText(s.hold); ok {
 			return a, false
 		}
@@ -222,7 +224,7 @@ func (s *splicer) endHead(follow bool) (answer, bool) {
 		s.joined = end == 0
 		return answerEOF, true
 	}
-	if stampLen(s.hold) == 0 && !s.plain {
+	if stamp.Len(s.hold) == 0 && !s.plain {
 		if a, ok := kubeletText(s.hold); ok {
 			return a, false
 		}
@@ -246,7 +248,7 @@ func (s *splicer) endTail(follow bool) (answer, bool) {
 	from := max(s.lineAt, end-lineLen)
 	tail := s.l.peek(make([]byte, end-from), from, end)
 	a, text := answerEOF, false
-	if from == s.lineAt && stampLen(tail) == 0 {
+	if from == s.lineAt && stamp.Len(tail) == 0 {
 		a, text = kubeletText(tail)
 		if !text && (s.isUnstamped(tail) || follow && s.mayBeWords(tail)) {
 			a, text = answerFailed, true
@@ -303,7 +305,7 @@ func (s *splicer) isOutput(end int64, proved bool) bool {
 // commitTail commits the unterminated last line.
 func (s *splicer) commitTail(end int64) {
 	if !s.counted {
-		_, n := s.clock.parse(s.stamp[:s.stampN])
+		_, n := s.clock.Parse(s.stamp[:s.stampN])
 		s.decide(n)
 		if !s.plain {
 			s.stamps += int64(n)
@@ -329,7 +331,7 @@ func (s *splicer) leaveTail() bool {
 // wasSent says whether a last line is the beginning of one that is in the log: of one
 // that was being sent again.
 func (s *splicer) wasSent(line []byte) bool {
-	ns, n := s.clock.parse(line)
+	ns, n := s.clock.Parse(line)
 	committed, _ := s.l.bounds()
 	return n > 0 && !s.shared && s.l.find(line, 0, committed, ns) >= 0
 }
@@ -337,7 +339,7 @@ func (s *splicer) wasSent(line []byte) bool {
 // isUnstamped says whether a last line has no timestamp, in a log that has them, nor
 // the beginning of one: whatever its words are, the container did not print them.
 func (s *splicer) isUnstamped(line []byte) bool {
-	return s.decided && !s.plain && !s.counted && stampLen(line) == 0 && !s.isTornStamp(line)
+	return s.decided && !s.plain && !s.counted && stamp.Len(line) == 0 && !s.isTornStamp(line)
 }
 
 // mayBeWords says whether a body's only line, as far as there is one, is the beginning
@@ -349,5 +351,5 @@ func (s *splicer) mayBeWords(line []byte) bool {
 // isTornStamp says whether all there is of a line is the beginning of its timestamp:
 // nothing that the container printed.
 func (s *splicer) isTornStamp(line []byte) bool {
-	return !s.plain && len(line) < stampMax && stampLen(line) == 0 && stampPrefix(line) == min(len(line), len(stampLayout))
+	return !s.plain && stamp.IsTorn(line)
 }

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 const (
@@ -124,7 +126,7 @@ func (d *drain) isOwn(ctx context.Context, q query) bool {
 	case !began:
 		line, ns = nil, 0
 	case !d.sp.isHeadCertain():
-		line = line[:stampLen(line)]
+		line = line[:stamp.Len(line)]
 	}
 	suspect, is := d.isOfNext(ctx, q, line, ns)
 	if ns == 0 && !q.previous && !d.doubtAt.IsZero() {
@@ -353,7 +355,7 @@ func (r *run) certificate() Certificate {
 func (l *runLog) holeGap(h hole) Gap {
 	return Gap{
 		ContainerID: l.id, Run: l.number, Why: h.reason(),
-		AfterLine: h.lines, From: timeOf(h.from), To: timeOf(h.to), Certain: true,
+		AfterLine: h.lines, From: stamp.Time(h.from), To: stamp.Time(h.to), Certain: true,
 	}
 }
 

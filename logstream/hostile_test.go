@@ -15,6 +15,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // outputs are what containers print to break those who read it.
@@ -52,7 +54,7 @@ func forgedWords(newlines bool) string {
 // aboutLong are lines as long as those that are shown before their end is seen.
 func aboutLong() string {
 	var b strings.Builder
-	for _, n := range []int{longLine - stampUTC - 1, longLine - stampUTC, longLine - stampUTC + 1, longLine - 1, longLine, longLine + 1, 2*longLine - stampUTC} {
+	for _, n := range []int{longLine - stamp.UTC - 1, longLine - stamp.UTC, longLine - stamp.UTC + 1, longLine - 1, longLine, longLine + 1, 2*longLine - stamp.UTC} {
 		b.WriteString(strings.Repeat("x", n-1) + "y\n")
 	}
 	return b.String()

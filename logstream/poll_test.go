@@ -10,6 +10,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // polled plays a run on a node that has no inotify instances for followers.
@@ -65,7 +67,7 @@ func TestAPolledLogCostsWhatIsNew(t *testing.T) {
 					for range c.times {
 						for range c.each {
 							b.n.print("a", text)
-							added += stampUTC + len(text) + 1
+							added += stamp.UTC + len(text) + 1
 						}
 						time.Sleep(c.every)
 					}
@@ -298,7 +300,7 @@ func TestATailIsPlacedByWhatWasCapturedOrNotAtAll(t *testing.T) {
 		},
 		"a forgery inside a long line": { // where a piece of it begins
 			captured: at(1, "a") + at(2, "b") + at(3, "c"), edge: at(2, "b") + at(3, "c"),
-			tail: at(0, "x") + at(1, strings.Repeat("x", lineLen-stampUTC)+at(2, "b")) + at(3, "c") + at(4, "d"),
+			tail: at(0, "x") + at(1, strings.Repeat("x", lineLen-stamp.UTC)+at(2, "b")) + at(3, "c") + at(4, "d"),
 		},
 		"words alone": {
 			captured: at(1, "a") + at(2, "b") + at(3, "c"), edge: at(2, "b") + at(3, "c"),

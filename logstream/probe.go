@@ -8,6 +8,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 const (
@@ -152,10 +154,10 @@ func (r *run) due(now time.Time, mayProbe bool) func(context.Context) {
 func (r *run) probeTail(ctx context.Context) {
 	one := int64(1)
 	b, _ := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Timestamps: true, TailLines: &one})
-	var c clock
-	ns, _ := c.parse(b)
+	var c stamp.Clock
+	ns, _ := c.Parse(b)
 	committed, end := r.log.bounds()
-	tail, _ := c.parse(r.log.peek(make([]byte, stampMax), committed, end))
+	tail, _ := c.Parse(r.log.peek(make([]byte, stamp.Max), committed, end))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.probe.running = false
@@ -172,8 +174,8 @@ func (r *run) probeTail(ctx context.Context) {
 func (r *run) probeHead(ctx context.Context) {
 	limit := int64(128)
 	b, _ := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Timestamps: true, LimitBytes: &limit})
-	var c clock
-	ns, n := c.parse(b)
+	var c stamp.Clock
+	ns, n := c.Parse(b)
 	if j := bytes.IndexByte(b, '\n'); j >= 0 {
 		b = b[:j+1]
 	} else if len(b) < int(limit) {

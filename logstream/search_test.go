@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 func lineAt(sec, length int) string {
-	return fmt.Sprintf("2026-11-22T10:00:%02d.000000001Z %s\n", sec, strings.Repeat("x", length-stampUTC-1))
+	return fmt.Sprintf("2026-11-22T10:00:%02d.000000001Z %s\n", sec, strings.Repeat("x", length-stamp.UTC-1))
 }
 
 // Chunks that are older than a line are passed over; the line may begin in one all the
@@ -25,7 +27,7 @@ func TestALineIsFoundWhereverItLies(t *testing.T) {
 				for _, part := range []string{lineAt(1, 100), lineAt(2, before-100), line, lineAt(20, chunkSize), lineAt(30, chunkSize)} {
 					s.feed([]byte(part))
 				}
-				ns, _ := s.clock.parse([]byte(line))
+				ns, _ := s.clock.Parse([]byte(line))
 				if got := s.l.find([]byte(line[:200]), 0, s.lineAt, ns); got != int64(before) {
 					t.Errorf("after %d bytes: found at %d", before, got)
 				}
@@ -42,7 +44,7 @@ func TestOldChunksAreNotSearched(t *testing.T) {
 		s.feed([]byte(lineAt(i, 30_000)))
 	}
 	_, end := s.l.bounds()
-	ns, _ := s.clock.parse([]byte(lineAt(50, 100)))
+	ns, _ := s.clock.Parse([]byte(lineAt(50, 100)))
 	if got, _ := s.l.stretch(0, ns); got < end/2 {
 		t.Errorf("the search begins at %d of %d", got, end)
 	}

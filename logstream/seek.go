@@ -38,7 +38,7 @@ func (s *splicer) edgeIn(from, end int64) int64 {
 		if start == 0 && from > s.fileStart {
 			return -1 // it may have begun before
 		}
-		ns, n := s.clock.parse(w[start:at])
+		ns, n := s.clock.Parse(w[start:at])
 		if n == 0 {
 			return -1
 		}

@@ -1,6 +1,7 @@
 package logstream
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -8,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // fuzzNode is a node whose container, log files and answers a script plays.
@@ -258,4 +261,37 @@ func (n *fuzzNode) check(m *model) {
 	if string(text) != stripped(captured) {
 		n.Errorf("read %d bytes of %d", len(text), len(captured))
 	}
+}
+
+// FuzzSplice: whatever the bytes, a response cut anywhere and then sent whole
+// twice is captured exactly.
+func FuzzSplice(f *testing.F) {
+	f.Add([]byte(body("a", "b", "b")), uint16(40), uint8(3))
+	f.Add([]byte("plain\ntext"), uint16(3), uint8(1))
+	f.Add([]byte("2026-11-22T10:00:00.000000001Z a\nno stamp\n"), uint16(36), uint8(7))
+	f.Fuzz(func(t *testing.T, full []byte, cut uint16, step uint8) {
+		last := full[bytes.LastIndexByte(full, '\n')+1:]
+		if _, text := kubeletTail(last); text || kubeletTorn(last) || stamp.Len(full) > 0 && stamp.Len(last) == 0 && len(last) > 0 {
+			t.Skip() // not output
+		}
+		s := newTestSplicer()
+		s.respond(t, string(full[:min(int(cut), len(full))]), true, false)
+		s.oneFile = true
+		var equal bool
+		for range 2 {
+			s.begin(query{}, false)
+			for p := full; len(p) > 0; {
+				n := min(int(step)+1, len(p))
+				if a, ok := s.feed(p[:n]); !ok {
+					t.Fatalf("answer %v", a)
+				}
+				p = p[n:]
+			}
+			_, equal = s.end(false)
+		}
+		s.seal(true)
+		if got := s.captured(); got != string(full) || !equal {
+			t.Fatalf("equal %v, captured %q, want %q (gaps %+v)", equal, got, full, s.l.gaps)
+		}
+	})
 }
