@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/go-vela/podlife/logstream/internal/stamp"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 // append takes new bytes. Whole lines are committed at once; the rest waits for
@@ -175,7 +177,7 @@ func (s *splicer) reloadLine(end int64) {
 
 // end is the end of the response: what it was, and whether it equals the capture
 // to its end. follow: it was a stream, whose kubelet may have died in a line.
-func (s *splicer) end(follow bool) (a answer, equal bool) {
+func (s *splicer) end(follow bool) (a kubelog.Answer, equal bool) {
 	if s.mode == modeHead {
 		if a, ok := s.endHead(follow); !ok {
 			return a, false
@@ -198,14 +200,14 @@ func (s *splicer) end(follow bool) (a answer, equal bool) {
 		}
 	}
 	if s.mode == modeOdd && s.replay >= 0 {
-		a, text := kubeletTail(s.hold)
+		a, text := kubelog.WordsAtEnd(s.hold)
 		s.hold, s.joined = s.hold[:0], true
 		if s.endReplay(true); text {
 			return a, false
 		}
 	}
 	if (s.mode == modeOdd || s.mode == modeSeek && !s.midLine) && stamp.Len(s.hold) == 0 && !s.plain {
-		if a, ok := kubeletText(s.hold); ok {
+		if a, ok := kubelog.Words(s.hold); ok {
 			return a, false
 		}
 	}
@@ -214,18 +216,18 @@ func (s *splicer) end(follow bool) (a answer, equal bool) {
 			return a, false
 		}
 	}
-	return answerEOF, s.joined && !s.grew
+	return kubelog.EOF, s.joined && !s.grew
 }
 
 // endHead places a response that ended in its first line.
-func (s *splicer) endHead(follow bool) (answer, bool) {
+func (s *splicer) endHead(follow bool) (kubelog.Answer, bool) {
 	_, end := s.l.bounds()
 	if len(s.hold) == 0 && len(s.skipped) == 0 {
 		s.joined = end == 0
-		return answerEOF, true
+		return kubelog.EOF, true
 	}
 	if stamp.Len(s.hold) == 0 && !s.plain {
-		if a, ok := kubeletText(s.hold); ok {
+		if a, ok := kubelog.Words(s.hold); ok {
 			return a, false
 		}
 	}
@@ -233,25 +235,25 @@ func (s *splicer) endHead(follow bool) (answer, bool) {
 	case len(s.hold) == 0:
 		return s.placeNew()
 	case follow && end > 0 && !s.startsAt(s.expect, s.hold):
-		return answerEOF, true // cut in the head of another file: nothing to learn
+		return kubelog.EOF, true // cut in the head of another file: nothing to learn
 	}
 	return s.place()
 }
 
 // endTail looks at the unterminated end of the log.
-func (s *splicer) endTail(follow bool) (answer, bool) {
+func (s *splicer) endTail(follow bool) (kubelog.Answer, bool) {
 	_, end := s.l.bounds()
 	s.joined = true
 	if end == s.lineAt {
-		return answerEOF, true
+		return kubelog.EOF, true
 	}
 	from := max(s.lineAt, end-lineLen)
 	tail := s.l.peek(make([]byte, end-from), from, end)
-	a, text := answerEOF, false
+	a, text := kubelog.EOF, false
 	if from == s.lineAt && stamp.Len(tail) == 0 {
-		a, text = kubeletText(tail)
+		a, text = kubelog.Words(tail)
 		if !text && (s.isUnstamped(tail) || follow && s.mayBeWords(tail)) {
-			a, text = answerFailed, true
+			a, text = kubelog.Failed, true
 		}
 	}
 	if text {
@@ -260,7 +262,7 @@ func (s *splicer) endTail(follow bool) (answer, bool) {
 		return a, false
 	}
 	if follow {
-		if a, text = kubeletTail(tail); text {
+		if a, text = kubelog.WordsAtEnd(tail); text {
 			committed, _ := s.l.bounds()
 			s.l.truncate(max(committed, s.lineAt))
 			if !s.counted {
@@ -269,7 +271,7 @@ func (s *splicer) endTail(follow bool) (answer, bool) {
 			return a, false
 		}
 	}
-	return answerEOF, true
+	return kubelog.EOF, true
 }
 
 // seal commits an unterminated last line: two reads agree on it (proved), or no
@@ -298,8 +300,8 @@ func (s *splicer) isOutput(end int64, proved bool) bool {
 	if proved {
 		return true
 	}
-	_, words := kubeletTail(tail)
-	return !words && !kubeletTorn(tail) && (from != s.lineAt || !s.wasSent(tail))
+	_, words := kubelog.WordsAtEnd(tail)
+	return !words && !kubelog.TornWords(tail) && (from != s.lineAt || !s.wasSent(tail))
 }
 
 // commitTail commits the unterminated last line.
@@ -345,7 +347,7 @@ func (s *splicer) isUnstamped(line []byte) bool {
 // mayBeWords says whether a body's only line, as far as there is one, is the beginning
 // of the kubelet's words. Should it be output, the final read brings it.
 func (s *splicer) mayBeWords(line []byte) bool {
-	return !s.decided && s.lineAt == 0 && kubeletTorn(line)
+	return !s.decided && s.lineAt == 0 && kubelog.TornWords(line)
 }
 
 // isTornStamp says whether all there is of a line is the beginning of its timestamp:

@@ -17,6 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/go-vela/podlife/logstream/internal/stamp"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 // outputs are what containers print to break those who read it.
@@ -42,8 +44,8 @@ var outputs = map[string]string{
 
 func forgedWords(newlines bool) string {
 	var b strings.Builder
-	for _, k := range kubeletTexts {
-		fmt.Fprintf(&b, "%sx\nhalf a line %s x\n", k.text, k.text)
+	for _, k := range kubelog.Texts {
+		fmt.Fprintf(&b, "%sx\nhalf a line %s x\n", k.Text, k.Text)
 	}
 	if !newlines {
 		b.WriteString("failed to create fsnotify watcher: too many open files")

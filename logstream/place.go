@@ -5,12 +5,14 @@ import (
 	"time"
 
 	"github.com/go-vela/podlife/logstream/internal/stamp"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 const whyRotated = "the node rotated the log here, and lines written at that moment may be missing"
 
 // place decides where the response's first line, in hold, belongs.
-func (s *splicer) place() (answer, bool) {
+func (s *splicer) place() (kubelog.Answer, bool) {
 	line := s.hold
 	ns, n := s.clock.Parse(line)
 	_, end := s.l.bounds()
@@ -23,7 +25,7 @@ func (s *splicer) place() (answer, bool) {
 	switch {
 	case end == 0:
 		if !s.takes(line, ns) {
-			return answerForeign, false
+			return kubelog.Foreign, false
 		}
 		s.startFile(0, line, ns)
 		s.mode = modeAppend
@@ -35,18 +37,18 @@ func (s *splicer) place() (answer, bool) {
 		s.startCompare(s.expect)
 		return s.refeed()
 	case s.filtered:
-		return answerAstray, false
+		return kubelog.Astray, false
 	}
 	return s.placeRotated(line, ns, n)
 }
 
 // placeRotated places the head of a file that was not the current one before.
-func (s *splicer) placeRotated(line []byte, ns int64, n int) (answer, bool) {
+func (s *splicer) placeRotated(line []byte, ns int64, n int) (kubelog.Answer, bool) {
 	whole := line[len(line)-1] == '\n' || len(line) >= lineLen
 	if n == 0 && !s.plain {
 		// Cut in its timestamp, or nobody knows what.
 		s.hold = s.hold[:0]
-		return answerForeign, !whole
+		return kubelog.Foreign, !whole
 	}
 	if n > 0 {
 		off := int64(-1)
@@ -116,13 +118,13 @@ func (s *splicer) turn(h *nextFile) bool {
 }
 
 // placeNew takes a response that shares nothing with the capture for what follows it.
-func (s *splicer) placeNew() (answer, bool) {
+func (s *splicer) placeNew() (kubelog.Answer, bool) {
 	first := append(append([]byte(nil), s.skipped...), s.hold...)
 	ns, _ := s.clock.Parse(first)
 	committed, end := s.l.bounds()
 	torn := (end > committed || committed > s.lineAt) && !s.ended
 	if !s.takes(first, ns) {
-		return answerForeign, false
+		return kubelog.Foreign, false
 	}
 	committed, _ = s.l.bounds()
 	s.skipped = s.skipped[:0]
@@ -156,7 +158,7 @@ func (s *splicer) takes(line []byte, ns int64) bool {
 }
 
 // refeed passes on what was held.
-func (s *splicer) refeed() (answer, bool) {
+func (s *splicer) refeed() (kubelog.Answer, bool) {
 	held := s.hold
 	s.hold = nil
 	a, ok := s.feed(held)

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/go-vela/podlife/logstream/internal/stamp"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 func lineAt(sec, length int) string {
@@ -61,7 +63,7 @@ func TestAFileThatBeganInABurstIsPlaced(t *testing.T) {
 	s.feed([]byte(lineAt(2, 4*chunkSize-2000)))
 	s.feed([]byte(burst))
 	rotated := burst[strings.Index(burst, "2026-11-22T10:00:10.000000008Z"):] + lineAt(20, 100)
-	if a, _ := s.respond(t, rotated, false, true); a != answerEOF {
+	if a, _ := s.respond(t, rotated, false, true); a != kubelog.EOF {
 		t.Fatal(a)
 	}
 	if got, want := s.captured(), lineAt(1, 1000)+lineAt(2, 4*chunkSize-2000)+burst+lineAt(20, 100); got != want {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 
 	"github.com/go-vela/podlife/logstream/internal/stamp"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 // A splicer decides which bytes of a response are new. It is the only place that
@@ -122,7 +124,7 @@ func (s *splicer) shed() {
 }
 
 // feed takes the next bytes of the response.
-func (s *splicer) feed(p []byte) (a answer, ok bool) {
+func (s *splicer) feed(p []byte) (a kubelog.Answer, ok bool) {
 	for len(p) > 0 && !s.doubt {
 		switch s.mode {
 		case modeHead:
@@ -133,7 +135,7 @@ func (s *splicer) feed(p []byte) (a answer, ok bool) {
 		case modeCompare:
 			p = s.compare(p)
 			if s.mode == modeOdd && s.filtered && s.replay < 0 {
-				return answerAstray, false
+				return kubelog.Astray, false
 			}
 		case modeAppend:
 			p = s.append(p)
@@ -147,9 +149,9 @@ func (s *splicer) feed(p []byte) (a answer, ok bool) {
 		}
 	}
 	if s.doubt {
-		return answerAstray, false
+		return kubelog.Astray, false
 	}
-	return answerEOF, true
+	return kubelog.EOF, true
 }
 
 // takeLine moves bytes of p into hold, up to a newline or lineLen bytes; of a line
@@ -170,7 +172,7 @@ func (s *splicer) takeLine(p []byte) (rest []byte, whole bool) {
 	return p[n:], whole
 }
 
-func (s *splicer) gather(p []byte) ([]byte, answer, bool) {
+func (s *splicer) gather(p []byte) ([]byte, kubelog.Answer, bool) {
 	rest, whole := s.takeLine(p)
 	if !whole {
 		return rest, 0, true

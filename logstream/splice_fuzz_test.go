@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/go-vela/podlife/logstream/internal/stamp"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 // fuzzNode is a node whose container, log files and answers a script plays.
@@ -99,9 +101,9 @@ func (n *fuzzNode) deliver(k int) (over bool) {
 	return !n.open
 }
 
-func (n *fuzzNode) answer(a answer) {
+func (n *fuzzNode) answer(a kubelog.Answer) {
 	switch {
-	case a == answerForeign:
+	case a == kubelog.Foreign:
 		n.foreign++
 	case n.r.sp.joined:
 		n.foreign = 0
@@ -115,7 +117,7 @@ func (n *fuzzNode) end(words string) (equal bool) {
 	}
 	n.open = false
 	sp := &n.r.sp
-	a, ok := answerEOF, true
+	a, ok := kubelog.EOF, true
 	if words != "" {
 		a, ok = sp.feed([]byte(words))
 	}
@@ -126,7 +128,7 @@ func (n *fuzzNode) end(words string) (equal bool) {
 	if c := cap(sp.hold) + cap(sp.skipped); c > 8*longLine {
 		n.Errorf("the splicer holds %d bytes", c)
 	}
-	return equal && a == answerEOF
+	return equal && a == kubelog.EOF
 }
 
 // again has the follower start its file over, which it has read to the end, as
@@ -271,7 +273,7 @@ func FuzzSplice(f *testing.F) {
 	f.Add([]byte("2026-11-22T10:00:00.000000001Z a\nno stamp\n"), uint16(36), uint8(7))
 	f.Fuzz(func(t *testing.T, full []byte, cut uint16, step uint8) {
 		last := full[bytes.LastIndexByte(full, '\n')+1:]
-		if _, text := kubeletTail(last); text || kubeletTorn(last) || stamp.Len(full) > 0 && stamp.Len(last) == 0 && len(last) > 0 {
+		if _, text := kubelog.WordsAtEnd(last); text || kubelog.TornWords(last) || stamp.Len(full) > 0 && stamp.Len(last) == 0 && len(last) > 0 {
 			t.Skip() // not output
 		}
 		s := newTestSplicer()

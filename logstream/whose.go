@@ -5,9 +5,9 @@ import (
 	"context"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/go-vela/podlife/logstream/internal/stamp"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 // Requests name a container, not a run, and the kubelet answers for the run that it
@@ -208,7 +208,7 @@ func (r *run) isOfNext(ctx context.Context, q query, line []byte, ns int64) (sus
 	}
 	b, err := r.lookAt(ctx, true)
 	if err != nil {
-		return classify(err) != answerGone, false // else there is no previous run
+		return kubelog.Refuse(err).Answer != kubelog.Gone, false // else there is no previous run
 	}
 	if ns != 0 && isSameLine(line, b) {
 		// The container waits, after this run or another; or this one's is the previous
@@ -241,9 +241,9 @@ func (r *run) isPrevious(b []byte, ns int64, st standing) (may, is bool) {
 		// The kubelet's words name a container that it removed: the one before this,
 		// unless the next has ended, too (kubernetes v1.36.3 pkg/kubelet/kubelet.go:2745,
 		// kuberuntime/kuberuntime_container.go:1322). Others tell nothing.
-		a, _ := kubeletText(b)
+		a, _ := kubelog.Words(b)
 		is = bytes.Contains(b, []byte(r.id))
-		return is || a != answerAbsent || r.log.number == 0, is
+		return is || a != kubelog.Absent || r.log.number == 0, is
 	case ns == 0 && len(b) == 0: // both are silent: the container may wait
 		return true, false
 	case r.log.number == 0: // there is none before this one
@@ -315,7 +315,7 @@ func (r *run) lookAt(ctx context.Context, previous bool) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
 	limit := int64(128)
-	b, err := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Previous: previous, Timestamps: true, LimitBytes: &limit})
+	b, err := r.look(ctx, kubelog.Request{Container: r.slot, Previous: previous, Limit: limit})
 	if err == nil {
 		err = ctx.Err() // an answer that hangs is none
 	}
