@@ -15,6 +15,10 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 // outputs are what containers print to break those who read it.
@@ -40,8 +44,8 @@ var outputs = map[string]string{
 
 func forgedWords(newlines bool) string {
 	var b strings.Builder
-	for _, k := range kubeletTexts {
-		fmt.Fprintf(&b, "%sx\nhalf a line %s x\n", k.text, k.text)
+	for _, k := range kubelog.Texts {
+		fmt.Fprintf(&b, "%sx\nhalf a line %s x\n", k.Text, k.Text)
 	}
 	if !newlines {
 		b.WriteString("failed to create fsnotify watcher: too many open files")
@@ -52,7 +56,7 @@ func forgedWords(newlines bool) string {
 // aboutLong are lines as long as those that are shown before their end is seen.
 func aboutLong() string {
 	var b strings.Builder
-	for _, n := range []int{longLine - stampUTC - 1, longLine - stampUTC, longLine - stampUTC + 1, longLine - 1, longLine, longLine + 1, 2*longLine - stampUTC} {
+	for _, n := range []int{longLine - stamp.UTC - 1, longLine - stamp.UTC, longLine - stamp.UTC + 1, longLine - 1, longLine, longLine + 1, 2*longLine - stamp.UTC} {
 		b.WriteString(strings.Repeat("x", n-1) + "y\n")
 	}
 	return b.String()

@@ -3,14 +3,18 @@ package logstream
 import (
 	"bytes"
 	"time"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 const whyRotated = "the node rotated the log here, and lines written at that moment may be missing"
 
 // place decides where the response's first line, in hold, belongs.
-func (s *splicer) place() (answer, bool) {
+func (s *splicer) place() (kubelog.Answer, bool) {
 	line := s.hold
-	ns, n := s.clock.parse(line)
+	ns, n := s.clock.Parse(line)
 	_, end := s.l.bounds()
 	if s.filtered && n == 0 && !s.plain && !s.torn {
 		// The filter is per raw record: it may cut a line in two, and the rest has
@@ -21,7 +25,7 @@ func (s *splicer) place() (answer, bool) {
 	switch {
 	case end == 0:
 		if !s.takes(line, ns) {
-			return answerForeign, false
+			return kubelog.Foreign, false
 		}
 		s.startFile(0, line, ns)
 		s.mode = modeAppend
@@ -33,18 +37,18 @@ func (s *splicer) place() (answer, bool) {
 		s.startCompare(s.expect)
 		return s.refeed()
 	case s.filtered:
-		return answerAstray, false
+		return kubelog.Astray, false
 	}
 	return s.placeRotated(line, ns, n)
 }
 
 // placeRotated places the head of a file that was not the current one before.
-func (s *splicer) placeRotated(line []byte, ns int64, n int) (answer, bool) {
+func (s *splicer) placeRotated(line []byte, ns int64, n int) (kubelog.Answer, bool) {
 	whole := line[len(line)-1] == '\n' || len(line) >= lineLen
 	if n == 0 && !s.plain {
 		// Cut in its timestamp, or nobody knows what.
 		s.hold = s.hold[:0]
-		return answerForeign, !whole
+		return kubelog.Foreign, !whole
 	}
 	if n > 0 {
 		off := int64(-1)
@@ -114,13 +118,13 @@ func (s *splicer) turn(h *nextFile) bool {
 }
 
 // placeNew takes a response that shares nothing with the capture for what follows it.
-func (s *splicer) placeNew() (answer, bool) {
+func (s *splicer) placeNew() (kubelog.Answer, bool) {
 	first := append(append([]byte(nil), s.skipped...), s.hold...)
-	ns, _ := s.clock.parse(first)
+	ns, _ := s.clock.Parse(first)
 	committed, end := s.l.bounds()
 	torn := (end > committed || committed > s.lineAt) && !s.ended
 	if !s.takes(first, ns) {
-		return answerForeign, false
+		return kubelog.Foreign, false
 	}
 	committed, _ = s.l.bounds()
 	s.skipped = s.skipped[:0]
@@ -154,7 +158,7 @@ func (s *splicer) takes(line []byte, ns int64) bool {
 }
 
 // refeed passes on what was held.
-func (s *splicer) refeed() (answer, bool) {
+func (s *splicer) refeed() (kubelog.Answer, bool) {
 	held := s.hold
 	s.hold = nil
 	a, ok := s.feed(held)
@@ -181,7 +185,7 @@ func (s *splicer) startsAt(off int64, line []byte) bool {
 	_, end := s.l.bounds()
 	known := s.head
 	if len(known) > 0 && !s.isHeadCertain() {
-		if known = known[:stampPrefix(known)]; len(known) == 0 { // the timestamp has to do
+		if known = known[:stamp.Prefix(known)]; len(known) == 0 { // the timestamp has to do
 			return off >= s.lineAt // nothing is known but that there was something
 		}
 	}
@@ -204,13 +208,13 @@ func (s *splicer) isHeadCertain() bool {
 func (s *splicer) startsAtTail(line []byte) bool {
 	_, end := s.l.bounds()
 	tail := s.l.peek(make([]byte, len(line)), s.lineAt, end)
-	return len(tail) >= stampUTC && bytes.HasPrefix(line, tail)
+	return len(tail) >= stamp.UTC && bytes.HasPrefix(line, tail)
 }
 
 // skippedEndsAt says whether the captured line before off ends with the one line
 // that was skipped.
 func (s *splicer) skippedEndsAt(off int64) bool {
-	n := stampLen(s.skipped)
+	n := stamp.Len(s.skipped)
 	text := s.skipped[n:]
 	at := off - int64(len(text))
 	return bytes.IndexByte(text, '\n') == len(text)-1 && at >= 0 &&
@@ -222,7 +226,7 @@ func (s *splicer) gap(why string, from, to, at int64, certain bool) {
 	if s.stepped || to != 0 && from > to+int64(time.Second) {
 		from, to = 0, 0 // the clock was set back: they enclose nothing
 	}
-	s.l.addGap(Gap{Why: why, From: timeOf(from), To: timeOf(to), Certain: certain}, at)
+	s.l.addGap(Gap{Why: why, From: stamp.Time(from), To: stamp.Time(to), Certain: certain}, at)
 }
 
 // retarget tries the next place where the head of a rotated file occurs: lines
@@ -279,7 +283,7 @@ func (s *splicer) cut() (off int64, since time.Time, ok bool) {
 	type place struct{ off, ns, before int64 }
 	var lines []place
 	for newest := int64(0); len(w) > 0; {
-		ns, n := s.clock.parse(w)
+		ns, n := s.clock.Parse(w)
 		j := bytes.IndexByte(w, '\n')
 		if n == 0 || j < 0 {
 			return 0, since, false

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 var (
@@ -44,9 +46,9 @@ func check(truth []string, captured string, cert Certificate) error {
 			return fmt.Errorf("captured %q twice, or not in its place", l)
 		}
 	}
-	var c clock
+	var c stamp.Clock
 	for i, l := range truth {
-		if ns, _ := c.parse([]byte(l)); !seen[i] && !inGap(timeOf(ns), cert.Gaps) {
+		if ns, _ := c.Parse([]byte(l)); !seen[i] && !inGap(stamp.Time(ns), cert.Gaps) {
 			return fmt.Errorf("%q (%d of %d) is missing outside the gaps %+v", l, i, len(truth), cert.Gaps)
 		}
 	}
@@ -176,7 +178,7 @@ func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 func stripped(raw string) string {
 	var b strings.Builder
 	for _, l := range strings.SplitAfter(raw, "\n") {
-		b.WriteString(l[stampLen([]byte(l)):])
+		b.WriteString(l[stamp.Len([]byte(l)):])
 	}
 	return b.String()
 }

@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 func TestASnapshotEndsAndAReaderFromTheEndBeginsWithWhatIsThereNow(t *testing.T) {
@@ -105,7 +107,7 @@ func TestAPieceSaysWhetherItsLineGoesOn(t *testing.T) {
 		for _, n := range []int{1, 2} {
 			for d := -2; d <= 2; d++ {
 				inBubble(t, Options{}, nil, func(b *bench) {
-					want := strings.Repeat("x", n*chunkSize-stampUTC+d)
+					want := strings.Repeat("x", n*chunkSize-stamp.UTC+d)
 					b.n.start("a", "a1")
 					b.c.Handle(b.p.running("a", "a1"))
 					b.n.raw("a", want+end)

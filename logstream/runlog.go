@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sort"
 	"sync"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // runLog is what was captured of one run: the bytes as the kubelet sent them,
@@ -382,7 +384,7 @@ func (l *runLog) firstKept(off int64) int64 {
 	committed, _ := l.bounds()
 	b := l.peek(make([]byte, longLine), off, committed)
 	_, line, _ := bytes.Cut(b, newline)
-	var c clock
-	ns, _ := c.parse(line)
+	var c stamp.Clock
+	ns, _ := c.Parse(line)
 	return ns
 }

@@ -3,6 +3,8 @@ package logstream
 import (
 	"bytes"
 	"sort"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // visitCost is what looking at a chunk's times costs, in bytes scanned.
@@ -95,7 +97,7 @@ func (l *runLog) stretch(from, ns int64) (start, stop int64) {
 
 // scan is find in bytes that are read.
 func (l *runLog) scan(line []byte, from, to int64) int64 {
-	key := line[:min(len(line), stampUTC)] // short enough for the fast search of package bytes
+	key := line[:min(len(line), stamp.UTC)] // short enough for the fast search of package bytes
 	committed, _ := l.bounds()
 	limit := min(to+int64(len(key))-1, committed)
 	buf := l.st.buffer()

@@ -1,4 +1,5 @@
-package logstream
+// Package stamp reads the timestamps that the kubelet puts before the lines of a log.
+package stamp
 
 import (
 	"encoding/binary"
@@ -7,31 +8,37 @@ import (
 
 // The kubelet puts a timestamp and one space before every line when asked to:
 // 2006-01-02T15:04:05.000000000Z07:00, always nine digits, in the node's own zone
-// (k8s.io/cri-client v0.36.3 pkg/logs/logs.go:52,245).
+// (k8s.io/cri-client v0.36.3 pkg/logs/logs.go:52,245). UTC is the length of one of a node
+// whose zone is UTC, Max that of any other; both with the space.
 const (
-	stampDate = len("2006-01-02T15:04:05")
-	stampUTC  = len("2006-01-02T15:04:05.000000000Z ")
-	stampMax  = len("2006-01-02T15:04:05.000000000+07:00 ")
+	dateLen = len("2006-01-02T15:04:05")
+	UTC     = len("2006-01-02T15:04:05.000000000Z ")
+	Max     = len("2006-01-02T15:04:05.000000000+07:00 ")
 )
 
-const stampLayout = "0000-00-00T00:00:00.000000000"
+const layout = "0000-00-00T00:00:00.000000000"
 
-// stampPrefix is how much of the start of a cut line can be a timestamp.
-func stampPrefix(line []byte) int {
-	for i := range min(len(line), len(stampLayout)) {
-		if c := line[i]; c != stampLayout[i] && (stampLayout[i] != '0' || c-'0' > 9) {
+// Prefix is how much of the start of a cut line can be a timestamp.
+func Prefix(line []byte) int {
+	for i := range min(len(line), len(layout)) {
+		if c := line[i]; c != layout[i] && (layout[i] != '0' || c-'0' > 9) {
 			return i
 		}
 	}
-	return min(len(line), len(stampLayout))
+	return min(len(line), len(layout))
 }
 
-// stampLen is the length of the timestamp at the start of line, its space
+// IsTorn reports whether all of line is the beginning of a timestamp that is cut.
+func IsTorn(line []byte) bool {
+	return len(line) < Max && Len(line) == 0 && Prefix(line) == min(len(line), len(layout))
+}
+
+// Len is the length of the timestamp at the start of line, its space
 // included, or 0 when there is none.
 //
 // It runs twice a line, so it looks at eight bytes at a time.
-func stampLen(line []byte) int {
-	if len(line) < stampUTC {
+func Len(line []byte) int {
+	if len(line) < UTC {
 		return 0
 	}
 	le := binary.LittleEndian
@@ -40,17 +47,17 @@ func stampLen(line []byte) int {
 		return 0
 	}
 	if line[29] == 'Z' && line[30] == ' ' {
-		return stampUTC
+		return UTC
 	}
-	if len(line) < stampMax || (line[29] != '+' && line[29] != '-') || line[32] != ':' || line[35] != ' ' ||
+	if len(line) < Max || (line[29] != '+' && line[29] != '-') || line[32] != ':' || line[35] != ' ' ||
 		line[30]-'0' > 9 || line[31]-'0' > 9 || line[33]-'0' > 9 || line[34]-'0' > 9 {
 		return 0
 	}
-	return stampMax
+	return Max
 }
 
-// word is eight bytes of stampLayout, little endian, and which of them are no digits.
-type word struct{ layout, fixed uint64 }
+// word is eight bytes of layout, little endian, and which of them are no digits.
+type word struct{ bytes, fixed uint64 }
 
 var (
 	wordYear     = word{0x2d30302d30303030, 0xff0000ff00000000} // 0000-00-
@@ -61,43 +68,44 @@ var (
 
 func fits(b uint64, w word) bool {
 	const six, high = 0x0606060606060606, 0xf0f0f0f0f0f0f0f0
-	b ^= w.layout // digits become 0 to 9, the others 0
+	b ^= w.bytes // digits become 0 to 9, the others 0
 	return (b|(b+six))&high == 0 && b&w.fixed == 0
 }
 
-// clock turns timestamps into nanoseconds since the epoch. Neighbouring lines
-// mostly share their second, so the last one in UTC is remembered.
-type clock struct {
+// Clock turns timestamps into nanoseconds since the epoch. Neighbouring lines
+// mostly share their second, so the last one in UTC is remembered. The zero Clock is ready
+// for use, by one goroutine at a time.
+type Clock struct {
 	second [3]uint64 // the date and time of day, see seconds
 	ns     int64     // of that second
 }
 
 // seconds are the bytes of a timestamp before its fraction, as words.
 func seconds(line []byte) [3]uint64 {
-	_ = line[stampDate-1]
+	_ = line[dateLen-1]
 	le := binary.LittleEndian
-	return [3]uint64{le.Uint64(line), le.Uint64(line[8:]), le.Uint64(line[stampDate-8:])}
+	return [3]uint64{le.Uint64(line), le.Uint64(line[8:]), le.Uint64(line[dateLen-8:])}
 }
 
-// parse reads the timestamp at the start of line; n is 0 when there is none.
-func (c *clock) parse(line []byte) (ns int64, n int) {
-	if len(line) < stampUTC {
+// Parse reads the timestamp at the start of line; n is 0 when there is none.
+func (c *Clock) Parse(line []byte) (ns int64, n int) {
+	if len(line) < UTC {
 		return 0, 0
 	}
 	// The remembered second had the layout: only what follows is looked at.
 	second := seconds(line)
-	if second == c.second && line[stampDate] == '.' && fits(binary.LittleEndian.Uint64(line[stampDate+1:]), wordFraction) &&
+	if second == c.second && line[dateLen] == '.' && fits(binary.LittleEndian.Uint64(line[dateLen+1:]), wordFraction) &&
 		line[28]-'0' <= 9 && line[29] == 'Z' && line[30] == ' ' {
-		return c.ns + fraction(line), stampUTC
+		return c.ns + fraction(line), UTC
 	}
-	if n = stampLen(line); n == 0 {
+	if n = Len(line); n == 0 {
 		return 0, 0
 	}
 	sec, ok := epoch(line, line[29:n-1])
 	if !ok {
 		return 0, 0
 	}
-	if n == stampUTC {
+	if n == UTC {
 		c.second, c.ns = second, sec*int64(time.Second)
 	}
 	return sec*int64(time.Second) + fraction(line), n
@@ -105,7 +113,7 @@ func (c *clock) parse(line []byte) (ns int64, n int) {
 
 // fraction is the nanoseconds of a timestamp.
 func fraction(line []byte) int64 {
-	return digits8(binary.LittleEndian.Uint64(line[stampDate+1:]))*10 + int64(line[28]-'0')
+	return digits8(binary.LittleEndian.Uint64(line[dateLen+1:]))*10 + int64(line[28]-'0')
 }
 
 // digits8 is the number that eight decimal digits make: first by twos, then by fours.
@@ -141,7 +149,8 @@ func epoch(line, zone []byte) (int64, bool) {
 	return s, true
 }
 
-func timeOf(ns int64) time.Time {
+// Time is the time that Parse gave as ns, in UTC; the zero Time for 0, which is no time.
+func Time(ns int64) time.Time {
 	if ns == 0 {
 		return time.Time{}
 	}

@@ -1,4 +1,4 @@
-package logstream
+package kubelog
 
 import (
 	"context"
@@ -35,7 +35,7 @@ func TestTheOpenerAsksForWhatItIsTold(t *testing.T) {
 		}
 	}
 	code, text := 200, "2026-11-22T10:00:00.000000001Z hello\n"
-	o, err := FromConfig(&rest.Config{Host: "http://cluster", QPS: 0.0001, Timeout: time.Nanosecond, Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+	o, err := NewOpener(&rest.Config{Host: "http://cluster", QPS: 0.0001, Timeout: time.Nanosecond, Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 		got = r
 		return answer(code, text), nil
 	})})
@@ -63,7 +63,7 @@ func TestTheOpenerAsksForWhatItIsTold(t *testing.T) {
 	code, text = 404, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","message":"pods \"p\" not found","details":{"name":"p","kind":"pods"},"code":404}`
 	_, err = o.OpenLog(t.Context(), "n", "p", &corev1.PodLogOptions{})
 	var st apierrors.APIStatus
-	if !errors.As(err, &st) || classify(err) != answerPodGone {
+	if !errors.As(err, &st) || Refuse(err).Answer != PodGone {
 		t.Errorf("error %v", err)
 	}
 }
@@ -74,7 +74,7 @@ func TestABadConfigIsAnErrorAtOnce(t *testing.T) {
 		"bad host": {Host: "http://%zz"},
 		"bad CA":   {Host: "https://x", TLSClientConfig: rest.TLSClientConfig{CAData: []byte("x"), Insecure: true}},
 	} {
-		if _, err := FromConfig(cfg); err == nil {
+		if _, err := NewOpener(cfg); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -102,11 +102,11 @@ func TestStreamsShareConnections(t *testing.T) {
 	srv.StartTLS()
 	defer srv.Close()
 	defer close(release)
-	o, err := FromConfig(&rest.Config{Host: srv.URL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}})
+	o, err := NewOpener(&rest.Config{Host: srv.URL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(o, Options{})
+	places := make(chan struct{}, 16) // as the Streamer has
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	bodies := make([]io.ReadCloser, streams)
@@ -114,8 +114,10 @@ func TestStreamsShareConnections(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range bodies {
 			wg.Go(func() {
+				places <- struct{}{}
+				defer func() { <-places }()
 				var err error
-				if bodies[i], err = s.open(ctx, "n", "p", &corev1.PodLogOptions{Follow: true}, true); err != nil {
+				if bodies[i], err = o.OpenLog(ctx, "n", "p", &corev1.PodLogOptions{Follow: true}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -134,7 +136,7 @@ func TestStreamsShareConnections(t *testing.T) {
 			b.Close()
 		}
 	}
-	for _, c := range o.(*opener).conns {
+	for _, c := range o.conns {
 		if c.streams != 0 {
 			t.Errorf("%d streams are still counted", c.streams)
 		}
@@ -144,7 +146,7 @@ func TestStreamsShareConnections(t *testing.T) {
 // The first request on a connection goes alone; those that waited for it go together.
 func TestWhoWaitsForAConnectionDoesNotWaitForTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := &opener{cfg: &rest.Config{}, conns: []*conn{{}}}
+		o := &Opener{cfg: &rest.Config{}, conns: []*conn{{}}}
 		var wg sync.WaitGroup
 		defer wg.Wait()
 		wg.Go(func() {
@@ -170,7 +172,7 @@ func TestWhoWaitsForAConnectionDoesNotWaitForTheOthers(t *testing.T) {
 // Nor does one that failed to connect let all others try at once.
 func TestOneRequestAtATimeTriesToConnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := &opener{cfg: &rest.Config{}, conns: []*conn{{}}}
+		o := &Opener{cfg: &rest.Config{}, conns: []*conn{{}}}
 		var wg sync.WaitGroup
 		defer wg.Wait()
 		var dialling atomic.Int32
@@ -197,9 +199,9 @@ func TestARequestThatIsGivenUpMakesNobodyWait(t *testing.T) {
 				ctx, cancel := context.WithTimeout(ctx, time.Second)
 				return ctx, cancel
 			},
-			"by kick": func(ctx context.Context) (context.Context, func()) {
+			"by an interruption": func(ctx context.Context) (context.Context, func()) {
 				ctx, cancel := context.WithCancelCause(ctx)
-				time.AfterFunc(time.Second, func() { cancel(errKick) })
+				time.AfterFunc(time.Second, func() { cancel(io.EOF) })
 				return ctx, func() { cancel(nil) }
 			},
 		} {
@@ -215,7 +217,7 @@ func TestARequestThatIsGivenUpMakesNobodyWait(t *testing.T) {
 					}
 					return &http.Response{StatusCode: 200, Body: &forever{r.Context()}}, nil
 				})
-				o := &opener{cfg: &rest.Config{}, conns: []*conn{connTo(t, srv)}}
+				o := &Opener{cfg: &rest.Config{}, conns: []*conn{connTo(t, srv)}}
 				get := func(ctx context.Context, container string) (io.ReadCloser, error) {
 					return o.OpenLog(ctx, "n", "p", &corev1.PodLogOptions{Container: container})
 				}
@@ -239,11 +241,11 @@ func TestARequestThatIsGivenUpMakesNobodyWait(t *testing.T) {
 
 func connTo(t *testing.T, rt http.RoundTripper) *conn {
 	t.Helper()
-	o, err := FromConfig(&rest.Config{Host: "http://cluster", Transport: rt})
+	o, err := NewOpener(&rest.Config{Host: "http://cluster", Transport: rt})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return o.(*opener).conns[0]
+	return o.conns[0]
 }
 
 // forever is a body that brings nothing.
@@ -255,40 +257,3 @@ func (b *forever) Read([]byte) (int, error) {
 }
 
 func (b *forever) Close() error { return nil }
-
-// stuckOpener never answers; it counts who waits.
-type stuckOpener struct{ waiting atomic.Int64 }
-
-func (o *stuckOpener) OpenLog(ctx context.Context, _, _ string, _ *corev1.PodLogOptions) (io.ReadCloser, error) {
-	o.waiting.Add(1)
-	defer o.waiting.Add(-1)
-	<-ctx.Done()
-	return nil, context.Cause(ctx)
-}
-
-func TestARunsFirstRequestDoesNotQueueBehindTheProofsOfOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		o := &stuckOpener{}
-		s := New(o, Options{Opens: 8})
-		ctx, cancel := context.WithCancel(t.Context())
-		open := func(n int, first bool) {
-			for range n {
-				go func() { _, _ = s.open(ctx, "n", "p", &corev1.PodLogOptions{}, first) }()
-			}
-			synctest.Wait()
-		}
-		open(10, false)
-		if got := o.waiting.Load(); got != 2 {
-			t.Errorf("%d later requests are under way, want a quarter of the places", got)
-		}
-		open(10, true)
-		if got := o.waiting.Load(); got != 8 {
-			t.Errorf("%d requests are under way, want all places taken", got)
-		}
-		cancel()
-		synctest.Wait()
-		if len(s.opens) != 0 || len(s.later) != 0 {
-			t.Errorf("%d and %d places were not given back", len(s.opens), len(s.later))
-		}
-	})
-}
