@@ -40,6 +40,8 @@ type build struct {
 	logs  *logstream.Capture
 	track *podwatch.Tracking
 
+	image string // of the step
+
 	mu   sync.Mutex
 	uids map[types.UID]bool // those that any handler heard of
 }
@@ -77,9 +79,14 @@ func inCluster(t *testing.T, o podwatch.Options, f func(t *testing.T, b *build))
 		exit := func(code int) testutil.Program {
 			return func(context.Context, []string, io.Writer) int { return code }
 		}
+		minute := func(context.Context, []string, io.Writer) int { // is deaf to SIGTERM
+			time.Sleep(time.Minute)
+			return 3
+		}
 		cluster := testutil.New(testutil.Options{Images: map[string]testutil.Program{
 			"pause": testutil.Pause,
 			"step":  say("of a step", exit(3)),
+			"slow":  say("of a step", minute),
 			"ended": say("of the leftover", exit(7)),
 			"runs":  say("of the leftover", testutil.Pause),
 			"deaf":  say("of the leftover", testutil.Deaf),
@@ -91,7 +98,7 @@ func inCluster(t *testing.T, o podwatch.Options, f func(t *testing.T, b *build))
 		}
 		b := &build{
 			t: t, cluster: cluster, pods: cluster.Client().CoreV1().Pods("default"),
-			streams: logstream.New(opener, logstream.Options{}), uids: map[types.UID]bool{},
+			streams: logstream.New(opener, logstream.Options{}), image: "step", uids: map[types.UID]bool{},
 		}
 		if b.watcher, err = podwatch.New(cluster.Client(), o); err != nil {
 			t.Fatal(err)
@@ -186,7 +193,7 @@ func (b *build) step(mine *corev1.Pod) {
 	reader := b.logs.Reader(ctx, "step", logstream.ReadOptions{})
 	err := b.split.Swap(ctx, func(ctx context.Context) (*corev1.Pod, error) {
 		return b.pods.Patch(ctx, "build", types.StrategicMergePatchType,
-			[]byte(`{"spec":{"containers":[{"name":"step","image":"step"}]}}`), metav1.PatchOptions{})
+			fmt.Appendf(nil, `{"spec":{"containers":[{"name":"step","image":%q}]}}`, b.image), metav1.PatchOptions{})
 	}, "step")
 	if err != nil {
 		t.Errorf("Swap: %v", err)
@@ -228,33 +235,59 @@ func (b *build) entries() string {
 	return all.String()
 }
 
+var leftoverStates = []string{"ended", "running", "being deleted"}
+
+// leave makes the pod of an earlier build, whose containers have come, or come soon,
+// to that state.
+func (b *build) leave(state string, slots []string, sameImage bool) *corev1.Pod {
+	b.t.Helper()
+	image, age := map[string]string{"ended": "ended", "running": "runs", "being deleted": "deaf"}[state], 10*time.Second
+	if sameImage {
+		image = b.image
+		if state == "ended" {
+			age = 2 * time.Minute
+		}
+	}
+	var spec []corev1.Container
+	for _, slot := range slots {
+		spec = append(spec, corev1.Container{Name: slot, Image: image})
+	}
+	p := b.create(spec...)
+	time.Sleep(age)
+	return p
+}
+
+// finish ends the build and checks that its timelines tell of its own pod alone.
+func (b *build) finish(leftover, mine *corev1.Pod) {
+	b.t.Helper()
+	id := "none"
+	for _, c := range b.track.Pod().Status.ContainerStatuses {
+		id = c.ContainerID
+	}
+	b.end()
+	if all := b.entries(); strings.Contains(all, string(leftover.UID)) || !strings.Contains(all, id) || !strings.Contains(all, string(mine.UID)) {
+		b.t.Errorf("the timelines tell (leftover %s, ours %s, its run %s):\n%s", leftover.UID, mine.UID, id, all)
+	}
+}
+
 // A pod of an earlier build has the name, in whatever state, when a build begins.
 func TestNothingOfALeftoverPodReachesTheNewBuild(t *testing.T) {
 	now := metav1.DeleteOptions{GracePeriodSeconds: new(int64)}
-	for state, image := range map[string]string{"ended": "ended", "running": "runs", "being deleted": "deaf"} {
+	for _, state := range leftoverStates {
 		for containers, slots := range map[string][]string{"the same containers": {"step"}, "others": {"old"}, "more": {"step", "old"}} {
 			for _, sameImage := range []bool{false, true} {
 				for _, tracked := range []string{"before it", "after it"} {
 					for _, created := range []string{"before its end is seen", "after its end is seen", "late"} {
-						if sameImage && state != "ended" {
-							continue // the step's image ends
-						}
 						name := fmt.Sprintf("%s/%s/step image %v/tracked %s/created %s", state, containers, sameImage, tracked, created)
 						t.Run(name, func(t *testing.T) {
 							inCluster(t, podwatch.Options{}, func(t *testing.T, b *build) {
 								if tracked == "before it" {
 									b.begin()
 								}
-								var spec []corev1.Container
-								for _, slot := range slots {
-									c := corev1.Container{Name: slot, Image: image}
-									if sameImage {
-										c.Image = "step"
-									}
-									spec = append(spec, c)
+								if sameImage {
+									b.image = "slow"
 								}
-								leftover := b.create(spec...)
-								time.Sleep(10 * time.Second)
+								leftover := b.leave(state, slots, sameImage)
 								if state == "being deleted" {
 									b.delete(metav1.DeleteOptions{})
 									time.Sleep(time.Second)
@@ -275,14 +308,66 @@ func TestNothingOfALeftoverPodReachesTheNewBuild(t *testing.T) {
 								}
 								b.track.Created(mine)
 								b.step(mine)
-								id := b.track.Pod().Status.ContainerStatuses[0].ContainerID
-								b.end()
-								if told := b.entries(); strings.Contains(told, string(leftover.UID)) || !strings.Contains(told, id) || !strings.Contains(told, string(mine.UID)) {
-									t.Errorf("the timelines tell (leftover %s, ours %s, its run %s):\n%s", leftover.UID, mine.UID, id, told)
-								}
+								b.finish(leftover, mine)
 							})
 						})
 					}
+				}
+			}
+		}
+	}
+}
+
+// The watch may be behind: it shows the leftover's whole life only after Created.
+func TestNothingOfALeftoverThatTheWatchShowsAfterCreatedReachesTheNewBuild(t *testing.T) {
+	now := metav1.DeleteOptions{GracePeriodSeconds: new(int64)}
+	watches := func(resource string, f testutil.Fault) func(*http.Request) testutil.Fault {
+		return func(r *http.Request) testutil.Fault {
+			if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, resource) {
+				return f
+			}
+			return testutil.Fault{}
+		}
+	}
+	for link, fault := range map[string]func(*http.Request) testutil.Fault{
+		"the watch lags":    watches("/pods", testutil.Fault{Lag: 3 * time.Minute}),
+		"the Events lag":    watches("/events", testutil.Fault{Lag: 3 * time.Minute}),
+		"both lag":          watches("s", testutil.Fault{Lag: 3 * time.Minute}),
+		"the watch resumes": watches("s", testutil.Fault{Err: io.ErrUnexpectedEOF}),
+		"it lists again":    watches("s", testutil.Fault{Err: io.ErrUnexpectedEOF}),
+	} {
+		for _, state := range leftoverStates {
+			for containers, slots := range map[string][]string{"the same containers": {"step"}, "others": {"old"}, "more": {"step", "old"}} {
+				for _, sameImage := range []bool{false, true} {
+					t.Run(fmt.Sprintf("%s/%s/%s/step image %v", link, state, containers, sameImage), func(t *testing.T) {
+						inCluster(t, podwatch.Options{}, func(t *testing.T, b *build) {
+							if sameImage {
+								b.image = "slow"
+							}
+							time.Sleep(5 * time.Second)
+							b.cluster.Fault(fault)
+							b.cluster.DropWatches(nil)
+							time.Sleep(10 * time.Second)
+							b.begin()
+							leftover := b.leave(state, slots, sameImage)
+							if state == "being deleted" {
+								b.delete(metav1.DeleteOptions{})
+								time.Sleep(time.Second)
+							}
+							b.delete(now)
+							mine := b.create(corev1.Container{Name: "step", Image: "pause"})
+							b.track.Created(mine)
+							if link == "it lists again" {
+								b.cluster.Compact()
+							}
+							if !strings.Contains(link, "lag") {
+								b.cluster.Fault(nil)
+							}
+							b.step(mine)
+							time.Sleep(5 * time.Minute) // what was late has come
+							b.finish(leftover, mine)
+						})
+					})
 				}
 			}
 		}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -122,6 +123,7 @@ func only(ns string) *metav1.LabelSelector {
 // webhook is what an admission webhook of a namespace is and does.
 type webhook struct {
 	answer    *metav1.Status // what it denies with
+	only      string         // the image that it denies; "": everything
 	silent    bool           // it never answers
 	down      bool           // nothing listens where it should
 	untrusted bool           // its certificate is not the one that the API server is to trust
@@ -178,7 +180,8 @@ func (h webhook) review(w http.ResponseWriter, q *http.Request) {
 		http.Error(w, "no review", http.StatusBadRequest)
 		return
 	}
-	review.Response = &admissionv1.AdmissionResponse{UID: review.Request.UID, Result: h.answer}
+	fine := h.only != "" && !bytes.Contains(review.Request.Object.Raw, []byte(h.only))
+	review.Response = &admissionv1.AdmissionResponse{UID: review.Request.UID, Allowed: fine, Result: h.answer}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(review)
 }

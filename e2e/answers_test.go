@@ -26,6 +26,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 
+	"github.com/go-vela/podlife/e2e/cluster"
 	"github.com/go-vela/podlife/eventsplit"
 )
 
@@ -210,13 +211,40 @@ func apiAnswers() []answer {
 	}
 }
 
+// accountAnswers are those of an API server that wants every pod to have a service account.
+// Of the tests' own one it is not wanted, for nothing would create it: this is one more, to
+// record what it says.
+func accountAnswers(t *testing.T) []answer {
+	t.Helper()
+	if !*recordTraces || world.cluster == nil {
+		return nil
+	}
+	s := bringUpSite(t, cluster.Config{ServiceAccounts: true})
+	ask := func(change ...func(*corev1.Pod)) func(context.Context, *testing.T, string) error {
+		return func(ctx context.Context, t *testing.T, ns string) error {
+			_, err := s.client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}, metav1.CreateOptions{})
+			if err != nil && !apierrors.IsAlreadyExists(err) {
+				t.Fatal(err)
+			}
+			return tryPodAs(ctx, s.client, ns, change...)
+		}
+	}
+	return []answer{
+		{
+			name: "no service account", want: "Forbidden", says: "service account", mayRecover: true, refused: true,
+			ask: ask(func(p *corev1.Pod) { p.Spec.ServiceAccountName = "builder" }),
+		},
+		{name: "service account still to come", want: "Forbidden", says: "service account", mayRecover: true, refused: true, ask: ask()},
+	}
+}
+
 // What a real API server answers is what eventsplit's test data says that it does.
 func TestAnswersOfARealAPIServerHaveTheirClass(t *testing.T) {
 	needCluster(t)
 	var mu sync.Mutex
 	var recorded []recordedAnswer
 	t.Run("answers", func(t *testing.T) {
-		for _, a := range apiAnswers() {
+		for _, a := range append(apiAnswers(), accountAnswers(t)...) {
 			t.Run(a.name, func(t *testing.T) {
 				t.Parallel()
 				got := a.get(t)

@@ -15,7 +15,9 @@
 //	go test ./eventsplit -run GoldenTraces -update
 //
 // in the module above adds what eventsplit says to it. Without it they hold what
-// eventsplit says on the cluster against that.
+// eventsplit says on the cluster against that. Stories that take long, or show little
+// that others do not, are played to be recorded only. A test of eventsplit lists the
+// scripts that no recorded trace backs, each with the reason.
 //
 // See package cluster for the cluster, and cmd/cluster to keep one for a while.
 // On another cluster the flags -node-name, -pause-image, -busybox-image and

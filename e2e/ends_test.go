@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -47,11 +48,7 @@ func endStories() []story {
 			pod: newPod("deadline", slot("step", "sleep", "300"), slot("never")),
 			do: func(ctx context.Context, t *testing.T, p *play) {
 				running(ctx, t, p)
-				deadline := []byte(`{"spec":{"activeDeadlineSeconds":1}}`)
-				_, err := p.client.CoreV1().Pods(namespace).Patch(ctx, p.pod.Name, types.StrategicMergePatchType, deadline, metav1.PatchOptions{})
-				if err != nil {
-					t.Fatal(err)
-				}
+				deadline(ctx, t, p)
 			},
 			want: killed("Deadline"),
 		}, {
@@ -59,9 +56,7 @@ func endStories() []story {
 			pod: newPod("deleted", slot("step", "sleep", "300"), slot("never")),
 			do: func(ctx context.Context, t *testing.T, p *play) {
 				running(ctx, t, p)
-				if err := p.client.CoreV1().Pods(namespace).Delete(ctx, p.pod.Name, metav1.DeleteOptions{}); err != nil {
-					t.Fatal(err)
-				}
+				p.delete(ctx, t)
 			},
 			want: killed("Deleted"),
 		}, {
@@ -106,4 +101,24 @@ func endStories() []story {
 			want: map[string]string{"step": "Deleted", "never": "Deleted", "": "Deleted"}, golden: true, real: true,
 		},
 	}
+}
+
+// deadline gives the pod one that is over.
+func deadline(ctx context.Context, t *testing.T, p *play) {
+	t.Helper()
+	patch := []byte(`{"spec":{"activeDeadlineSeconds":1}}`)
+	if _, err := p.client.CoreV1().Pods(namespace).Patch(ctx, p.pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *play) delete(ctx context.Context, t *testing.T) {
+	t.Helper()
+	if err := p.client.CoreV1().Pods(namespace).Delete(ctx, p.pod.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(ctx, t, "the pod to be gone", func() bool {
+		_, err := p.client.CoreV1().Pods(namespace).Get(ctx, p.pod.Name, metav1.GetOptions{})
+		return apierrors.IsNotFound(err)
+	})
 }

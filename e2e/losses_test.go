@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/go-vela/podlife/e2e/cluster"
@@ -130,32 +131,77 @@ func TestAKubeletRestartedDuringASwap(t *testing.T) {
 	}
 }
 
-// A ValidatingAdmissionPolicy denies a swap: that is said in its words, nothing
+// A ValidatingAdmissionPolicy or a webhook denies a swap: that is said in its words, nothing
 // has changed, and another image may be swapped in.
-func TestASwapThatAPolicyDeniesChangesNothing(t *testing.T) {
+func TestASwapThatIsDeniedChangesNothing(t *testing.T) {
 	needCluster(t)
-	ns := ownNamespace(t, nil)
-	denyImages(t, ns)
-	pod := newPod("denied", sh("step", "exit 5"), slot("other"))
-	pod.Namespace = ns
-	story{
-		name: "denied by a policy",
-		pod:  pod,
-		do: func(ctx context.Context, t *testing.T, p *play) {
-			p.placeholdersRun(ctx, t)
-			for range 2 { // It can be tried again.
-				err := p.swap(ctx, "step="+forbiddenImage)
-				var f *eventsplit.Failure
-				if !errors.As(err, &f) || kindOf(f) != "Denied/Policy" || f.Slot != "step" || !strings.Contains(f.Error(), policyMessage) {
-					t.Errorf("got %v, want a Failure of class Denied in the policy's words", err)
+	denied := func(name, kind, words string, deny func(t *testing.T, ns string)) story {
+		ns := ownNamespace(t, nil)
+		deny(t, ns)
+		pod := newPod("denied", sh("step", "exit 5"), slot("other"))
+		pod.Namespace = ns
+		return story{
+			name: name, golden: true, pod: pod, real: true,
+			do: func(ctx context.Context, t *testing.T, p *play) {
+				p.placeholdersRun(ctx, t)
+				for range 2 { // It can be tried again.
+					err := p.swap(ctx, "step="+forbiddenImage)
+					var f *eventsplit.Failure
+					if !errors.As(err, &f) || kindOf(f) != kind || f.Slot != "step" || !strings.Contains(f.Error(), words) {
+						t.Errorf("got %v, want a Failure %s with the words %q", err, kind, words)
+					}
+					if st := p.split.State("step"); st.Phase != eventsplit.PhaseNotRun || st.Failure != nil {
+						t.Errorf("after the denial: %+v", st)
+					}
 				}
-				if st := p.split.State("step"); st.Phase != eventsplit.PhaseNotRun || st.Failure != nil {
-					t.Errorf("after the denial: %+v", st)
-				}
+				after(t, time.Second)
+				p.mustSwap(ctx, t, "step="+*busyboxImage)
+			},
+			want: map[string]string{"step": "exit 5", "other": "not run"},
+		}
+	}
+	words := "only from our registry"
+	runStories(t, []story{
+		denied("denied by a policy", "Denied/Policy", policyMessage, denyImages),
+		denied("denied by a webhook", "Denied/Webhook", words, haveWebhook(webhook{only: forbiddenImage, answer: &metav1.Status{Message: words}})),
+	})
+}
+
+// A host that starts anew knows of a slot what it finds: that a step runs by now, or that
+// its image is patched and its placeholder still runs.
+func TestAHostThatStartsAnewOnARealKubelet(t *testing.T) {
+	needCluster(t)
+	bad := badImage(t)
+	runs := func(image string) func(context.Context, *testing.T, *play) {
+		return func(ctx context.Context, t *testing.T, p *play) {
+			swapped("step="+image)(ctx, t, p)
+			if got := p.fate(ctx, "step", "runs"); got != "runs" {
+				t.Fatal(got)
 			}
-			after(t, time.Second)
-			p.mustSwap(ctx, t, "step="+*busyboxImage)
+			p.reattach(ctx, t)
+		}
+	}
+	runStories(t, []story{
+		{
+			name: "a host starts anew while a step runs", golden: true,
+			pod: newPod("anew", sh("step", "sleep 5; exit 3"), slot("other")), do: runs(*busyboxImage),
+			want: map[string]string{"step": "exit 3", "other": "not run"},
+		}, {
+			name: "a host starts anew while a step runs, Always", golden: true, rare: true,
+			pod: withPolicy(corev1.RestartPolicyAlways, newPod("anew-always", sh("step", "sleep 5; exit 3"), slot("other"))), do: runs(*busyboxImage),
+			want: map[string]string{"step": "Lost/Unattributed", "other": "not run"},
+		}, {
+			name: "a host starts anew between a patch and its step", golden: true, rare: true,
+			pod: newPod("anew-early", sh("step", "exit 3"), slot("bad"), slot("other")),
+			do: func(ctx context.Context, t *testing.T, p *play) {
+				p.placeholdersRun(ctx, t)
+				p.patchedByOthers(ctx, t, "step="+*busyboxImage, "bad="+bad)
+				p.reattach(ctx, t)
+				if st := p.status("step"); st.State.Running == nil || p.tape.placeholder("step") != st.ContainerID {
+					t.Errorf("not the placeholder's status: %+v", st)
+				}
+			},
+			want: map[string]string{"step": "exit 3", "bad": "ImagePull/Network", "other": "not run"},
 		},
-		want: map[string]string{"step": "exit 5", "other": "not run"},
-	}.run(t)
+	})
 }

@@ -3,8 +3,9 @@ package e2e
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
+	"encoding/json"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -90,12 +91,19 @@ func setImage(ctx context.Context, pod *corev1.Pod, slot, image string) (*corev1
 
 // patchImages swaps the images of slots, "slot=image" each, all in one.
 func patchImages(ctx context.Context, client kubernetes.Interface, pod *corev1.Pod, images ...string) (*corev1.Pod, error) {
-	patches := make([]string, len(images))
-	for i, text := range images {
+	lists := map[string][]map[string]string{}
+	for _, text := range images {
 		slot, image, _ := strings.Cut(text, "=")
-		patches[i] = fmt.Sprintf(`{"name":%q,"image":%q}`, slot, image)
+		list := "containers"
+		if slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == slot }) {
+			list = "initContainers"
+		}
+		lists[list] = append(lists[list], map[string]string{"name": slot, "image": image})
 	}
-	patch := []byte(`{"spec":{"containers":[` + strings.Join(patches, ",") + `]}}`)
+	patch, err := json.Marshal(map[string]any{"spec": lists})
+	if err != nil {
+		return nil, err
+	}
 	return client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 }
 

@@ -16,6 +16,8 @@ func TestPullsFailInTheRegistrysWordsOnARealKubelet(t *testing.T) {
 	needCluster(t)
 	needLocalNode(t)
 	r := startRegistry(t)
+	r.publish("good")
+	r.publish("good-plain")
 	pod := func(name string) *corev1.Pod { return newPod("pull-"+name, slot("step"), slot("other")) }
 	var stories []story
 	for name, c := range map[string]struct{ image, want string }{
@@ -38,6 +40,23 @@ func TestPullsFailInTheRegistrysWordsOnARealKubelet(t *testing.T) {
 		name: "pull, never", golden: true,
 		pod: newPod("pull-never", never, slot("other")), do: swapped("step=" + r.image("missing")),
 		want: map[string]string{"step": "ImagePull/NeverPull", "other": "not run"},
+	}, story{
+		name: "pull, it is there", golden: true, rare: true, real: true,
+		pod: newPod("pull-good", sh("step", "sleep 3"), slot("other")), do: swapped("step=" + r.image("good")),
+		want: map[string]string{"step": "exit 0", "other": "not run"},
+	}, story{
+		name: "plain, its image is pulled", golden: true, plain: true, rare: true, real: true,
+		pod:  newPod("plain-good", withImageOf(sh("step", "exit 0"), r.image("good-plain")), busyPlaceholder("other", "sleep 300")),
+		do:   func(context.Context, *testing.T, *play) {},
+		want: map[string]string{"step": "exit 0", "other": "runs"},
+	}, story{
+		name: "plain, its image comes late", golden: true, plain: true, rare: true, real: true,
+		pod: newPod("plain-late", withImageOf(sh("step", "sleep 3"), r.image("late-plain")), busyPlaceholder("other", "sleep 300")),
+		do: func(ctx context.Context, t *testing.T, p *play) {
+			p.waits(ctx, t, "step", "ErrImagePull")
+			r.publish("late-plain")
+		},
+		want: map[string]string{"step": "exit 0", "other": "runs"},
 	}, story{
 		name: "placeholder that cannot be pulled",
 		pod: func() *corev1.Pod {
@@ -74,6 +93,13 @@ func TestFailedPullsAreTriedAgainWhereThePolicySaysSo(t *testing.T) {
 			r.publish(name)
 		}
 	}
+	// It waits, and the status says so, too.
+	isSaidOf := func(image string) func(ctx context.Context, t *testing.T, p *play) {
+		return func(ctx context.Context, t *testing.T, p *play) {
+			swapped("step="+image)(ctx, t, p)
+			p.waits(ctx, t, "step", "ErrImagePull")
+		}
+	}
 	killed := busyPlaceholder("step", "trap '' TERM; while :; do sleep 1; done")
 	exits42 := busyPlaceholder("step", "trap 'exit 42' TERM; while :; do sleep 0.1; done")
 	runStories(t, []story{
@@ -83,6 +109,33 @@ func TestFailedPullsAreTriedAgainWhereThePolicySaysSo(t *testing.T) {
 			do:   waitsThenRuns("late-always"),
 			want: map[string]string{"step": "runs", "other": "not run"}, golden: true,
 		}, {
+			// A registry that never answers is given six minutes.
+			name: "Always, the image never comes", golden: true, rare: true,
+			pod:  withPolicy(corev1.RestartPolicyAlways, newPod("always-never", slot("step"), slot("other"))),
+			do:   swapped("step=" + badImage(t)),
+			want: map[string]string{"step": "ImagePull/Network", "other": "not run"},
+		}, {
+			name: "Always, a placeholder that is restarted before the swap", golden: true, rare: true,
+			pod: withPolicy(corev1.RestartPolicyAlways, newPod("restarted", busyPlaceholder("step", "sleep 3; exit 9"), slot("other"))),
+			do: func(ctx context.Context, t *testing.T, p *play) {
+				p.waits(ctx, t, "step", "CrashLoopBackOff")
+				p.mustSwap(ctx, t, "step="+*pauseImage) // Which waits for the next placeholder.
+			},
+			want: map[string]string{"step": "runs", "other": "not run"},
+		}, {
+			// Its command comes later still.
+			name: "Always, the image comes late, and cannot be started", golden: true, rare: true, real: true,
+			pod: withPolicy(corev1.RestartPolicyAlways, withMemory(newPod("always-start", slot("step", "/memory/sh", "-c", "sleep 300"),
+				busyPlaceholder("other", "while [ ! -e /memory/now ]; do sleep 1; done; cp /bin/busybox /memory/sh; sleep 300"), sh("now", "touch /memory/now; sleep 300")))),
+			do: func(ctx context.Context, t *testing.T, p *play) {
+				waitsThenRuns("late-start")(ctx, t, p)
+				p.troubled(ctx, t, "step", "Start")
+				p.mustSwap(ctx, t, "now="+*busyboxImage)
+				p.runsAgain(ctx, t, "step", 2)
+			},
+			// A command that is not there is given no time.
+			want: map[string]string{"step": "exit 128, Start", "other": "not run", "now": "runs"},
+		}, {
 			name: "restarted by a rule, the image comes late",
 			pod:  newPod("rule-late", restartedOn(sh("step", "exit 7"), 0, 2, 137), slot("other")),
 			do:   waitsThenRuns("late-rule"),
@@ -90,7 +143,7 @@ func TestFailedPullsAreTriedAgainWhereThePolicySaysSo(t *testing.T) {
 		}, {
 			name: "a rule for the placeholder's own exit code", golden: true,
 			pod:  newPod("rule-42", restartedOn(exits42, 42), slot("other")),
-			do:   swapped("step=" + badImage(t)),
+			do:   isSaidOf(badImage(t)),
 			want: map[string]string{"step": "waits: ImagePull/Network", "other": "not run"},
 		}, {
 			name: "a rule for another exit code", golden: true,
@@ -105,7 +158,7 @@ func TestFailedPullsAreTriedAgainWhereThePolicySaysSo(t *testing.T) {
 		}, {
 			name: "OnFailure, the placeholder is killed", golden: true,
 			pod:  withPolicy(corev1.RestartPolicyOnFailure, newPod("onfailure-killed", killed, slot("other"))),
-			do:   swapped("step=" + badImage(t)),
+			do:   isSaidOf(badImage(t)),
 			want: map[string]string{"step": "waits: ImagePull/Network", "other": "not run"},
 		}, {
 			name: "Always, a step that ends is run again",
@@ -144,9 +197,16 @@ func TestSecretsThatAreMissingOnARealKubelet(t *testing.T) {
 		return s
 	}
 	there, never := pod("secret-deleted"), pod("secret-missing")
-	if _, err := secrets.Create(t.Context(), secret(there, "token"), metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
+	late := withSecretVolume(newPod("volume-late", busyPlaceholder("step", "exit 0")))
+	create := func(ctx context.Context, t *testing.T, of *corev1.Pod) {
+		t.Helper()
+		if _, err := secrets.Create(ctx, secret(of, "token"), metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		atEnd(t, "deleting the secret", func(ctx context.Context) error { return secrets.Delete(ctx, of.Name, metav1.DeleteOptions{}) })
 	}
+	create(t.Context(), t, there)
+	lateEnv := pod("secret-late")
 	runStories(t, []story{
 		{
 			name: "secret deleted before the swap", golden: true,
@@ -161,6 +221,27 @@ func TestSecretsThatAreMissingOnARealKubelet(t *testing.T) {
 			},
 			want: map[string]string{"step": "Config", "other": "not run"},
 		}, {
+			name: "plain, an environment's secret comes late", golden: true, plain: true, rare: true,
+			pod: lateEnv,
+			do: func(ctx context.Context, t *testing.T, p *play) {
+				p.troubled(ctx, t, "step", "Config")
+				create(ctx, t, lateEnv)
+			},
+			want: map[string]string{"step": "runs", "other": "runs"},
+		}, {
+			name: "plain, a volume's secret comes late", golden: true, plain: true, rare: true,
+			pod: late,
+			do: func(ctx context.Context, t *testing.T, p *play) {
+				p.troubled(ctx, t, "step", "Volume")
+				create(ctx, t, late)
+			},
+			want: map[string]string{"step": "exit 0", "": "exit 0"},
+		}, {
+			name: "plain, a volume's secret is never there", golden: true, plain: true, rare: true,
+			pod:  withSecretVolume(newPod("volume-never", busyPlaceholder("step", "exit 0"))),
+			do:   func(context.Context, *testing.T, *play) {},
+			want: map[string]string{"step": "Volume"},
+		}, {
 			name: "secret that is never there", golden: true,
 			pod: never,
 			do: func(ctx context.Context, t *testing.T, p *play) {
@@ -174,4 +255,14 @@ func TestSecretsThatAreMissingOnARealKubelet(t *testing.T) {
 			want: map[string]string{"step": "Config", "other": "not run"},
 		},
 	})
+}
+
+// withSecretVolume gives the pod a volume of the secret that has its name.
+func withSecretVolume(pod *corev1.Pod) *corev1.Pod {
+	pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "secret", VolumeSource: corev1.VolumeSource{
+		Secret: &corev1.SecretVolumeSource{SecretName: pod.Name},
+	}})
+	c := &pod.Spec.Containers[0]
+	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "secret", MountPath: "/secret"})
+	return pod
 }

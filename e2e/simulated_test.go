@@ -17,7 +17,7 @@ import (
 // slot, and the timelines of the golden traces recorded on the real one.
 func TestTheSimulatedClusterTellsTheRealOnesStories(t *testing.T) {
 	t.Parallel()
-	for _, s := range slices.Concat(swapStories(t), endStories()) {
+	for _, s := range slices.Concat(swapStories(t), endStories(), plainStories(t)) {
 		if s.real {
 			continue
 		}
@@ -36,8 +36,11 @@ func TestTheSimulatedClusterTellsTheRealOnesStories(t *testing.T) {
 
 // simulatedShell is busybox, which as PID 1 does not hear a SIGTERM while it sleeps.
 func simulatedShell(ctx context.Context, args []string, out io.Writer) int {
-	if slices.Equal(args, []string{"sleep", "300"}) {
+	switch {
+	case slices.Equal(args, []string{"sleep", "300"}):
 		return testutil.Deaf(ctx, args, out)
+	case slices.Equal(args, []string{"sh", "-c", untilTold}):
+		return testutil.Pause(ctx, args, out)
 	}
 	return testutil.Shell(ctx, args, out)
 }

@@ -13,8 +13,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/go-vela/podlife/eventsplit"
 	"github.com/go-vela/podlife/podwatch"
@@ -30,44 +34,108 @@ type play struct {
 	tape    *tape
 	real    bool          // not simulated
 	plain   bool          // without placeholders
+	bare    bool          // no podwatch: track is nil
+	missed  bool          // runs may be
 	patched chan struct{} // closed when a swap has called its patch
 }
 
 // stage creates the pod, every slot of it a placeholder at first unless it is plain,
 // watched from before its creation.
-func stage(t *testing.T, client kubernetes.Interface, pod *corev1.Pod, plain bool) *play {
+func stage(t *testing.T, client kubernetes.Interface, s story) *play {
 	t.Helper()
-	w, err := podwatch.New(client, podwatch.Options{
+	p := &play{client: client, plain: s.plain, bare: s.bare, missed: s.missed, patched: make(chan struct{})}
+	p.attach(t, s.pod)
+	p.pod = createOn(t, client, s.pod)
+	if p.track != nil {
+		p.track.Created(p.pod)
+	}
+	return p
+}
+
+// attach begins to watch, to split and to tape.
+func (p *play) attach(t *testing.T, pod *corev1.Pod) {
+	t.Helper()
+	plain := p.plain
+	p.split = eventsplit.New(pod.Namespace, pod.Name, eventsplit.Options{Placeholder: func(string) bool { return !plain }})
+	p.tape = newTape(pod, plain)
+	if p.bare {
+		p.inform(t, pod)
+		return
+	}
+	w, err := podwatch.New(p.client, podwatch.Options{
 		Namespace: pod.Namespace, LabelSelector: buildLabel + "=" + pod.Labels[buildLabel], Events: podwatch.EventsRequired,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	runUntilCleanup(t, w.Run)
-	p := &play{
-		client:  client,
-		split:   eventsplit.New(pod.Namespace, pod.Name, eventsplit.Options{Placeholder: func(string) bool { return !plain }}),
-		tape:    newTape(pod, plain),
-		patched: make(chan struct{}),
-	}
 	if p.track, err = w.Track(pod.Namespace, pod.Name, p.tape, p.split); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		p.track.Close()
-		p.split.Close()
-	})
+	t.Cleanup(closing(p.track, p.split))
 	if err := w.WaitForSync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	p.pod = createOn(t, client, pod)
-	p.track.Created(p.pod)
-	return p
+}
+
+func closing(track *podwatch.Tracking, split *eventsplit.Splitter) func() {
+	return func() {
+		if track != nil {
+			track.Close()
+			<-track.Done()
+		}
+		split.Close()
+	}
+}
+
+// inform lets an informer show the pod.
+func (p *play) inform(t *testing.T, pod *corev1.Pod) {
+	t.Helper()
+	factory := informers.NewSharedInformerFactoryWithOptions(p.client, 0, informers.WithNamespace(pod.Namespace),
+		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = buildLabel + "=" + pod.Labels[buildLabel] }))
+	show := func(kind watch.EventType, o any) {
+		if unknown, ok := o.(cache.DeletedFinalStateUnknown); ok {
+			o = unknown.Obj
+		}
+		for _, h := range []podwatch.Handler{p.tape, p.split} {
+			h.Handle(watch.Event{Type: kind, Object: o.(*corev1.Pod)})
+		}
+	}
+	_, err := factory.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { show(watch.Added, o) },
+		UpdateFunc: func(_, o any) { show(watch.Modified, o) },
+		DeleteFunc: func(o any) { show(watch.Deleted, o) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runUntilCleanup(t, func(ctx context.Context) error {
+		factory.Start(ctx.Done())
+		<-ctx.Done()
+		factory.Shutdown()
+		return nil
+	})
+	factory.WaitForCacheSync(t.Context().Done())
+	t.Cleanup(closing(nil, p.split))
+}
+
+// reattach is what a host does that starts anew: it knows what it finds, and what comes.
+func (p *play) reattach(ctx context.Context, t *testing.T) {
+	t.Helper()
+	closing(p.track, p.split)()
+	pod, err := p.client.CoreV1().Pods(p.pod.Namespace).Get(ctx, p.pod.Name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.pod = pod
+	p.attach(t, pod)
+	p.track.Created(pod)
+	eventually(ctx, t, "the pod to be known", func() bool { return p.track.Pod() != nil })
 }
 
 // swap patches the images of slots, "slot=image" each, all in one.
 func (p *play) swap(ctx context.Context, images ...string) error {
-	p.tape.swap(images)
+	refused := p.tape.swap(images)
 	slots := make([]string, len(images))
 	for i, text := range images {
 		slots[i], _, _ = strings.Cut(text, "=")
@@ -82,9 +150,19 @@ func (p *play) swap(ctx context.Context, images ...string) error {
 		default:
 			close(p.patched)
 		}
-		return patchImages(ctx, p.client, p.pod, images...)
+		pod, err := patchImages(ctx, p.client, p.pod, images...)
+		refused(err)
+		return pod, err
 	}, slots...)
 	return err
+}
+
+// patchedByOthers patches images without a Swap.
+func (p *play) patchedByOthers(ctx context.Context, t *testing.T, images ...string) {
+	t.Helper()
+	if _, err := patchImages(ctx, p.client, p.pod, images...); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // mustSwap fails the test if the swap's patch does.
@@ -223,40 +301,46 @@ func (p *play) checkAgreement(ctx context.Context, t *testing.T, slot string) {
 // starts before it ends, and once; a placeholder's is not spoken of.
 func (p *play) checkTimelines(ctx context.Context, t *testing.T) map[string][]string {
 	t.Helper()
-	p.track.Close()
-	p.split.Close()
+	closing(p.track, p.split)()
 	outlines := map[string][]string{}
-	for _, c := range append([]corev1.Container{{Name: ""}}, p.pod.Spec.Containers...) {
+	for _, slot := range append([]string{""}, p.tape.names()...) {
 		var o outline
 		phase := map[string]eventsplit.Phase{}
-		for e, err := range p.split.Entries(ctx, c.Name) {
+		for e, err := range p.split.Entries(ctx, slot) {
 			if err != nil {
 				break // The play ended before the slot did.
 			}
-			if e.Missed > 0 {
-				t.Errorf("slot %q: %d runs were missed", c.Name, e.Missed)
+			if e.Missed > 0 && !p.missed {
+				t.Errorf("slot %q: %d runs were missed", slot, e.Missed)
 			}
 			st := e.State
 			if st == nil {
 				continue
 			}
-			o.add(c.Name, string(st.Phase), st.ContainerID, st.Outcome, st.Failure)
+			o.add(slot, string(st.Phase), st.ContainerID, st.Outcome, st.Failure)
 			if st.ContainerID == "" {
 				continue
 			}
-			if !p.plain && st.ContainerID == p.tape.placeholder(c.Name) {
-				t.Errorf("slot %q: the placeholder is spoken of: %+v", c.Name, st)
+			if p.hasPlaceholder(slot) && st.ContainerID == p.tape.placeholder(slot) {
+				t.Errorf("slot %q: the placeholder is spoken of: %+v", slot, st)
 			}
 			before := phase[st.ContainerID]
-			started := before != "" || st.Failure != nil && st.Failure.Class == eventsplit.ClassStart
+			started := before != "" || st.Outcome != nil && st.Outcome.Reason == "StartError"
 			if st.Phase == eventsplit.PhaseEnded && !started || before == eventsplit.PhaseEnded && st.Phase == eventsplit.PhaseRunning {
-				t.Errorf("slot %q: run %s is %s after %q", c.Name, st.ContainerID, st.Phase, before)
+				t.Errorf("slot %q: run %s is %s after %q", slot, st.ContainerID, st.Phase, before)
 			}
 			phase[st.ContainerID] = st.Phase
 		}
 		if len(o.lines) > 0 {
-			outlines[c.Name] = o.lines
+			outlines[slot] = o.lines
 		}
 	}
 	return outlines
+}
+
+// hasPlaceholder reports whether a slot's first run is no work: an init container's always
+// is, for no new image restarts it.
+func (p *play) hasPlaceholder(slot string) bool {
+	isInit := func(c corev1.Container) bool { return c.Name == slot && c.RestartPolicy == nil }
+	return !p.plain && !slices.ContainsFunc(p.pod.Spec.InitContainers, isInit)
 }

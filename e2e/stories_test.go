@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/go-vela/podlife/e2e/cluster"
@@ -28,6 +29,13 @@ type story struct {
 	real bool
 	// plain: its containers are no placeholders.
 	plain bool
+	// rare: it takes long, or shows little that others do not: it is played to be
+	// recorded, and on the simulated cluster.
+	rare bool
+	// missed: runs may be.
+	missed bool
+	// bare: an informer of client-go's shows the pod, with no podwatch between.
+	bare bool
 }
 
 func (s story) run(t *testing.T) {
@@ -38,10 +46,17 @@ func (s story) run(t *testing.T) {
 // runOn runs the story on a cluster, which is a real one or simulated.
 func (s story) runOn(t *testing.T, client kubernetes.Interface, real bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	limit := 4 * time.Minute
+	if s.rare {
+		if real && !*recordTraces {
+			t.Skip("is played to be recorded only: see -record")
+		}
+		limit = 9 * time.Minute
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	p := stage(t, client, s.pod, s.plain)
-	p.real, p.plain = real, s.plain
+	p := stage(t, client, s)
+	p.real = real
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("what the cluster showed:\n%s", p.tape.text(s.name, "of now"))
@@ -190,6 +205,14 @@ func swapStories(t *testing.T) []story {
 			},
 			want: map[string]string{"step": "Placeholder", "other": "not run"},
 		}, {
+			name: "placeholder that runs out of memory", golden: true, real: true, rare: true,
+			pod: greedy(newPod("oom", busyPlaceholder("step", "sleep 1; x=0123456789; while :; do x=$x$x; done"), slot("other"))),
+			do: func(ctx context.Context, t *testing.T, p *play) {
+				p.fate(ctx, "step", "Placeholder")
+				swapFails(eventsplit.ClassPlaceholder, "step="+*pauseImage)(ctx, t, p)
+			},
+			want: map[string]string{"step": "Placeholder", "other": "not run"},
+		}, {
 			name: "the same image",
 			pod:  newPod("same", sh("step", "exit 6"), slot("other")),
 			do: func(ctx context.Context, t *testing.T, p *play) {
@@ -199,12 +222,32 @@ func swapStories(t *testing.T) []story {
 			want: map[string]string{"step": "exit 6", "other": "not run"},
 		}, {
 			// As a webhook injects them: the caller takes every slot for a placeholder.
-			name: "init container and sidecar",
+			name: "init container and sidecar", golden: true,
 			pod:  withInit(newPod("init", sh("step", "exit 5"), slot("other")), sh("setup", "exit 0"), always(sh("mesh", "sleep 300"))),
 			do:   swapped(step),
-			want: map[string]string{"setup": "exit 0", "step": "exit 5", "other": "not run"},
+			want: map[string]string{"setup": "exit 0", "mesh": "not run", "step": "exit 5", "other": "not run"},
 		}, {
-			name: "init container that fails",
+			// Only a sidecar is started again with a new image.
+			name: "a sidecar is swapped", golden: true, rare: true,
+			pod: withImage(withInit(newPod("sidecar", slot("step")), sh("setup", "exit 0"), always(sh("mesh", "sleep 300"))), "mesh", *pauseImage),
+			do: func(ctx context.Context, t *testing.T, p *play) {
+				p.placeholdersRun(ctx, t)
+				swapFails(eventsplit.ClassInvalid, "setup="+*pauseImage)(ctx, t, p)
+				p.mustSwap(ctx, t, "mesh="+*busyboxImage)
+				swapFails(eventsplit.ClassUnknownSlot, "nosuch="+*busyboxImage)(ctx, t, p)
+			},
+			want: map[string]string{"setup": "exit 0", "mesh": "runs", "step": "not run"},
+		}, {
+			// Who patches is none of Swap's business.
+			name: "somebody else patches", golden: true,
+			pod: newPod("foreign", sh("a", "exit 5"), slot("b"), slot("other")),
+			do: func(ctx context.Context, t *testing.T, p *play) {
+				p.placeholdersRun(ctx, t)
+				p.patchedByOthers(ctx, t, "a="+*busyboxImage, strings.Replace(bad, "step", "b", 1))
+			},
+			want: map[string]string{"a": "exit 5", "b": "ImagePull/Network", "other": "not run"},
+		}, {
+			name: "init container that fails", golden: true,
 			pod:  withInit(newPod("init-fails", slot("step"), slot("other")), sh("setup", "exit 3")),
 			do:   swapFails(eventsplit.ClassPodEnded, step),
 			want: map[string]string{"setup": "exit 3", "step": "PodEnded", "other": "PodEnded", "": "exit 3"},
@@ -222,6 +265,12 @@ func swapStories(t *testing.T) []story {
 			want: map[string]string{"step": "exit 5", "other": "not run"},
 		},
 	}
+}
+
+// greedy lets the first container have little memory.
+func greedy(pod *corev1.Pod) *corev1.Pod {
+	pod.Spec.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("20Mi")}
+	return pod
 }
 
 // withInit gives a pod init containers.

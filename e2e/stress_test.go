@@ -138,6 +138,7 @@ func (s *stress) live(ctx context.Context, i int, slow, stay time.Duration) (*li
 	}
 	for _, track := range l.tracks {
 		track.Close()
+		<-track.Done()
 	}
 	return l, nil
 }

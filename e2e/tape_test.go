@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -14,11 +15,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/go-vela/podlife/eventsplit"
+	"github.com/go-vela/podlife/podwatch"
 )
 
 var recordTraces = flag.Bool("record", false, "write what the cluster showed as eventsplit's golden traces; then run: go test ./eventsplit -run GoldenTraces -update")
@@ -30,16 +34,22 @@ const goldenDir = "../eventsplit/testdata"
 // eventsplit's golden tests can play: eventsplit/script_test.go has the format.
 // Names of runs, ports and times are made such that it tells the same each time.
 type tape struct {
-	name string // of the pod
+	name      string // of the pod
+	namespace string
 
 	mu       sync.Mutex
 	lines    []string
 	at       time.Time
+	slots    []string          // in the order of the spec
+	regular  map[string]bool   // slots that are neither init nor ephemeral containers
+	images   map[string]string // of the spec, by slot
+	wanted   map[string]string // images that a swap asks for
 	shown    map[string]string // what was written last of each slot, condition and field
 	runs     map[string]string // containerID: its name in the trace
 	counts   map[string]int    // runs of each slot
 	first    map[string]string // the first containerID of each slot
 	now      map[string]bool   // slots that run
+	pods     []types.UID       // in the order in which they showed
 	uids     map[types.UID]string
 	burnt    int32 // Warnings counted
 	perEvent map[types.UID]int32
@@ -47,27 +57,85 @@ type tape struct {
 
 func newTape(pod *corev1.Pod, plain bool) *tape {
 	p := &tape{
-		name: pod.Name, shown: map[string]string{}, runs: map[string]string{}, counts: map[string]int{}, first: map[string]string{},
+		name: pod.Name, namespace: pod.Namespace, regular: map[string]bool{}, images: map[string]string{}, wanted: map[string]string{},
+		shown: map[string]string{}, runs: map[string]string{}, counts: map[string]int{}, first: map[string]string{},
 		now: map[string]bool{}, uids: map[types.UID]string{}, perEvent: map[types.UID]int32{},
 	}
 	start := "new placeholder=* restart="
 	if plain {
 		start = "new restart="
 	}
-	p.lines = append(p.lines, start+string(pod.Spec.RestartPolicy))
-	spec := "spec"
-	for _, c := range pod.Spec.Containers {
-		name := c.Name
-		if len(c.RestartPolicyRules) > 0 {
-			name = "rule42:" + name
-		}
-		spec += " " + name + "=" + steady(c.Image)
-	}
-	p.lines = append(p.lines, spec)
-	for _, c := range pod.Spec.Containers {
-		p.lines = append(p.lines, "wait "+c.Name+" ended", "next "+c.Name)
-	}
+	spec, asks := p.spec(pod)
+	p.lines = slices.Concat([]string{start + string(pod.Spec.RestartPolicy)}, spec, asks)
 	return p
+}
+
+// spec returns what is new in a pod's spec, containers and images that no swap asked for,
+// and what asks about containers that are new.
+func (p *tape) spec(pod *corev1.Pod) (spec, asks []string) {
+	var added, patched, mounts []string
+	see := func(kind string, c *corev1.Container) {
+		image, known := p.images[c.Name]
+		p.images[c.Name] = c.Image
+		switch text := c.Name + "=" + steady(c.Image); {
+		case !known:
+			p.slots = append(p.slots, c.Name)
+			added = append(added, kind+text)
+			asks = append(asks, "wait "+c.Name+" ended", "next "+c.Name)
+			for _, image := range mountedImages(pod, c) {
+				mounts = append(mounts, "mount "+c.Name+"="+steady(image))
+			}
+		case image != c.Image && p.wanted[c.Name] != c.Image:
+			patched = append(patched, text)
+		}
+	}
+	for i := range pod.Spec.InitContainers {
+		c := &pod.Spec.InitContainers[i]
+		kind := "init:"
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			kind = "sidecar:"
+		}
+		see(kind, c)
+	}
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		p.regular[c.Name] = true
+		see(ruleOf(c), c)
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		c := corev1.Container(pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
+		see("eph:", &c)
+	}
+	if len(added) > 0 {
+		spec = append(spec, "spec "+strings.Join(added, " "))
+	}
+	spec = append(spec, mounts...)
+	if len(patched) > 0 {
+		spec = append(spec, "image "+strings.Join(patched, " "))
+	}
+	return spec, asks
+}
+
+// ruleOf is what a script calls a container with a rule of its own.
+func ruleOf(c *corev1.Container) string {
+	switch {
+	case len(c.RestartPolicyRules) == 0:
+		return ""
+	case c.RestartPolicyRules[0].Action == corev1.ContainerRestartRuleActionRestartAllContainers:
+		return "all88:"
+	}
+	return "rule42:"
+}
+
+// mountedImages returns the images that a container mounts as volumes.
+func mountedImages(pod *corev1.Pod, c *corev1.Container) (images []string) {
+	for _, v := range pod.Spec.Volumes {
+		mounts := func(m corev1.VolumeMount) bool { return m.Name == v.Name }
+		if v.Image != nil && slices.ContainsFunc(c.VolumeMounts, mounts) {
+			images = append(images, v.Image.Reference)
+		}
+	}
+	return images
 }
 
 // Handle writes down what is new.
@@ -80,6 +148,10 @@ func (p *tape) Handle(ev watch.Event) {
 	case *corev1.Event:
 		if ev.Type != watch.Deleted {
 			p.event(obj)
+		}
+	case *metav1.Status:
+		if obj.Reason != podwatch.Closed {
+			p.write(strings.ToLower(string(obj.Reason)))
 		}
 	}
 }
@@ -94,13 +166,46 @@ func (p *tape) write(line string) {
 		p.lines = append(p.lines, "sleep "+gap.String())
 		p.at = p.at.Add(gap)
 	}
-	p.lines = append(p.lines, strings.ReplaceAll(line, p.name, "build"))
+	p.lines = append(p.lines, p.anonymous(line))
 }
 
-func (p *tape) swap(images []string) {
+// anonymous replaces the names that are the test's own.
+func (p *tape) anonymous(text string) string {
+	text = strings.ReplaceAll(text, p.name, "build")
+	if p.namespace != metav1.NamespaceDefault {
+		text = strings.ReplaceAll(text, p.namespace, "ci")
+	}
+	for i, uid := range p.pods {
+		text = strings.ReplaceAll(text, string(uid), fmt.Sprintf("pod-%d", i+1))
+	}
+	return text
+}
+
+// swap writes down that images are swapped in; refused adds to it what the API server
+// says to that, if it says no.
+func (p *tape) swap(images []string) (refused func(error)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, text := range images {
+		slot, image, _ := strings.Cut(text, "=")
+		p.wanted[slot] = image
+	}
 	p.write("swap " + steady(strings.Join(images, " ")))
+	line := len(p.lines) - 1
+	return func(err error) {
+		var status apierrors.APIStatus
+		if !errors.As(err, &status) {
+			return
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, text := range images {
+			slot, _, _ := strings.Cut(text, "=")
+			delete(p.wanted, slot)
+		}
+		s := status.Status()
+		p.lines[line] += " " + p.anonymous(quoted(fmt.Sprintf("answer=%d:%s:%s", s.Code, s.Reason, s.Message)))
+	}
 }
 
 func (p *tape) pod(pod *corev1.Pod, deleted bool) {
@@ -110,6 +215,17 @@ func (p *tape) pod(pod *corev1.Pod, deleted bool) {
 			p.shown[key] = text
 			parts = append(parts, text)
 		}
+	}
+	if !slices.Contains(p.pods, pod.UID) {
+		p.pods = append(p.pods, pod.UID)
+		clear(p.shown)
+	}
+	spec, asks := p.spec(pod)
+	for _, line := range spec {
+		p.write(line)
+	}
+	if n := len(p.pods); n > 1 {
+		show("uid", fmt.Sprintf("uid=pod-%d", n))
 	}
 	show("phase", "phase="+string(pod.Status.Phase))
 	if pod.Status.Reason != "" {
@@ -124,22 +240,28 @@ func (p *tape) pod(pod *corev1.Pod, deleted bool) {
 			show("cond "+string(c.Type), quoted(fmt.Sprintf("cond=%s:%s:%s:%s", c.Type, c.Status, c.Reason, c.Message)))
 		}
 	}
-	for i := range pod.Status.ContainerStatuses {
-		st := &pod.Status.ContainerStatuses[i]
-		show("status "+st.Name, p.status(st))
+	for _, st := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses) {
+		show("status "+st.Name, p.status(&st))
 	}
 	switch {
 	case deleted:
 		p.write(strings.Join(append([]string{"deleted"}, parts...), " "))
-	case len(parts) > 0:
+	case len(parts)+len(asks) > 0:
 		p.write(strings.Join(append([]string{"pod"}, parts...), " "))
 	}
+	p.lines = append(p.lines, asks...)
 }
 
 // status returns a container's status in a script's short form.
 func (p *tape) status(st *corev1.ContainerStatus) string {
-	text := ""
+	text, last := "", ""
 	p.now[st.Name] = st.State.Running != nil
+	if t := st.LastTerminationState.Terminated; t != nil { // which was before
+		last = fmt.Sprintf("<%s:%d", p.run(st.Name, t.ContainerID), t.ExitCode)
+		if t.Reason != "Completed" {
+			last += ":" + t.Reason
+		}
+	}
 	switch s := st.State; {
 	case s.Running != nil:
 		text = "running:" + p.run(st.Name, st.ContainerID)
@@ -148,14 +270,7 @@ func (p *tape) status(st *corev1.ContainerStatus) string {
 	case s.Waiting != nil:
 		text = "waiting:" + s.Waiting.Reason + ":" + s.Waiting.Message
 	}
-	text += fmt.Sprintf("@%d", st.RestartCount)
-	if t := st.LastTerminationState.Terminated; t != nil {
-		text += fmt.Sprintf("<%s:%d", p.run(st.Name, t.ContainerID), t.ExitCode)
-		if t.Reason != "Completed" {
-			text += ":" + t.Reason
-		}
-	}
-	return st.Name + "=" + quoted(text)
+	return st.Name + "=" + quoted(fmt.Sprintf("%s@%d%s", text, st.RestartCount, last))
 }
 
 // run names the runs of a slot in the order in which they showed.
@@ -195,11 +310,19 @@ func (p *tape) placeholder(slot string) string {
 	return p.first[slot]
 }
 
+// names returns the slots.
+func (p *tape) names() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.slots)
+}
+
+// running returns how many containers run that are neither init nor ephemeral ones.
 func (p *tape) running() (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, runs := range p.now {
-		if runs {
+	for slot, runs := range p.now {
+		if runs && p.regular[slot] {
 			n++
 		}
 	}
@@ -218,10 +341,8 @@ func (p *tape) text(title, version string) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.at = p.at.Add(-100 * time.Millisecond) // Rather a moment more than less.
-	_, slots, _ := strings.Cut(p.lines[1], " ")
-	for image := range strings.FieldsSeq(slots) {
-		name, _, _ := strings.Cut(strings.TrimPrefix(image, "rule42:"), "=")
-		p.write("state " + name)
+	for _, slot := range p.slots {
+		p.write("state " + slot)
 	}
 	p.write("state -")
 	return "# " + title + "\n# Recorded on a real kubelet, " + version + ": e2e/tape_test.go.\n" + strings.Join(p.lines, "\n") + "\n"

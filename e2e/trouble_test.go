@@ -147,16 +147,16 @@ func (s *stress) expire() {
 	s.link.shut()
 	defer s.link.open()
 	after(s.t, 3*time.Second) // pods come and go meanwhile
-	if err := s.compact(s.t.Context()); err != nil {
+	if err := compact(s.t.Context(), s.cluster); err != nil {
 		s.t.Error(err)
 	}
 	s.restart(false)
 	after(s.t, 3*time.Second)
 }
 
-// compact asks etcd itself, by its gateway.
-func (s *stress) compact(ctx context.Context) error {
-	all, err := s.cluster.Status(ctx)
+// compact lets a cluster forget its history. It asks etcd itself, by its gateway.
+func compact(ctx context.Context, of *cluster.Cluster) error {
+	all, err := of.Status(ctx)
 	if err != nil {
 		return err
 	}

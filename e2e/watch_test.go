@@ -146,6 +146,7 @@ func TestRecreatedUnderItsNameIsAnEndAndABeginning(t *testing.T) {
 		}
 	}
 	track.Close()
+	<-track.Done()
 	if d := cmp.Diff([]string{"first"}, ended(pinned, names)); d != "" {
 		t.Errorf("ends that the tracking of the first pod heard of (-want +got):\n%s", d)
 	}

@@ -65,8 +65,7 @@ func BenchmarkHandleOneChangedSlotOfTwenty(b *testing.B) {
 	}
 }
 
-// BenchmarkDecodeAndHandle is the whole cost of a watch event, of which Handle is
-// a part.
+// BenchmarkDecodeAndHandle measures the whole cost of a watch event; Handle is a part of that.
 func BenchmarkDecodeAndHandle(b *testing.B) {
 	s := New(testNS, testPod, Options{})
 	defer s.Close()

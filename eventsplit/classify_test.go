@@ -33,6 +33,11 @@ func TestEveryWaitingReasonHasItsClass(t *testing.T) {
 		{"CreateContainerError", `container create failed: time="x" level=error msg="runc create failed: unable to start container process: exec: \"mak\": executable file not found in $PATH"`, ClassStart, "", false, "0s"},
 		{"CreateContainerError", "container create failed: open executable: Permission denied", ClassStart, "", false, "0s"},
 		{"CreateContainerError", "container create failed: exec container process `/app`: No such file or directory", ClassStart, "", false, "0s"},
+		{"RunContainerError", `failed to start containerd task "a": starting container: starting root container: error finding executable "mak" in PATH [/bin]: no such file or directory`, ClassStart, "", false, "0s"},
+		{"RunContainerError", `failed to create containerd task: hcs::System::CreateProcess a: The system cannot find the file specified.`, ClassStart, "", false, "0s"},
+		{"RunContainerError", `failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: error mounting "/volume-subpaths/x" to rootfs at "/x": not a directory`, ClassStart, "", true, "5m0s"},
+		{"CreateContainerError", `failed to generate container "c1" spec: failed to generate spec: failed to stat "/host": no such file or directory`, ClassCreate, "", true, "5m0s"},
+		{"CreateContainerError", "container create failed: exec container process (missing dynamic library?) `/app`: No such file or directory", ClassStart, "", false, "0s"},
 		{"CreateContainerError", "container create failed: open `/var/lib/x`: Permission denied", ClassCreate, "", true, "5m0s"},
 		{"CreateContainerError", `failed to generate container "c1" spec: failed to generate spec: no command specified`, ClassStart, "", false, "0s"},
 		{"CreateContainerError", "Error response from daemon: No command specified", ClassStart, "", false, "0s"},
@@ -89,6 +94,11 @@ func TestEveryPodSignalHasItsClass(t *testing.T) {
 		p.Status.Phase, p.Status.Reason = corev1.PodFailed, reason
 		return p
 	}
+	pending := func(reason string) *corev1.Pod {
+		p := failed(reason)
+		p.Status.Phase = corev1.PodPending
+		return p
+	}
 	disrupted := func(reason string, deleted bool) *corev1.Pod {
 		p := onePod("1", "a")
 		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: reason}}
@@ -120,6 +130,7 @@ func TestEveryPodSignalHasItsClass(t *testing.T) {
 		{"SchedulingGated", unscheduled("SchedulingGated"), ClassUnschedulable, true},
 		{"SchedulerError", unscheduled("SchedulerError"), ClassUnschedulable, true},
 		{"a rejection nobody knows yet", failed("BrandNew"), ClassRejected, false},
+		{"a virtual kubelet cannot create it yet", pending("ProviderFailed"), ClassRejected, true},
 	}
 	for reason, class := range podReasons {
 		rows = append(rows, row{reason, failed(reason), class, false})
@@ -137,11 +148,11 @@ func TestEveryPodSignalHasItsClass(t *testing.T) {
 	}
 }
 
-func TestTerminatedReasonsThatAreNoExit(t *testing.T) {
+func TestTerminatedReasonsThatAreNoExitOfTheProgram(t *testing.T) {
 	for _, c := range []struct {
 		reason string
 		code   int32
-		class  Class // "" is an ordinary end
+		class  Class // "": the program exited
 	}{
 		{"Completed", 0, ""},
 		{"Error", 1, ""},
@@ -173,8 +184,8 @@ func TestTerminatedReasonsThatAreNoExit(t *testing.T) {
 	}
 }
 
-// A code that comes with the news that nobody knows the end is no exit code.
-func TestAnEndNobodyKnowsIsLost(t *testing.T) {
+// An exit code beside a reason for an unknown end is not the program's.
+func TestAnExitCodeThatNobodyKnowsIsALostRun(t *testing.T) {
 	for _, c := range []struct {
 		code   int32
 		reason string
@@ -205,10 +216,10 @@ func TestAnEndNobodyKnowsIsLost(t *testing.T) {
 	}
 }
 
-func TestEventsAreRoutedByTheirReason(t *testing.T) {
+func TestEveryEventReasonHasItsClass(t *testing.T) {
 	for _, c := range []struct {
 		reason, message, path string
-		class                 Class // "" says nothing of why it waits
+		class                 Class // "": it tells of no trouble
 	}{
 		{"Failed", `Failed to pull image "x": not found`, "spec.containers{a}", ClassImagePull},
 		{"Failed", "Error: ErrImagePull", "spec.containers{a}", ClassImagePull},
@@ -242,6 +253,21 @@ func TestEventsAreRoutedByTheirReason(t *testing.T) {
 		{"FailedSync", "", "", ClassSandbox},
 		{"FailedValidation", "", "", ClassSandbox},
 		{"FailedPrepareDynamicResources", "", "", ClassSandbox},
+		{"FailedResourceClaimCreation", `PodResourceClaim gpu: resource claim template "gpu" not found`, "", ClassUnschedulable},
+		{"FailedScaleUp", "Pod is at risk of not being scheduled.", "", ClassUnschedulable},
+		{"FailedBinding", "ephemeral volume scratch: no storage class", "", ClassVolume},
+		{"FileSystemResizeFailed", "", "", ClassVolume},
+		{"Failed", "Slow%!(EXTRA string=PodCertificateRequest ci/req failed)", "", ClassVolume},
+		{"Denied", "", "", ClassVolume},
+		{"ProviderCreateFailed", "", "", ClassCreate},
+		{"DeviceTaintManagerEviction", "Marking for deletion", "", ClassEvicted},
+		{"NodeControllerEviction", "Marking for deletion Pod build from Node n", "", ClassNodeLost},
+		{"DeadlineExceeded", "Pod was active on the node longer than the specified deadline", "", ClassDeadline},
+		{"FailedToRetrieveImagePullSecret", "Unable to retrieve some image pull secrets (regcred)", "", ""},
+		{"DNSConfigForming", "Nameserver limits were exceeded", "", ""},
+		{"VolumeConditionAbnormal", "", "", ""},
+		{"ResizeInfeasible", "", "", ""},
+		{"Killing", "Stopping container a", "spec.containers{a}", ""},
 		{"FailedMount", "", "", ClassVolume},
 		{"FailedAttachVolume", "", "", ClassVolume},
 		{"FailedMapVolume", "", "", ClassVolume},
@@ -262,7 +288,8 @@ func TestEventsAreRoutedByTheirReason(t *testing.T) {
 		t.Run(c.reason+" "+c.message, func(t *testing.T) {
 			e := &corev1.Event{Type: corev1.EventTypeWarning, Reason: c.reason, Message: c.message}
 			switch c.reason { // as Kubernetes and the autoscaler record them
-			case "TaintManagerEviction", "Preempted", "NotTriggerScaleUp", "TriggeredScaleUp", "Scheduled", "SandboxChanged":
+			case "TaintManagerEviction", "DeviceTaintManagerEviction", "NodeControllerEviction", "Preempted", "DeadlineExceeded",
+				"NotTriggerScaleUp", "TriggeredScaleUp", "Scheduled", "SandboxChanged", "Killing":
 				e.Type = corev1.EventTypeNormal
 			}
 			e.InvolvedObject.FieldPath = c.path
@@ -282,7 +309,7 @@ func TestEventsAreRoutedByTheirReason(t *testing.T) {
 	}
 }
 
-func TestEventsOfEventsK8sIOAreBroughtIntoCoreShape(t *testing.T) {
+func TestEventsOfEventsK8sIOGetTheShapeOfCoreV1(t *testing.T) {
 	when := metav1.NewMicroTime(metav1.Now().Rfc3339Copy().Time)
 	e := &corev1.Event{
 		EventTime: when, ReportingController: "default-scheduler", Reason: "FailedScheduling",
@@ -318,7 +345,7 @@ func TestClassifyChangesNothing(t *testing.T) {
 	}
 }
 
-func TestMessagesAreOneLine(t *testing.T) {
+func TestAnErrorTextIsOneLine(t *testing.T) {
 	f := &Failure{Class: ClassCreate, Slot: "a", Message: "first\n  second\tthird"}
 	if got := f.Error(); strings.ContainsAny(got, "\n\t") || !strings.Contains(got, "first second third") {
 		t.Errorf("%q", got)

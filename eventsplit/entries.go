@@ -5,21 +5,19 @@ import (
 	"iter"
 )
 
-// Entries yields a slot's timeline from its oldest entry kept, and follows it;
-// slot "" is the pod's. Any number of readers may do so, at any time. A reader
-// slower than the ring is long gets an Entry with Dropped in place of what it
-// missed; it slows nobody.
+// Entries yields a slot's timeline from the oldest entry that is kept, and follows it.
+// Slot "" is the pod. Any number of readers may do so, at any time. A reader slower than the
+// ring is long gets an Entry with Dropped in place of what it missed; it slows nobody.
 //
-// The sequence ends when the slot has come to its end (State.Final) and all of its
-// entries were yielded; with a *Failure for a slot that there is not, with a
-// *WaitError when ctx ends first, and after the entries kept with ErrClosed when the
-// Splitter is closed before the slot's end, and with a *Failure while the API server
-// refuses the watch. A container that its restartPolicy
-// restarts (Always, which is the default) does not come to its end while the pod
-// lives.
+// The sequence ends after the last entry of a slot that has ended for good (State.Final).
+// It ends with an error in these cases: a *Failure when there is no such slot, and while
+// the API server refuses the watch; a *WaitError when ctx ends first; ErrClosed, after the
+// entries that are kept, when the Splitter is closed before the slot's end. A container that
+// its restartPolicy restarts (Always, which is the default) does not end for good while the
+// pod lives.
 func (s *Splitter) Entries(ctx context.Context, slot string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		t := &s.whole.timeline
+		t := &s.record.timeline
 		sl := s.slotOrPod(slot)
 		if sl != nil {
 			t = &sl.timeline
@@ -45,7 +43,7 @@ func (s *Splitter) Entries(ctx context.Context, slot string) iter.Seq2[Entry, er
 				seq = e.Seq + 1
 			}
 			switch {
-			case len(entries) > 0: // look again: yield may have taken its time
+			case len(entries) > 0: // look again: others may have come during yield
 				continue
 			case end:
 				if err != nil {
@@ -61,6 +59,7 @@ func (s *Splitter) Entries(ctx context.Context, slot string) iter.Seq2[Entry, er
 	}
 }
 
+// slotOrPod returns the slot of that name, nil for the pod.
 func (s *Splitter) slotOrPod(name string) *slot {
 	if name == "" {
 		return nil
@@ -68,7 +67,7 @@ func (s *Splitter) slotOrPod(name string) *slot {
 	return s.slot(name)
 }
 
-// endOfEntries tells whether no entry will follow, and how that is said.
+// endOfEntries reports whether no entry will follow, and the error with which the sequence ends.
 func (s *Splitter) endOfEntries(sl *slot, t *timeline) (bool, error) {
 	if settled(*t.cur) {
 		return true, nil
@@ -78,6 +77,6 @@ func (s *Splitter) endOfEntries(sl *slot, t *timeline) (bool, error) {
 			return true, f
 		}
 	}
-	err := s.unheard()
+	err := s.silence()
 	return err != nil, err
 }

@@ -13,11 +13,11 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 )
 
-// lacks is what the pods of hosts' tests lack, or have otherwise than a cluster's.
+// lacks are the ways in which the pods of hosts' tests differ from those of a cluster.
 var lacks = []struct {
 	name string
 	lack func(*corev1.Pod)
-	swap Class // what a swap comes to; "" is the step's own exit code
+	swap Class // the class with which a swap ends; "": the step gets its exit code
 }{
 	{"nothing", func(*corev1.Pod) {}, ""},
 	{"a resourceVersion", func(p *corev1.Pod) { p.ResourceVersion = "" }, ""},
@@ -78,14 +78,14 @@ func eachStatus(f func(*corev1.ContainerStatus)) func(*corev1.Pod) {
 	}
 }
 
-// story is one pod in all its versions, each made to lack something.
+// story is one pod in all of its versions, each of which lacks something.
 type story struct {
 	s    *Splitter
 	lack func(*corev1.Pod)
 	n    int
 }
 
-// version is the pod with the container's image and its status.
+// version returns the pod with an image and a status of its container.
 func (y *story) version(image string, status ...corev1.ContainerStatus) *corev1.Pod {
 	y.n++
 	p := onePod(string(rune('0'+y.n)), "a")
@@ -111,7 +111,7 @@ func exited(id string, restarts, code int32) corev1.ContainerStatus {
 	}}
 }
 
-func TestWhateverAFakePodLacksItsContainersStartAndEnd(t *testing.T) {
+func TestContainersStartAndEndWhateverAFakePodLacks(t *testing.T) {
 	for _, c := range lacks {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -153,7 +153,7 @@ func TestWhateverAFakePodLacksItsContainersStartAndEnd(t *testing.T) {
 	}
 }
 
-func TestASwapInAFakePodIsToldOrRefused(t *testing.T) {
+func TestASwapInAFakePodWorksOrIsRefused(t *testing.T) {
 	for _, c := range lacks {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -190,8 +190,8 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// An earlier content of a version takes back nothing, though it counts as new.
-func TestAConstantResourceVersionTakesNothingBack(t *testing.T) {
+// An earlier content of a version counts as newer, and takes nothing back.
+func TestAnEarlierStatusWithTheSameVersionTakesNothingBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		y := &story{s: New(testNS, testPod, Options{Placeholder: func(string) bool { return true }}), lack: func(p *corev1.Pod) { p.ResourceVersion = "1" }}
 		defer y.s.Close()
@@ -222,8 +222,8 @@ func TestAConstantResourceVersionTakesNothingBack(t *testing.T) {
 	})
 }
 
-// client-go's clientset for tests: what it stores and what its watch shows.
-func TestAPodOfClientGosFakeClientset(t *testing.T) {
+// The pod is what client-go's clientset for tests stores and what its watch shows.
+func TestAPodFromClientGosFakeClientset(t *testing.T) {
 	client := fake.NewClientset()
 	pods := client.CoreV1().Pods(testNS)
 	s := New(testNS, testPod, Options{Placeholder: func(string) bool { return true }})
@@ -265,5 +265,18 @@ func TestAPodOfClientGosFakeClientset(t *testing.T) {
 	shows(exited("S", 1, 4))
 	if st, err := s.Wait(t.Context(), "a", Ended); err != nil || st.Outcome.ExitCode != 4 {
 		t.Errorf("got %s, %v, want exit code 4", stateText(st), err)
+	}
+}
+
+// A version without a spec does not turn restartPolicy Never into Always.
+func TestASpecHoldsWhereALaterVersionLacksIt(t *testing.T) {
+	s := New(testNS, testPod, Options{})
+	defer s.Close()
+	s.Handle(modified(withRunning(onePod("1", "a", "b"), "a", "A")))
+	p := withTerminated(onePod("2", "a", "b"), "a", "A", 3)
+	p.Spec = corev1.PodSpec{}
+	s.Handle(modified(p))
+	if st := s.State("a"); !st.Final || st.Outcome == nil || st.Outcome.ExitCode != 3 {
+		t.Errorf("got %s, want it final with exit code 3", stateText(st))
 	}
 }

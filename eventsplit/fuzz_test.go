@@ -14,11 +14,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
-// FuzzAnySequenceKeepsTheInvariants feeds any sequence of pods, Events and
-// notices, possible and impossible ones, and holds the Splitter to what it
-// promises of all of them.
+// FuzzAnySequenceKeepsTheInvariants gives the Splitter any sequence of pods, Events and notices,
+// possible and impossible ones, and checks what the package guarantees.
 func FuzzAnySequenceKeepsTheInvariants(f *testing.F) {
 	f.Add([]byte("\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff"))
 	f.Add([]byte("00010000000\xe30000001210000010001")) // a run gets its ID, and shows one before it
@@ -36,7 +37,7 @@ func FuzzAnySequenceKeepsTheInvariants(f *testing.F) {
 			fz := newFuzzer(t, data)
 			for len(fz.data) > 0 {
 				fz.step()
-				synctest.Wait() // a swap that was held back may call its patch now
+				synctest.Wait() // a waiting swap may call its patch now
 				fz.check()
 			}
 			fz.s.Close()
@@ -52,9 +53,9 @@ type fuzzer struct {
 	s            *Splitter
 	wg           sync.WaitGroup
 	pod          *corev1.Pod
-	failures     map[string]*Failure // by slot: sticky
-	placeholders map[string]bool     // by slot/ID: the answer given
-	told         map[string]uint64   // entries checked
+	failures     map[string]*Failure // by slot; once set, they stay
+	placeholders map[string]bool     // by slot/ID: the answer that was given
+	told         map[string]uint64   // how many entries were checked
 	started      map[string]bool     // by slot/ID
 	ended        map[string]*State
 }
@@ -115,7 +116,7 @@ func (fz *fuzzer) step() {
 	}
 }
 
-// swap patches the image of a container, or not, and gets any answer.
+// swap patches the image of a container, or does not, and gets any answer.
 func (fz *fuzzer) swap() {
 	c := &fz.pod.Spec.Containers[fz.byte()%2]
 	image := []string{"pause", "step", "other"}[fz.byte()%3]
@@ -178,7 +179,7 @@ func (fz *fuzzer) status() {
 	st := corev1.ContainerStatus{Name: name, RestartCount: int32(fz.byte() % 5), Ready: fz.byte()%2 == 0}
 	id := func() string { return []string{"", "A", "B", "C", "D"}[fz.byte()%5] }
 	term := func() *corev1.ContainerStateTerminated {
-		reasons := []string{"Completed", "Error", "OOMKilled", "StartError", reasonStatusUnknown}
+		reasons := []string{"Completed", "Error", "OOMKilled", "StartError", podstatus.ReasonStatusUnknown}
 		n := fz.byte()
 		return &corev1.ContainerStateTerminated{ContainerID: id(), ExitCode: int32(n % 3), Reason: reasons[int(n)%len(reasons)]}
 	}
@@ -226,7 +227,7 @@ func (fz *fuzzer) event() {
 	fz.s.Handle(watch.Event{Type: watch.Added, Object: e})
 }
 
-// check holds the Splitter to its invariants.
+// check checks the guarantees of the package.
 func (fz *fuzzer) check() {
 	t := fz.t
 	for _, name := range append([]string{""}, fuzzSlots...) {
@@ -272,7 +273,7 @@ func (fz *fuzzer) checkPlaceholder(name, id string, st State) {
 
 func (fz *fuzzer) checkEntries(name string) {
 	fz.s.mu.Lock()
-	tl := &fz.s.whole.timeline
+	tl := &fz.s.record.timeline
 	if name != "" {
 		sl := fz.s.slots[name]
 		if sl == nil {
@@ -306,7 +307,7 @@ func (fz *fuzzer) checkRun(key string, st State) {
 		}
 		fz.started[key] = true
 	case PhaseEnded:
-		if !fz.started[key] && (st.Outcome == nil || !neverStarted(&corev1.ContainerStateTerminated{Reason: st.Outcome.Reason, ExitCode: st.Outcome.ExitCode})) {
+		if !fz.started[key] && (st.Outcome == nil || !podstatus.NeverStarted(&corev1.ContainerStateTerminated{Reason: st.Outcome.Reason, ExitCode: st.Outcome.ExitCode})) {
 			fz.t.Fatalf("%s ended before it started: %s", key, stateText(st))
 		}
 		if old := fz.ended[key]; old != nil && old.Outcome != st.Outcome {

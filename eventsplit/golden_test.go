@@ -11,7 +11,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden traces anew")
 
-func TestStoriesAreToldAsInTheirGoldenTraces(t *testing.T) {
+func TestScriptsPlayAsRecorded(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no stories: %v", err)

@@ -13,7 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// unknownEnds are what a status says where nobody knows how a container ended.
+// unknownEnds are the states by which a status says that nobody knows how a container ended.
 var unknownEnds = []corev1.ContainerStateTerminated{
 	{Reason: "ContainerStatusUnknown", ExitCode: 137},
 	{Reason: "ContainerStatusUnknown", ExitCode: 137, ContainerID: "A"},
@@ -23,7 +23,7 @@ var unknownEnds = []corev1.ContainerStateTerminated{
 	{Reason: "NotFound", ExitCode: -137},
 }
 
-func TestAnEndThatNobodyKnowsIsNoOutcome(t *testing.T) {
+func TestARunWhoseEndNobodyKnowsHasNoOutcome(t *testing.T) {
 	status := func(id string, s corev1.ContainerState) []corev1.ContainerStatus {
 		return []corev1.ContainerStatus{{Name: "a", ContainerID: id, State: s}}
 	}
@@ -33,7 +33,7 @@ func TestAnEndThatNobodyKnowsIsNoOutcome(t *testing.T) {
 			placeholder bool
 			swapped     bool
 			init        bool
-			seen        bool // it was seen running
+			seen        bool // a version showed it running
 		}{
 			{name: "a container that was seen running", seen: true},
 			{name: "a container that was not"},
@@ -76,7 +76,7 @@ func TestAnEndThatNobodyKnowsIsNoOutcome(t *testing.T) {
 	}
 }
 
-// swap makes a swap of slots whose patch is answered with p.
+// swap swaps slots with a patch that returns p.
 func swap(t *testing.T, s *Splitter, p *corev1.Pod, slots ...string) {
 	t.Helper()
 	if err := s.Swap(t.Context(), func(context.Context) (*corev1.Pod, error) { return p.DeepCopy(), nil }, slots...); err != nil {
@@ -84,7 +84,7 @@ func swap(t *testing.T, s *Splitter, p *corev1.Pod, slots ...string) {
 	}
 }
 
-func TestTheRunBeforeHasNoOutcomeWhereNobodyKnowsItsEnd(t *testing.T) {
+func TestAnEarlierRunWhoseEndNobodyKnowsHasNoOutcome(t *testing.T) {
 	for _, end := range unknownEnds {
 		for _, seen := range []bool{true, false} {
 			s := New(testNS, testPod, Options{})
@@ -109,9 +109,9 @@ func TestTheRunBeforeHasNoOutcomeWhereNobodyKnowsItsEnd(t *testing.T) {
 	}
 }
 
-// A container that is removed behind the kubelet's back leaves the run before it as
-// the newest that the node has, and the status shows that one again.
-func TestAnOlderRunThatIsShownAgainSaysThatTheNewerOneIsGone(t *testing.T) {
+// When a container is removed behind the kubelet's back, the run before is the newest that the
+// node has, and the status shows that run again.
+func TestAStatusThatShowsAnOlderRunAgainMeansThatTheNewerOneIsLost(t *testing.T) {
 	after := func(st corev1.ContainerStatus, last string, code int32) corev1.ContainerStatus {
 		st.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ContainerID: last, ExitCode: code, Reason: "Completed"}
 		return st
@@ -121,11 +121,11 @@ func TestAnOlderRunThatIsShownAgainSaysThatTheNewerOneIsGone(t *testing.T) {
 		name     string
 		policy   corev1.RestartPolicy
 		kind     Kind
-		late     int // the Splitter sees nothing before this status
+		late     int // the index of the first status that the Splitter sees
 		statuses []corev1.ContainerStatus
-		swapped  []int // the statuses in front of which an image was patched
+		swapped  []int // the indexes of the statuses before which the image was patched
 		version  func(i int) string
-		want     string // lost, or the run that State speaks of
+		want     string // lost, or the run that State tells of
 	}{
 		{name: "a step, and its placeholder again", statuses: []corev1.ContainerStatus{
 			running("P", 0), after(running("S", 1), "P", 0), after(exited("P", 1, 0), "P", 0),
@@ -251,13 +251,13 @@ func TestAnOlderRunThatIsShownAgainSaysThatTheNewerOneIsGone(t *testing.T) {
 	}
 }
 
-func TestClassifyKnowsAnEarlierRunThatIsShownInPlaceOfOneThatIsGone(t *testing.T) {
+func TestClassifyRecognisesAnOlderRunShownInPlaceOfALostOne(t *testing.T) {
 	for _, c := range []struct {
 		policy corev1.RestartPolicy
 		lost   bool
 	}{
 		{corev1.RestartPolicyNever, true},
-		{corev1.RestartPolicyOnFailure, false}, // it may be the newest, which waited to be restarted
+		{corev1.RestartPolicyOnFailure, false}, // it may be the newest run, which waited to be restarted
 		{corev1.RestartPolicyAlways, false},
 	} {
 		p := withTerminated(onePod("", "a"), "a", "A", 0)

@@ -1,6 +1,7 @@
 package eventsplit
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,9 +15,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
-// truth is a container as it really lived.
+// truth is a container as it really ran.
 type truth struct {
 	name   string
 	runs   []truthRun
@@ -29,7 +32,7 @@ type truthRun struct {
 	gone bool // its container was removed behind the kubelet's back
 }
 
-// status is what a kubelet would publish of it.
+// status returns what a kubelet would publish of the container.
 func (c *truth) status() corev1.ContainerStatus {
 	st := corev1.ContainerStatus{Name: c.name, RestartCount: int32(max(0, len(c.runs)-1))}
 	n := len(c.runs)
@@ -53,8 +56,8 @@ func (c *truth) status() corev1.ContainerStatus {
 	return st
 }
 
-// newestThere is the newest of the first n runs whose container the node has; the first
-// is never gone.
+// newestThere returns the newest of the first n runs whose container is on the node; the first
+// one always is.
 func (c *truth) newestThere(n int) *truthRun {
 	for c.runs[n-1].gone {
 		n--
@@ -66,7 +69,7 @@ func terminatedRun(r truthRun) *corev1.ContainerStateTerminated {
 	return &corev1.ContainerStateTerminated{ContainerID: r.id, ExitCode: r.code, Reason: "Error", StartedAt: metav1.Now(), FinishedAt: metav1.Now()}
 }
 
-// reference is a Splitter so naive that it is plainly right: it keeps everything.
+// reference is a Splitter so simple that it is plainly right: it keeps everything.
 type reference struct {
 	newest int
 	ids    []string
@@ -101,9 +104,9 @@ func (r *reference) see(id string) {
 	}
 }
 
-// A kubelet's containers start and end; versions of the pod are lost, repeated and
-// come late. What the Splitter tells must be what the naive reference tells.
-func TestRunsAreThoseOfTheNaiveReference(t *testing.T) {
+// The containers of a kubelet start and end; versions of the pod are lost, repeated and late.
+// The Splitter tells what the simple model tells.
+func TestRunsAreThoseOfASimpleModel(t *testing.T) {
 	for seed := range uint64(300) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			playModel(t, rand.New(rand.NewPCG(seed, 7)))
@@ -149,7 +152,7 @@ func playModel(t *testing.T, rnd *rand.Rand) {
 			p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, c.status())
 		}
 		switch n := rnd.IntN(10); {
-		case n < 4 && version < 60: // nobody sees it
+		case n < 4 && version < 60: // the watch does not show it
 		case n == 4:
 			late = append(late, p)
 		case n == 5:
@@ -219,11 +222,11 @@ func nextKnown(s *Splitter, name, after string) (string, bool, error) {
 	return s.nextRun(sl, after)
 }
 
-// bufferedEntries yields what is in the ring now.
+// bufferedEntries yields the entries that are in the ring now.
 func bufferedEntries(s *Splitter, name string) func(yield func(Entry) bool) {
 	sl := s.slot(name)
 	s.mu.Lock()
-	entries, _ := sl.since(1)
+	entries, _ := sl.timeline.since(1)
 	s.mu.Unlock()
 	return func(yield func(Entry) bool) {
 		for _, e := range entries {
@@ -234,7 +237,7 @@ func bufferedEntries(s *Splitter, name string) func(yield func(Entry) bool) {
 	}
 }
 
-// finals remembers every State that was final, and holds the Splitter to it.
+// finals remembers every State that was final, and checks that it stays as it was.
 type finals struct {
 	t     *testing.T
 	s     *Splitter
@@ -244,15 +247,48 @@ type finals struct {
 
 func (f *finals) check(what string) {
 	f.t.Helper()
+	checkThatDerivingChangesNothing(f.t, f.s)
 	for _, name := range f.names {
 		st := f.s.State(name)
-		if old, ok := f.known[name]; ok && (st.Outcome != old.Outcome || st.Failure != old.Failure || st.Phase != old.Phase || st.ContainerID != old.ContainerID || !st.Final) {
+		if old, ok := f.known[name]; ok && (st.Outcome != old.Outcome || !sameFailure(st.Failure, old.Failure) || st.Phase != old.Phase || st.ContainerID != old.ContainerID || !st.Final) {
 			f.t.Fatalf("after %s: %s was final, and now it is %s", what, stateText(old), stateText(st))
 		}
 		if settled(st) {
 			f.known[name] = st
 		}
 	}
+}
+
+// checkThatDerivingChangesNothing derives every State twice and compares.
+func checkThatDerivingChangesNothing(t *testing.T, s *Splitter) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sl := range s.order {
+		before := []run{}
+		for _, r := range sl.runs {
+			before = append(before, *r)
+		}
+		first, _ := s.derive(sl)
+		if second, _ := s.derive(sl); first != second {
+			t.Fatalf("%s: derived %s, and then %s", sl.name, stateText(first), stateText(second))
+		}
+		for i, r := range sl.runs {
+			if *r != before[i] {
+				t.Fatalf("%s: deriving a State changed run %s", sl.name, r.id)
+			}
+		}
+	}
+	outcome, failure := s.record.outcome, s.record.endFailure
+	if first, second := s.podState(), s.podState(); first != second || s.record.outcome != outcome || s.record.endFailure != failure {
+		t.Fatalf("the pod: derived %s, and then %s", stateText(first), stateText(second))
+	}
+}
+
+// sameFailure reports whether two Failures are of one class and cause. As long as the pod's spec
+// is unknown, each State of a slot has a Failure that is made anew.
+func sameFailure(a, b *Failure) bool {
+	return a == b || a != nil && b != nil && a.Class == b.Class && a.Cause == b.Cause
 }
 
 // Once a State is final, of a container or of the pod, nothing that comes later
@@ -303,7 +339,7 @@ func playToTheEnd(t *testing.T, rnd *rand.Rand) {
 			c.active, c.runs[len(c.runs)-1].gone = false, true
 		case c.active:
 			c.active = false
-		case len(c.runs) == 0 || wouldRestart(pod, &pod.Spec.Containers[0], KindRegular, c.newestThere(len(c.runs)).code):
+		case len(c.runs) == 0 || podstatus.Restarts(pod, c.name, c.newestThere(len(c.runs)).code):
 			c.runs = append(c.runs, truthRun{id: fmt.Sprintf("%s%d", c.name, len(c.runs)), code: int32(rnd.IntN(3))})
 			c.active = true
 		}
@@ -348,5 +384,125 @@ func playToTheEnd(t *testing.T, rnd *rand.Rand) {
 				}
 			}
 		}
+	}
+}
+
+// mutate turns a pod into one that hardly any kubelet would publish, with any combination of
+// states, runs, policies and conditions, and with or without a spec.
+func mutate(rnd *rand.Rand, p *corev1.Pod) {
+	pick := func(of ...string) string { return of[rnd.IntN(len(of))] }
+	for range rnd.IntN(4) + 1 {
+		switch rnd.IntN(10) {
+		case 0:
+			p.Spec.Containers, p.Spec.RestartPolicy = nil, ""
+		case 1:
+			p.Spec.RestartPolicy = corev1.RestartPolicy(pick("", "Never", "OnFailure", "Always"))
+		case 2:
+			p.Status.Phase = corev1.PodPhase(pick("", "Pending", "Running", "Succeeded", "Failed", "Unknown"))
+		case 3:
+			p.Status.Reason = pick("", "Evicted", "NodeLost", "NotFound", "Strange")
+		case 4:
+			p.Status.ContainerStatuses = nil
+		case 5:
+			for i := range p.Status.ContainerStatuses {
+				mutateStatus(rnd, &p.Status.ContainerStatuses[i])
+			}
+		case 6:
+			now := metav1.Now()
+			p.DeletionTimestamp = &now
+		case 7:
+			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionStatus(pick("True", "False")), Reason: "EvictionByEvictionAPI"}}
+		case 8:
+			if n := len(p.Spec.Containers); n > 0 {
+				c := &p.Spec.Containers[rnd.IntN(n)]
+				c.Image = "other"
+				onlyOn(c, int32(rnd.IntN(3)), corev1.ContainerRestartRuleAction(pick("Restart", "RestartAllContainers")))
+			}
+		case 9:
+			if rnd.IntN(3) == 0 {
+				p.UID = "other"
+			}
+		}
+	}
+}
+
+func mutateStatus(rnd *rand.Rand, st *corev1.ContainerStatus) {
+	pick := func(of ...string) string { return of[rnd.IntN(len(of))] }
+	if rnd.IntN(2) == 0 {
+		st.RestartCount = int32(rnd.IntN(5))
+	}
+	if st.ContainerID = fmt.Sprintf("%s%d", st.Name, rnd.IntN(4)); rnd.IntN(4) == 0 {
+		st.ContainerID = ""
+	}
+	st.State = corev1.ContainerState{}
+	switch rnd.IntN(4) {
+	case 0:
+		st.State.Running = &corev1.ContainerStateRunning{}
+	case 1:
+		st.State.Terminated = &corev1.ContainerStateTerminated{
+			ContainerID: st.ContainerID, ExitCode: int32(rnd.IntN(3)), Reason: pick("Error", "Completed", "ContainerStatusUnknown", "StartError"),
+		}
+	case 2:
+		st.State.Waiting = &corev1.ContainerStateWaiting{Reason: pick("ContainerCreating", "ErrImagePull", "InvalidImageName", "CrashLoopBackOff")}
+	}
+	if rnd.IntN(2) == 0 {
+		st.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ContainerID: fmt.Sprintf("%s%d", st.Name, rnd.IntN(4)), ExitCode: 9, Reason: "Error"}
+	}
+}
+
+// Fakes, virtual kubelets and transforms make pods that no kubelet makes. They do not change a
+// final State either, nor does what a watch reports beyond pods and Events.
+func TestNoImpossiblePodChangesAFinalState(t *testing.T) {
+	for seed := range uint64(800) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { playFakes(t, rand.New(rand.NewPCG(seed, 5))) })
+		})
+	}
+}
+
+func playFakes(t *testing.T, rnd *rand.Rand) {
+	pick := func(of ...string) string { return of[rnd.IntN(len(of))] }
+	s := New(testNS, testPod, Options{Placeholder: func(slot string) bool { return slot == "p" }})
+	defer s.Close()
+	f := &finals{t: t, s: s, names: []string{"", "a", "b", "p"}, known: map[string]State{}}
+	pod := onePod("", "a", "b", "p")
+	pod.Spec.RestartPolicy = corev1.RestartPolicy(pick("Never", "OnFailure", "Always"))
+	for _, name := range f.names[1:] {
+		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{Name: name})
+	}
+	versions := rnd.IntN(3)
+	for i := range 25 {
+		p := pod.DeepCopy()
+		if mutate(rnd, p); rnd.IntN(3) > 0 && p.UID == pod.UID {
+			pod = p.DeepCopy()
+		}
+		switch versions {
+		case 0:
+			p.ResourceVersion = fmt.Sprint(i + 1)
+		case 1:
+			p.ResourceVersion = fmt.Sprint(rnd.IntN(25) + 1)
+		case 2:
+			p.ResourceVersion = "7"
+		}
+		switch rnd.IntN(12) {
+		case 0:
+			s.Handle(watch.Event{Type: watch.Deleted, Object: p})
+		case 1:
+			s.Handle(watch.Event{Type: watch.Error, Object: &metav1.Status{Reason: metav1.StatusReason(pick("OutOfScope", "Stale", "Fresh", "Forbidden"))}})
+		case 2:
+			e := eventAt(0, pick("", "a", "p"), "Warning", pick("NodeNotReady", "Failed", "FailedMount", "Evicted", "InspectFailed"), pick("words", `Failed to pull image "img": pull access denied`))
+			e.UID = types.UID(fmt.Sprint(rnd.IntN(50)))
+			e.InvolvedObject.Kind, e.InvolvedObject.Namespace, e.InvolvedObject.Name = "Pod", testNS, testPod
+			s.Handle(watch.Event{Type: watch.Added, Object: e})
+		case 3:
+			slot := pick("a", "b", "p")
+			go s.Swap(t.Context(), func(context.Context) (*corev1.Pod, error) { return nil, nil }, slot) //nolint:errcheck // whatever comes of it
+		default:
+			s.Handle(modified(p))
+		}
+		f.check("a change")
+		time.Sleep(time.Duration(rnd.IntN(4)*rnd.IntN(4)*rnd.IntN(4000)) * time.Millisecond)
+		synctest.Wait()
+		f.check("a while")
 	}
 }

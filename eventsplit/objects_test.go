@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// status sets a container's status from its short form.
+// status sets a container's status from its short form in a script.
 func (sc *script) status(name, text string) {
 	st := corev1.ContainerStatus{Name: name}
 	if i := strings.LastIndex(text, "<"); i >= 0 {
@@ -97,6 +97,11 @@ func (sc *script) event(args []string) {
 		for _, c := range sc.pod.Spec.InitContainers {
 			if c.Name == name {
 				list = "initContainers"
+			}
+		}
+		for _, c := range sc.pod.Spec.EphemeralContainers {
+			if c.Name == name {
+				list = "ephemeralContainers"
 			}
 		}
 		e.InvolvedObject.FieldPath = fmt.Sprintf("spec.%s{%s}", list, name)

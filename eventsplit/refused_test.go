@@ -20,7 +20,7 @@ func statusOf(reason metav1.StatusReason, code int32, message string) watch.Even
 	}}
 }
 
-func TestWhoeverWaitsIsToldThatTheWatchIsRefused(t *testing.T) {
+func TestARefusedWatchEndsEveryWait(t *testing.T) {
 	words := `list pods in namespace "ci": pods is forbidden: User "worker" cannot list resource "pods"`
 	for name, c := range map[string]struct {
 		refusal watch.Event
@@ -70,7 +70,7 @@ func TestWhoeverWaitsIsToldThatTheWatchIsRefused(t *testing.T) {
 					}
 				}
 				ended := map[string]chan error{}
-				for wait, do := range waits { // those who wait already
+				for wait, do := range waits { // calls that wait already
 					done := make(chan error, 1)
 					ended[wait] = done
 					go func() { done <- do(t.Context()) }()
@@ -80,13 +80,13 @@ func TestWhoeverWaitsIsToldThatTheWatchIsRefused(t *testing.T) {
 				for wait, done := range ended {
 					check(wait, <-done)
 				}
-				for wait, do := range waits { // and who begins to
+				for wait, do := range waits { // calls that begin to wait
 					check(wait, do(t.Context()))
 				}
 				if st := s.State("runs"); st.Failure != nil || st.Final || seen && !st.Stale {
 					t.Errorf("%s: State is %+v; want it stale, and no Failure: it is taken back", name, st)
 				}
-				if seen { // what is known is answered
+				if seen { // an answer that is known is given
 					if st, err := s.Wait(t.Context(), "done", Ended); err != nil || st.Outcome.ExitCode != 3 {
 						t.Errorf("%s: Wait of a slot that has ended: %+v, %v", name, st, err)
 					}
@@ -95,7 +95,7 @@ func TestWhoeverWaitsIsToldThatTheWatchIsRefused(t *testing.T) {
 					}
 				}
 				s.Handle(statusOf(statusFresh, 0, ""))
-				for wait, do := range waits { // it is taken back: they wait again
+				for wait, do := range waits { // the refusal is over: the same calls wait again
 					ctx, cancel := context.WithCancelCause(t.Context())
 					done := make(chan error, 1)
 					go func() { done <- do(ctx) }()

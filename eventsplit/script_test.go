@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,7 +31,7 @@ import (
 //	           ~ID: the status' containerID is ID, and its state has none
 //	image NAME=IMAGE                                  someone patches the spec
 //	event NAME|- TYPE REASON MESSAGE [uid=U] [count=N]
-//	swap NAME=IMAGE ... [answer=CODE|timeout|lost|nil] (lost: not applied; timeout: applied; both unknown)
+//	swap NAME=IMAGE ... [answer=CODE:REASON:MESSAGE|timeout|lost|nil] (lost: not applied; timeout: applied; both unknown)
 //	wait NAME started|ended|ready|pulled|running      slot "-" is the pod
 //	next NAME [AFTER]
 //	state NAME, sleep DURATION, stale, fresh, outofscope, close
@@ -52,7 +51,7 @@ type script struct {
 
 const testNS, testPod = "ci", "build"
 
-// play runs a script in virtual time and returns it with its output.
+// play runs a script in virtual time and returns the script with its output.
 func play(t *testing.T, text string) string {
 	t.Helper()
 	var b strings.Builder
@@ -82,7 +81,7 @@ func play(t *testing.T, text string) string {
 	return b.String()
 }
 
-// fields splits at blanks outside double quotes and takes the quotes away.
+// fields splits a line at blanks, except in backquotes, and strips the backquotes.
 func fields(line string) []string {
 	var fs []string
 	var cur strings.Builder
@@ -224,7 +223,8 @@ func (sc *script) spec(args []string) {
 	}
 }
 
-// onlyOn makes a container that is restarted, or all of its pod, on one exit code.
+// onlyOn gives a container a rule by which one exit code restarts it, or all containers of the
+// pod.
 func onlyOn(c *corev1.Container, code int32, action corev1.ContainerRestartRuleAction) {
 	never := corev1.ContainerRestartPolicyNever
 	c.RestartPolicy = &never
@@ -308,11 +308,12 @@ func (sc *script) swap(args []string) {
 	go func() {
 		err := sc.s.Swap(sc.ctx, func(context.Context) (*corev1.Pod, error) {
 			sc.out <- "patch called"
-			code, _ := strconv.Atoi(answer)
+			part := append(strings.SplitN(answer, ":", 3), "", "")
+			code, _ := strconv.Atoi(part[0])
 			switch {
 			case code != 0:
 				return nil, &apierrors.StatusError{ErrStatus: metav1.Status{
-					Status: "Failure", Code: int32(code), Reason: metav1.StatusReason(http.StatusText(code)), Message: "admission webhook \"images.ci\" denied the request: only from our registry",
+					Status: "Failure", Code: int32(code), Reason: metav1.StatusReason(part[1]), Message: part[2],
 				}}
 			case answer == "lost":
 				return nil, errNet
@@ -365,8 +366,8 @@ func (sc *script) next(args []string) {
 	}()
 }
 
-// news returns what was said since the last line: new entries of each slot in
-// order, then answers, sorted.
+// news returns what was told since the last line: the new entries of each slot in order, then
+// the answers, sorted.
 func (sc *script) news() []string {
 	var lines []string
 	if sc.s != nil {
@@ -393,7 +394,7 @@ func (sc *script) names() []string {
 func (sc *script) newEntries(name string) []string {
 	sc.s.mu.Lock()
 	defer sc.s.mu.Unlock()
-	t := &sc.s.whole.timeline
+	t := &sc.s.record.timeline
 	if name != "" {
 		t = &sc.s.slots[name].timeline
 	}
@@ -406,7 +407,7 @@ func (sc *script) newEntries(name string) []string {
 		sc.said[name] = e.Seq + 1
 		text := entryText(name, e)
 		if n := len(lines); n > 0 && lines[n-1] == text && e.State != nil {
-			continue // it differs in what is not written: while a patch is on its way, in the image
+			continue // the two States differ in what the text leaves out, for instance the image during a swap
 		}
 		lines = append(lines, text)
 	}

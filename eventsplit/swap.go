@@ -10,37 +10,31 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// swapRecord is a swap whose patch was called, and not refused.
-type swapRecord struct {
-	from    *run // what it replaces
-	unknown bool // whether the patch was applied is not known
-}
-
-// Swap makes a pod run a step's image where a placeholder runs, or another image
-// where a step runs. It holds patch back until a run of every slot is known by its
-// containerID and running, records these, calls patch once, and learns from the
-// pod that it returns. It returns when patch did: the step has not started then.
+// Swap makes a pod run a step's image where a placeholder runs, or another image where a
+// step runs. It waits until a run of every slot is known by its containerID and running,
+// records these runs, calls patch once, and takes in the pod that patch returns. It returns
+// when patch has returned: the step has not started then.
 //
-// Without holding back, a swap that failed could not be told from one that went
-// well: the kubelet shows the same statuses for both.
+// Swap waits because a patch before the placeholder runs would make a failed swap look
+// like a good one: the kubelet shows the same statuses for both.
 //
 // The run that follows is the step's. Where something restarts the placeholder
-// (restartPolicy, which is Always if it is empty, or rules) it may be the placeholder's
-// once more, if it has the same imageID: how it ends is then told as not known
+// (restartPolicy, which is Always if it is empty, or rules), a run that follows with the
+// placeholder's imageID may be the placeholder's: its end is then told as unknown
 // (CauseUnattributed), never as an exit code.
 //
-// An error that says that the patch was not carried out (ClassifyAPIError tells)
-// undoes the record, and the slot is as it was. ClassUncertain leaves the result
-// unknown: the record stays and is right in either case. Both are returned as a *Failure that unwraps to the error. A pod
-// returned with an image unchanged is a *Failure of ClassUnchanged, for no restart
-// will come. A slot that cannot be swapped (it has failed, ended, is a plain init
-// container, or the pod goes away) is a *Failure too, and patch is not called.
+// An error which says that the patch was not carried out (see ClassifyAPIError) undoes the
+// record: the slot is as it was. After ClassUncertain the record stays, which is right
+// whether the patch was carried out or not. Swap returns both as a *Failure that unwraps to
+// the error. When patch returns a pod whose image is unchanged, Swap returns a *Failure of
+// ClassUnchanged, because no restart will come. For a slot that cannot be swapped (it has
+// failed, has ended, is a plain init container, or the pod goes away) Swap returns a
+// *Failure and does not call patch.
 //
-// Swap blocks until then, or until ctx ends before patch was called, and then
-// returns a *WaitError. Several slots
-// may be swapped in one patch; two swaps of one slot wait for each other. The pod
-// that patch returns is kept and must not be changed; nil is allowed, and then the
-// watch must tell.
+// Swap blocks until then, or until ctx ends before patch was called; it then returns a
+// *WaitError. One patch may swap several slots; two swaps of one slot wait for each other.
+// The pod that patch returns is kept and must not be changed. It may be nil: then the watch
+// has to show the patch.
 func (s *Splitter) Swap(ctx context.Context, patch func(context.Context) (*corev1.Pod, error), slots ...string) (err error) {
 	if len(slots) == 0 {
 		return &Failure{Class: ClassInvalid, Message: "a swap needs at least one container"}
@@ -59,7 +53,7 @@ func (s *Splitter) Swap(ctx context.Context, patch func(context.Context) (*corev
 	if err != nil {
 		return err
 	}
-	answer := swapUnknown // so it is if patch panics
+	answer := swapUnknown // also when patch panics
 	var pod *corev1.Pod
 	defer func() {
 		if e := s.endSwap(swapped, undo, answer, pod); err == nil {
@@ -77,20 +71,31 @@ func (s *Splitter) Swap(ctx context.Context, patch func(context.Context) (*corev
 	return err
 }
 
-// swapAnswer is what a patch came to.
+// swapAnswer is what became of a patch.
 type swapAnswer int
 
 const (
-	swapUnknown swapAnswer = iota // it may or may not be applied
+	swapUnknown swapAnswer = iota // it may be applied or not
 	swapApplied
 	swapRefused
 )
 
-// beginSwap waits until all slots can be swapped and records what is replaced. It
-// returns what the slots had recorded before.
+// answerOf returns what became of a patch that returned err.
+func answerOf(err error) swapAnswer {
+	switch f := ClassifyAPIError(err); {
+	case f == nil:
+		return swapApplied
+	case f.Class == ClassUncertain:
+		return swapUnknown
+	}
+	return swapRefused
+}
+
+// beginSwap waits until all slots can be swapped, and records the runs that the swap replaces.
+// It returns the records from before.
 func (s *Splitter) beginSwap(ctx context.Context, slots []*slot) (undo []*swapRecord, err error) {
-	s.want(slots, 1)
-	defer s.want(slots, -1)
+	s.countWaiting(slots, 1)
+	defer s.countWaiting(slots, -1)
 	for {
 		s.mu.Lock()
 		blocker, err := s.swappable(slots)
@@ -107,7 +112,7 @@ func (s *Splitter) beginSwap(ctx context.Context, slots []*slot) (undo []*swapRe
 			s.mu.Unlock()
 			return undo, nil
 		}
-		changed := blocker.changed()
+		changed := blocker.timeline.changed()
 		s.mu.Unlock()
 		select {
 		case <-changed:
@@ -116,12 +121,12 @@ func (s *Splitter) beginSwap(ctx context.Context, slots []*slot) (undo []*swapRe
 	}
 }
 
-// want counts the swaps that wait for a run to replace.
-func (s *Splitter) want(slots []*slot, n int) {
+// countWaiting counts the calls of Swap that wait for a run to replace.
+func (s *Splitter) countWaiting(slots []*slot, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sl := range slots {
-		sl.wanted += n
+		sl.waitingSwaps += n
 	}
 }
 
@@ -130,15 +135,15 @@ func (s *Splitter) recordSwap(slots []*slot) []*swapRecord {
 	for i, sl := range slots {
 		undo[i] = sl.swap
 		sl.swap, sl.swapping = &swapRecord{from: sl.current()}, true
-		// What was said of the placeholder, or of the run before, is not of
-		// the one to come.
-		sl.explain, sl.progress, sl.pulling = explanation{}, "", ""
+		// What Events said was about the placeholder, or the run before, not about the run to
+		// come.
+		sl.explanation, sl.lastStep, sl.pullWords = explanation{}, "", ""
 	}
 	return undo
 }
 
-// endSwap takes in what a patch came to. The record of a patch that was refused,
-// or that left an image as it was, is undone; the latter is returned as an error.
+// endSwap takes in what became of a patch. It undoes the record of a patch that was refused, or
+// that left an image as it was; for the latter it returns an error.
 func (s *Splitter) endSwap(slots []*slot, undo []*swapRecord, answer swapAnswer, pod *corev1.Pod) error {
 	var unchanged []error
 	s.update(func() {
@@ -147,8 +152,8 @@ func (s *Splitter) endSwap(slots []*slot, undo []*swapRecord, answer swapAnswer,
 				if image, ok := imageOf(pod, sl.name); ok && sl.swap.from.specImage == image {
 					if before := undo[i]; before == nil || !before.unknown || before.from == sl.swap.from {
 						unchanged = append(unchanged, &Failure{Class: ClassUnchanged, Slot: sl.name, Image: image})
-					} // else the try before, whose answer was lost, was applied
-					sl.swap, sl.verdict = undo[i], time.Time{}
+					} // else an earlier try was applied, whose answer was lost
+					sl.swap, sl.decideAt = undo[i], time.Time{}
 				}
 			}
 			s.takePod(pod, false)
@@ -159,9 +164,9 @@ func (s *Splitter) endSwap(slots []*slot, undo []*swapRecord, answer swapAnswer,
 			case answer == swapUnknown && sl.swap != nil:
 				sl.swap.unknown = true
 			case answer == swapRefused && !sl.patched():
-				sl.swap, sl.verdict = undo[i], time.Time{}
+				sl.swap, sl.decideAt = undo[i], time.Time{}
 			}
-			sl.broadcast()
+			sl.timeline.broadcast()
 		}
 	})
 	if len(unchanged) == 1 {
@@ -170,29 +175,24 @@ func (s *Splitter) endSwap(slots []*slot, undo []*swapRecord, answer swapAnswer,
 	return errors.Join(unchanged...)
 }
 
-// patched tells whether the spec shows that the image differs from the one that
-// the swap is to replace.
-func (s *slot) patched() bool {
-	return s.spec != nil && s.swap != nil && s.spec.Image != s.swap.from.specImage
-}
-
-// swappable returns the first slot that cannot be swapped yet, or why one never
+// swappable returns the first slot that cannot be swapped yet, or the error of one that never
 // can. The lock is held.
 func (s *Splitter) swappable(slots []*slot) (blocker *slot, err error) {
 	for _, sl := range slots {
 		if f := s.neverSwappable(sl); f != nil {
 			return nil, f
 		}
-		if r := sl.current(); blocker == nil && (sl.swapping || r == nil || r.ended || sl.status != statusRunning) {
+		if r := sl.current(); blocker == nil && (sl.swapping || r == nil || r.ended() || sl.status != statusRunning) {
 			blocker = sl
 		}
 	}
 	if blocker != nil || s.closed {
-		return blocker, s.unheard()
+		return blocker, s.silence()
 	}
 	return nil, nil
 }
 
+// neverSwappable returns why a slot can never be swapped, nil when it may be.
 func (s *Splitter) neverSwappable(sl *slot) error {
 	if f := s.impossible(sl); f != nil {
 		return f
@@ -201,8 +201,8 @@ func (s *Splitter) neverSwappable(sl *slot) error {
 	case s.over():
 		return s.podFailure(sl)
 	case sl.kind == KindInit:
-		// kuberuntime_manager.go computePodActions, v1.36: only sidecars among
-		// the init containers are restarted when their image changes.
+		// Of the init containers, a new image restarts only sidecars (v1.36
+		// pkg/kubelet/kuberuntime/kuberuntime_manager.go computePodActions).
 		return &Failure{Class: ClassInvalid, Slot: sl.name, Image: sl.specImage(), Message: "a new image does not restart an init container"}
 	case sl.kind == KindEphemeral:
 		return &Failure{Class: ClassInvalid, Slot: sl.name, Image: sl.specImage(), Message: "the image of an ephemeral container cannot be changed"}
@@ -214,11 +214,11 @@ func (s *Splitter) neverSwappable(sl *slot) error {
 			Message: "its status has no containerID, so what a swap starts could not be told from what runs now",
 		}
 	}
-	if r != nil && r.ended && sl.status == statusTerminated && !s.wouldRestart(sl, r) {
-		if r.placeholder {
+	if r != nil && r.ended() && sl.status == statusTerminated && !s.wouldRestart(sl, r) {
+		if r.owner == ownerPlaceholder {
 			return placeholderFailure(sl)
 		}
-		return endedFailure(*sl.cur)
+		return endedFailure(*sl.timeline.cur)
 	}
 	return nil
 }

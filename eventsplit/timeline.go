@@ -1,15 +1,17 @@
 package eventsplit
 
-import "time"
+import (
+	"time"
+)
 
 const (
 	defaultBuffer = 1024
-	// maxPending bounds what a waiter whose predicate blocks can pile up.
+	// maxPending bounds the States that wait for a waiter whose predicate blocks.
 	maxPending = 1024
 )
 
-// timeline is what happened to one slot, oldest first: a ring of entries, the
-// current state, and who wants to hear of the next one. The Splitter's lock
+// timeline records what happened to one slot or to the pod, oldest entry first: a ring of
+// entries, the current State, and everyone who waits for the next one. The Splitter's lock
 // guards it.
 type timeline struct {
 	max  int
@@ -19,14 +21,18 @@ type timeline struct {
 
 	cur     *State // immutable: replaced, never changed; never nil
 	waiters map[*waiter]struct{}
-	wake    chan struct{} // closed at the next change; nil when nobody listens
+	wake    chan struct{} // closed at the next change; nil while nobody waits for one
 }
 
-// waiter collects every state published while a Wait looks away, so that its
-// predicate sees each of them, however small the ring is.
+// waiter collects every State that is published while its Wait looks away, so that the predicate
+// of Wait sees each of them, however small the ring is.
 type waiter struct {
 	pending []*State
 	signal  chan struct{} // buffer of one
+}
+
+func (t *timeline) init(buffer int, st State) {
+	t.max, t.next, t.cur = buffer, 1, &st
 }
 
 func (t *timeline) append(e Entry) {
@@ -58,7 +64,8 @@ func (t *timeline) since(seq uint64) (entries []Entry, dropped uint64) {
 	return entries, dropped
 }
 
-// publish makes st the current state, unless it is what is said already.
+// publish makes st the current State and adds an entry, unless st is the current State already.
+// at is when it came about, zero for now.
 func (t *timeline) publish(st State, at time.Time, synthesised bool) {
 	if *t.cur == st {
 		return
@@ -78,12 +85,15 @@ func (t *timeline) publish(st State, at time.Time, synthesised bool) {
 	t.append(Entry{Time: at, Synthesised: synthesised, State: t.cur})
 }
 
-func (w *waiter) notify() {
-	select {
-	case w.signal <- struct{}{}:
-	default:
-	}
+// setStale publishes the current State with another Stale.
+func (t *timeline) setStale(stale bool) {
+	st := *t.cur
+	st.Stale = stale
+	t.publish(st, time.Time{}, false)
 }
+
+// settled reports whether no other State follows s.
+func settled(s State) bool { return s.Final && s.Phase != PhaseRunning }
 
 // changed returns a channel that is closed at the next change.
 func (t *timeline) changed() <-chan struct{} {
@@ -100,14 +110,17 @@ func (t *timeline) broadcast() {
 	}
 }
 
-func (t *timeline) init(buffer int, st State) {
-	t.max, t.next, t.cur = buffer, 1, &st
-}
-
-// release wakes everyone, for the Splitter was closed.
+// release wakes everyone who waits, because no change may follow.
 func (t *timeline) release() {
 	t.broadcast()
 	for w := range t.waiters {
 		w.notify()
+	}
+}
+
+func (w *waiter) notify() {
+	select {
+	case w.signal <- struct{}{}:
+	default:
 	}
 }

@@ -5,72 +5,43 @@ import (
 	"slices"
 )
 
-// State returns what is known of a slot, from memory; slot "" is the pod, as in Wait.
-// Of a slot that the pod's spec does not have it has a Failure, once the spec is known.
+// State returns what is known of a slot, from memory. Slot "" is the pod, as in Wait. The
+// State of a slot that the pod's spec lacks has a Failure once the spec is known.
 func (s *Splitter) State(name string) State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if name == "" {
-		return *s.whole.cur
+		return *s.record.timeline.cur
 	}
 	sl := s.slots[name]
 	if sl == nil {
 		sl = &slot{name: name}
-		sl.init(0, State{Slot: name, Phase: PhaseNotRun, Stale: s.stale})
+		sl.timeline.init(0, State{Slot: name, Phase: PhaseNotRun, Stale: s.stale})
 	}
 	return s.stateOf(sl)
 }
 
-func (s *Splitter) stateOf(sl *slot) State {
-	st := *sl.cur
-	if f := s.impossible(sl); f != nil && st.Failure == nil {
-		st.Failure, st.Final, st.Stale = f, true, s.stale
-	}
-	return st
-}
-
-// impossible tells why a slot will not run: its own failure, or that there is no
-// such slot. The lock is held.
-func (s *Splitter) impossible(sl *slot) *Failure {
-	switch {
-	case sl.failure != nil:
-		return sl.failure
-	case sl.spec != nil:
-		return nil
-	case s.specced:
-		return unknownSlot(sl.name)
-	case s.pod != nil && s.over():
-		return s.podFailure(sl)
-	case s.whole.cause != nil:
-		f := *s.whole.cause
-		f.Slot = sl.name
-		return &f
-	}
-	return nil
-}
-
-// Wait blocks until until holds for a slot, and returns the State for which it
-// did: at once when it holds already, else at the very edge, the ones nobody saw
-// included. Slot "" is the pod: whoever has the name of a container from elsewhere must
-// refuse an empty one, or is answered for the pod.
+// Wait blocks until the predicate until holds for a slot, and returns the State for which
+// it held: at once when it holds already, else as soon as it does, be it only for the State
+// of a run that nobody saw. Slot "" is the pod: a caller that has a container's name from
+// elsewhere must refuse an empty one, or is answered for the pod.
 //
-// The error is the verdict: it is the State's Failure, whether until holds or not.
-// A step that was evicted has an Outcome, perhaps with exit code 0, and a Failure;
-// Wait returns both. until(state) tells whether it held; a nil error means that it
-// did and that nothing is wrong besides. Once the slot has a Failure, Wait returns
-// its last State, so that it says the same whether it was called before or after.
+// The error says whether anything is wrong: it is the State's Failure, whether until holds
+// or not. A step that was evicted has an Outcome, perhaps with exit code 0, and a Failure;
+// Wait returns both. Call until with the State to learn whether it held. A nil error means
+// that it held and that nothing is wrong. Once a slot has a Failure, Wait returns the slot's
+// last State, so that the answer does not depend on when Wait was called.
 //
-// Wait ends as soon as until can never hold: with the *Failure of a slot that does
-// not exist or will not run, and with one of ClassEnded when the slot has ended for
-// good. It never does of a container that its restartPolicy restarts: Always, which
-// is the default, and OnFailure after a failure have no end for good as long as the
-// pod lives. Wait ends with a *WaitError when ctx ends first, with ErrClosed when the
-// Splitter is closed, and with a *Failure of ClassForbidden or ClassUnauthorized while
-// the API server refuses the watch.
+// Wait ends as soon as until can never hold: with the *Failure of a slot that does not exist
+// or will not run, and with one of ClassEnded when the slot has ended for good. A container
+// that its restartPolicy restarts (Always, which is the default, and OnFailure after a
+// failure) does not end for good as long as the pod lives. Wait ends with a *WaitError when
+// ctx ends first, with ErrClosed when the Splitter is closed, and with a *Failure of
+// ClassForbidden or ClassUnauthorized while the API server refuses the watch.
 //
-// until is called in the caller's goroutine, with no lock held; it must not block.
+// Wait calls until in the caller's goroutine, with no lock held. until must not block.
 func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool) (State, error) {
-	t := &s.whole.timeline
+	t := &s.record.timeline
 	var sl *slot
 	if name != "" {
 		sl = s.slot(name)
@@ -88,7 +59,7 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 		s.mu.Unlock()
 	}()
 	for {
-		states, unheard := w.pending, s.unheard()
+		states, silence := w.pending, s.silence()
 		w.pending = nil
 		last := *t.cur
 		if sl != nil {
@@ -99,7 +70,7 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 			return last, gaveUp(ctx, "", last)
 		}
 		held := slices.IndexFunc(append(states, &last), func(st *State) bool { return until(*st) })
-		switch over := held >= 0 || unheard != nil || settled(last); { // settled: no other edge comes
+		switch over := held >= 0 || silence != nil || settled(last); { // settled: no other State comes
 		case over && last.Failure != nil:
 			return last, last.Failure
 		case held == len(states):
@@ -108,8 +79,8 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 			return *states[held], nil
 		case settled(last):
 			return last, endedFailure(last)
-		case unheard != nil:
-			return last, unheard
+		case silence != nil:
+			return last, silence
 		}
 		select {
 		case <-w.signal:
@@ -119,11 +90,8 @@ func (s *Splitter) Wait(ctx context.Context, name string, until func(State) bool
 	}
 }
 
-// settled tells whether a State is the last one.
-func settled(s State) bool { return s.Final && s.Phase != PhaseRunning }
-
-// Pulled holds once the slot's image is on the node: it has run, or the trouble it
-// waits with comes after the pull.
+// Pulled reports whether the slot's image is on the node: the slot has run, or it waits with
+// a trouble that comes after the pull.
 func Pulled(s State) bool {
 	if Started(s) || s.ContainerID != "" {
 		return true
@@ -140,7 +108,8 @@ func Pulled(s State) bool {
 	return false
 }
 
-// Started holds once the slot's process was started, and stays true after its end.
+// Started reports whether the slot's process was started. It stays true after the process
+// has ended.
 func Started(s State) bool {
 	switch s.Phase {
 	case PhaseRunning:
@@ -151,10 +120,10 @@ func Started(s State) bool {
 	return s.Last != nil
 }
 
-// Ready holds while the slot runs and is ready; a slot without a readiness probe
-// is ready when it runs.
+// Ready reports whether the slot runs and is ready. A slot without a readiness probe is
+// ready when it runs.
 func Ready(s State) bool { return s.Phase == PhaseRunning && s.Ready }
 
-// Ended holds when the slot's run has ended and how is known. A run that was lost
-// has no Outcome: Wait returns its Failure.
+// Ended reports whether the slot's run has ended and its Outcome is known. A run that was
+// lost has no Outcome: Wait returns its Failure.
 func Ended(s State) bool { return s.Phase == PhaseEnded && s.Outcome != nil }

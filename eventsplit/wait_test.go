@@ -18,7 +18,7 @@ import (
 
 var errGaveUp = errors.New("gave up")
 
-// onePod is a pod of plain containers on image img.
+// onePod returns a pod of plain containers with image img.
 func onePod(version string, names ...string) *corev1.Pod {
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: testNS, Name: testPod, UID: "u", ResourceVersion: version},
@@ -46,7 +46,7 @@ func withTerminated(p *corev1.Pod, name, id string, code int32) *corev1.Pod {
 
 func modified(p *corev1.Pod) watch.Event { return watch.Event{Type: watch.Modified, Object: p} }
 
-func TestWaitsEndWithTheCauseOfTheirContext(t *testing.T) {
+func TestAWaitEndsWithTheCauseOfItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(testNS, testPod, Options{Placeholder: func(string) bool { return true }})
 		defer s.Close()
@@ -80,7 +80,7 @@ func TestWaitsEndWithTheCauseOfTheirContext(t *testing.T) {
 	})
 }
 
-func TestCancellationWinsTies(t *testing.T) {
+func TestACancelledContextComesBeforeAnAnswer(t *testing.T) {
 	s := New(testNS, testPod, Options{})
 	defer s.Close()
 	s.Handle(modified(withTerminated(onePod("1", "a"), "a", "A", 0)))
@@ -106,7 +106,7 @@ func TestACancelledSwapDoesNotCallPatch(t *testing.T) {
 	}
 }
 
-func TestACancelledPatchLeavesTheRecord(t *testing.T) {
+func TestACancelledPatchKeepsTheRecordOfTheSwap(t *testing.T) {
 	s := New(testNS, testPod, Options{Placeholder: func(string) bool { return true }})
 	defer s.Close()
 	s.Handle(modified(withRunning(onePod("1", "a"), "a", "P")))
@@ -123,7 +123,7 @@ func TestACancelledPatchLeavesTheRecord(t *testing.T) {
 	}
 }
 
-func TestAPanickingPatchFreesTheSlot(t *testing.T) {
+func TestASlotCanBeSwappedAfterAPanicInPatch(t *testing.T) {
 	s := New(testNS, testPod, Options{Placeholder: func(string) bool { return true }})
 	defer s.Close()
 	s.Handle(modified(withRunning(onePod("1", "a"), "a", "P")))
@@ -142,8 +142,8 @@ func TestAPanickingPatchFreesTheSlot(t *testing.T) {
 	}
 }
 
-// The Splitter may hear of a run before or after those who ask it.
-func TestIsPlaceholderDoesNotDependOnTheOrderOfHandlers(t *testing.T) {
+// Handle may be given a pod before or after someone asks about a run in it.
+func TestIsPlaceholderAnswersTheSameBeforeAndAfterHandle(t *testing.T) {
 	for _, policy := range []corev1.RestartPolicy{corev1.RestartPolicyNever, corev1.RestartPolicyAlways} {
 		patched := func(version string) *corev1.Pod {
 			p := onePod(version, "a")
@@ -176,8 +176,7 @@ func TestIsPlaceholderDoesNotDependOnTheOrderOfHandlers(t *testing.T) {
 	}
 }
 
-// A log capture asks of the last run and of the current one before the Splitter
-// has seen the pod at all.
+// A log capture asks about the last run and the current one before Handle was given the pod.
 func TestIsPlaceholderKnowsTheFirstOfTwoUnseenRuns(t *testing.T) {
 	s := New(testNS, testPod, Options{Placeholder: func(string) bool { return true }})
 	defer s.Close()
@@ -223,7 +222,7 @@ func TestTwoSwapsOfOneSlotWaitForEachOther(t *testing.T) {
 	})
 }
 
-func TestPolicyAndPlaceholderMayAskTheSplitter(t *testing.T) {
+func TestPolicyAndPlaceholderMayCallTheSplitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s *Splitter
 		s = New(testNS, testPod, Options{
@@ -242,7 +241,7 @@ func TestPolicyAndPlaceholderMayAskTheSplitter(t *testing.T) {
 	})
 }
 
-func TestCloseLeavesNoTimerBehind(t *testing.T) {
+func TestCloseStopsTheTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(testNS, testPod, Options{})
 		p := onePod("1", "a")
@@ -292,7 +291,7 @@ func TestPolicyIsNotCalledOnceCloseHasReturned(t *testing.T) {
 	})
 }
 
-func TestEveryReaderOfEntriesSeesTheSame(t *testing.T) {
+func TestEveryReaderOfEntriesSeesTheSameEntries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(testNS, testPod, Options{})
 		var early, late []uint64
@@ -318,7 +317,7 @@ func TestEveryReaderOfEntriesSeesTheSame(t *testing.T) {
 	})
 }
 
-func TestASlowReaderOfEntriesIsToldWhatItLost(t *testing.T) {
+func TestASlowReaderOfEntriesIsToldWhatWasDropped(t *testing.T) {
 	s := New(testNS, testPod, Options{Buffer: 4})
 	s.Handle(modified(onePod("1", "a")))
 	var dropped uint64
@@ -394,8 +393,8 @@ func TestConcurrentUseIsSafe(t *testing.T) {
 	s.Close()
 }
 
-// The watch may lose contact before the pod was ever seen.
-func TestWhoeverWaitsForAPodUnseenHearsOfLostContact(t *testing.T) {
+// The watch may lose contact before it has shown the pod.
+func TestAWaitForAnUnseenPodShowsThatTheWatchIsStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(testNS, testPod, Options{})
 		defer s.Close()

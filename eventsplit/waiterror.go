@@ -5,21 +5,20 @@ import (
 	"strconv"
 )
 
-// WaitError is what Wait, Swap, NextRun and Entries end with when their context
-// ends first. It says what was waited for, and why that had not come. It unwraps
-// to Cause alone: what a slot waits for may still come, so errors.As finds no
-// Failure in it.
+// WaitError is what Wait, Swap, NextRun and Entries return when their context ends first. It
+// says what was waited for, and why that had not come. It unwraps to Cause alone: what a
+// slot waits for may still come, so errors.As finds no Failure in a WaitError.
 type WaitError struct {
 	Slot    string   // "" is the pod
-	Waiting *Failure // State.Waiting of then; nil when the slot did not wait
+	Waiting *Failure // State.Waiting when the context ended; nil: the slot did not wait
 	Cause   error    // context.Cause of the context
 
 	doing  string // what the caller was doing; "" is "waiting for"
-	detail string // why it had not come, where Waiting does not say
+	detail string // why that had not come, where Waiting does not say
 }
 
-// gaveUp makes the error of a call that was doing something with a slot, now in
-// state st, when ctx ended.
+// gaveUp returns the error of a call that was doing something with a slot in State st when ctx
+// ended.
 func gaveUp(ctx context.Context, doing string, st State) error {
 	e := &WaitError{Slot: st.Slot, Waiting: st.Waiting, Cause: context.Cause(ctx), doing: doing}
 	switch {
@@ -41,7 +40,7 @@ func gaveUp(ctx context.Context, doing string, st State) error {
 	return e
 }
 
-// Error names the container, why it waits, and the cause.
+// Error names the slot, why it waits, and the cause.
 func (e *WaitError) Error() string {
 	doing, what := e.doing, "the pod"
 	if doing == "" {
@@ -54,7 +53,7 @@ func (e *WaitError) Error() string {
 	if e.Waiting != nil {
 		why := *e.Waiting
 		if why.Slot == e.Slot {
-			why.Slot = "" // it is named already
+			why.Slot = "" // the text names it already
 		}
 		text += why.Error() + ": "
 	}

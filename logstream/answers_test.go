@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -13,39 +12,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 )
 
 func statusError(code int32, message string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: code, Message: message}}
-}
-
-func TestEveryAnswerIsUnderstood(t *testing.T) {
-	for name, c := range map[string]struct {
-		err  error
-		want answer
-	}{
-		"pod object gone":    {notFound("pods", "p"), answerPodGone},
-		"node object gone":   {notFound("nodes", "x"), answerNode},
-		"kubelet resyncs":    {notFound("pods/log", "p"), answerNotYet},
-		"waiting":            {statusError(400, `container "c" in pod "p" is waiting to start: ContainerCreating`), answerNotYet},
-		"no status yet":      {statusError(400, `container "c" in pod "p" is not available`), answerNotYet},
-		"previous is gone":   {statusError(400, `previous terminated container "c" in pod "p" not found`), answerGone},
-		"kubelet is down":    {refused(), answerDown},
-		"too many requests":  {statusError(http.StatusTooManyRequests, "slow down"), answerDown},
-		"forbidden":          {apierrors.NewForbidden(schema.GroupResource{Resource: "pods/log"}, "p", nil), answerDenied},
-		"unauthorized":       {apierrors.NewUnauthorized("no"), answerDenied},
-		"the connection":     {io.ErrUnexpectedEOF, answerBroken},
-		"wrapped":            {fmt.Errorf("opening: %w", notFound("pods", "p")), answerPodGone},
-		"removed, newer 400": {statusError(400, "unable to retrieve container logs for containerd://1"), answerAbsent},
-		"too many files":     {statusError(400, "failed to open log file \"x\": too many open files"), answerFailed},
-		"inotify, newer 400": {statusError(400, "failed to create fsnotify watcher: too many open files"), answerWatchers},
-	} {
-		if got := classify(c.err); got != c.want {
-			t.Errorf("%s: %v, want %v", name, got, c.want)
-		}
-	}
 }
 
 // disturb plays a run of three lines whose requests fail as told.

@@ -3,6 +3,10 @@ package logstream
 import (
 	"bytes"
 	"time"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 // append takes new bytes. Whole lines are committed at once; the rest waits for
@@ -50,7 +54,7 @@ func (s *splicer) inOrder(p []byte) (done int) {
 	}
 	newest := s.newest
 	for {
-		ns, n := s.clock.parse(p[done:])
+		ns, n := s.clock.Parse(p[done:])
 		if n == 0 || ns <= newest {
 			break
 		}
@@ -91,10 +95,10 @@ func (s *splicer) appendRaw(p []byte) {
 // it unless its beginning is in the log already.
 func (s *splicer) parseLine(part []byte) (ns int64, n int) {
 	if s.stampN == 0 {
-		return s.clock.parse(part)
+		return s.clock.Parse(part)
 	}
 	s.stampN += copy(s.stamp[s.stampN:], part)
-	return s.clock.parse(s.stamp[:s.stampN])
+	return s.clock.Parse(s.stamp[:s.stampN])
 }
 
 // endLine counts a whole line. The first one decides whether the body has
@@ -128,14 +132,14 @@ func (s *splicer) store(p []byte, done int) {
 	if done > 0 {
 		s.lineAt = start + int64(done)
 	}
-	if rest := p[done:]; len(rest) > 0 && s.stampN < stampMax {
+	if rest := p[done:]; len(rest) > 0 && s.stampN < stamp.Max {
 		s.stampN += copy(s.stamp[s.stampN:], rest)
 	}
 	switch {
 	case end-s.lineAt > longLine:
 		// Shown as it comes: nobody knows whether a newline ever will.
 		if !s.counted {
-			_, n := s.clock.parse(s.stamp[:s.stampN])
+			_, n := s.clock.Parse(s.stamp[:s.stampN])
 			s.decide(n)
 			if !s.plain {
 				s.stamps += int64(n)
@@ -173,7 +177,7 @@ func (s *splicer) reloadLine(end int64) {
 
 // end is the end of the response: what it was, and whether it equals the capture
 // to its end. follow: it was a stream, whose kubelet may have died in a line.
-func (s *splicer) end(follow bool) (a answer, equal bool) {
+func (s *splicer) end(follow bool) (a kubelog.Answer, equal bool) {
 	if s.oneFile { // all that it brought is of the file that it began in
 		committed, _ := s.l.bounds()
 		s.heads.covers(committed, s.asked.asked)
@@ -200,14 +204,14 @@ func (s *splicer) end(follow bool) (a answer, equal bool) {
 		}
 	}
 	if s.mode == modeOdd && s.replay >= 0 {
-		a, text := kubeletTail(s.hold)
+		a, text := kubelog.WordsAtEnd(s.hold)
 		s.hold, s.joined = s.hold[:0], true
 		if s.endReplay(true); text {
 			return a, false
 		}
 	}
-	if (s.mode == modeOdd || s.mode == modeSeek && !s.midLine) && stampLen(s.hold) == 0 && !s.plain {
-		if a, ok := kubeletText(s.hold); ok {
+	if (s.mode == modeOdd || s.mode == modeSeek && !s.midLine) && stamp.Len(s.hold) == 0 && !s.plain {
+		if a, ok := kubelog.Words(s.hold); ok {
 			return a, false
 		}
 	}
@@ -216,18 +220,18 @@ func (s *splicer) end(follow bool) (a answer, equal bool) {
 			return a, false
 		}
 	}
-	return answerEOF, s.joined && !s.grew
+	return kubelog.EOF, s.joined && !s.grew
 }
 
 // endHead places a response that ended in its first line.
-func (s *splicer) endHead(follow bool) (answer, bool) {
+func (s *splicer) endHead(follow bool) (kubelog.Answer, bool) {
 	_, end := s.l.bounds()
 	if len(s.hold) == 0 && len(s.skipped) == 0 {
 		s.joined = end == 0
-		return answerEOF, true
+		return kubelog.EOF, true
 	}
-	if stampLen(s.hold) == 0 && !s.plain {
-		if a, ok := kubeletText(s.hold); ok {
+	if stamp.Len(s.hold) == 0 && !s.plain {
+		if a, ok := kubelog.Words(s.hold); ok {
 			return a, false
 		}
 	}
@@ -235,25 +239,25 @@ func (s *splicer) endHead(follow bool) (answer, bool) {
 	case len(s.hold) == 0:
 		return s.placeNew()
 	case follow && end > 0 && !s.startsAt(s.expect, s.hold):
-		return answerEOF, true // cut in the head of another file: nothing to learn
+		return kubelog.EOF, true // cut in the head of another file: nothing to learn
 	}
 	return s.place()
 }
 
 // endTail looks at the unterminated end of the log.
-func (s *splicer) endTail(follow bool) (answer, bool) {
+func (s *splicer) endTail(follow bool) (kubelog.Answer, bool) {
 	_, end := s.l.bounds()
 	s.joined = true
 	if end == s.lineAt {
-		return answerEOF, true
+		return kubelog.EOF, true
 	}
 	from := max(s.lineAt, end-lineLen)
 	tail := s.l.peek(make([]byte, end-from), from, end)
-	a, text := answerEOF, false
-	if from == s.lineAt && stampLen(tail) == 0 {
-		a, text = kubeletText(tail)
+	a, text := kubelog.EOF, false
+	if from == s.lineAt && stamp.Len(tail) == 0 {
+		a, text = kubelog.Words(tail)
 		if !text && (s.isUnstamped(tail) || follow && s.mayBeWords(tail)) {
-			a, text = answerFailed, true
+			a, text = kubelog.Failed, true
 		}
 	}
 	if text {
@@ -262,7 +266,7 @@ func (s *splicer) endTail(follow bool) (answer, bool) {
 		return a, false
 	}
 	if follow {
-		if a, text = kubeletTail(tail); text {
+		if a, text = kubelog.WordsAtEnd(tail); text {
 			committed, _ := s.l.bounds()
 			s.l.truncate(max(committed, s.lineAt))
 			if !s.counted {
@@ -271,7 +275,7 @@ func (s *splicer) endTail(follow bool) (answer, bool) {
 			return a, false
 		}
 	}
-	return answerEOF, true
+	return kubelog.EOF, true
 }
 
 // seal commits an unterminated last line: two reads agree on it (proved), or no
@@ -300,14 +304,14 @@ func (s *splicer) isOutput(end int64, proved bool) bool {
 	if proved {
 		return true
 	}
-	_, words := kubeletTail(tail)
-	return !words && !kubeletTorn(tail) && (from != s.lineAt || !s.wasSent(tail))
+	_, words := kubelog.WordsAtEnd(tail)
+	return !words && !kubelog.TornWords(tail) && (from != s.lineAt || !s.wasSent(tail))
 }
 
 // commitTail commits the unterminated last line.
 func (s *splicer) commitTail(end int64) {
 	if !s.counted {
-		_, n := s.clock.parse(s.stamp[:s.stampN])
+		_, n := s.clock.Parse(s.stamp[:s.stampN])
 		s.decide(n)
 		if !s.plain {
 			s.stamps += int64(n)
@@ -333,7 +337,7 @@ func (s *splicer) leaveTail() bool {
 // wasSent says whether a last line is the beginning of one that is in the log: of one
 // that was being sent again.
 func (s *splicer) wasSent(line []byte) bool {
-	ns, n := s.clock.parse(line)
+	ns, n := s.clock.Parse(line)
 	committed, _ := s.l.bounds()
 	return n > 0 && !s.shared && s.l.find(line, 0, committed, ns) >= 0
 }
@@ -341,17 +345,17 @@ func (s *splicer) wasSent(line []byte) bool {
 // isUnstamped says whether a last line has no timestamp, in a log that has them, nor
 // the beginning of one: whatever its words are, the container did not print them.
 func (s *splicer) isUnstamped(line []byte) bool {
-	return s.decided && !s.plain && !s.counted && stampLen(line) == 0 && !s.isTornStamp(line)
+	return s.decided && !s.plain && !s.counted && stamp.Len(line) == 0 && !s.isTornStamp(line)
 }
 
 // mayBeWords says whether a body's only line, as far as there is one, is the beginning
 // of the kubelet's words. Should it be output, the final read brings it.
 func (s *splicer) mayBeWords(line []byte) bool {
-	return !s.decided && s.lineAt == 0 && kubeletTorn(line)
+	return !s.decided && s.lineAt == 0 && kubelog.TornWords(line)
 }
 
 // isTornStamp says whether all there is of a line is the beginning of its timestamp:
 // nothing that the container printed.
 func (s *splicer) isTornStamp(line []byte) bool {
-	return !s.plain && len(line) < stampMax && stampLen(line) == 0 && stampPrefix(line) == min(len(line), len(stampLayout))
+	return !s.plain && stamp.IsTorn(line)
 }

@@ -14,6 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // flood serves one log body as an apiserver does, HTTP/2 over TLS, as fast as it
@@ -22,7 +24,7 @@ func flood(b *testing.B, lineLen int) (o Opener, size int) {
 	line := body(strings.Repeat("x", lineLen-1))
 	var text strings.Builder
 	for ns := 0; text.Len() < 32<<20; ns++ {
-		fmt.Fprintf(&text, "2026-11-22T10:%02d:%02d.%09dZ %s", ns/60e6%60, ns/1e6%60, ns%1e6*1000, line[stampUTC:])
+		fmt.Fprintf(&text, "2026-11-22T10:%02d:%02d.%09dZ %s", ns/60e6%60, ns/1e6%60, ns%1e6*1000, line[stamp.UTC:])
 	}
 	data := text.String()
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -50,7 +52,7 @@ func BenchmarkCapture(b *testing.B) {
 			o, size := flood(b, n)
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
-			text := int64(size / (n + stampUTC) * n)
+			text := int64(size / (n + stamp.UTC) * n)
 			ctx, cancel := context.WithCancel(b.Context())
 			defer cancel()
 			s := New(o, Options{Memory: 256 << 20})
@@ -114,7 +116,7 @@ func TestALineCostsNoAllocation(t *testing.T) {
 		line = line[:0]
 		for range 1000 {
 			ns++
-			line = timeOf(ns).AppendFormat(line, "2006-01-02T15:04:05.000000000Z07:00")
+			line = stamp.Time(ns).AppendFormat(line, "2006-01-02T15:04:05.000000000Z07:00")
 			line = append(line, " some output\n"...)
 		}
 		if _, ok := s.feed(line); !ok {

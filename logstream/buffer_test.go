@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -19,12 +18,8 @@ func (n *node) bulk(slot string, lines int) {
 	defer n.mu.Unlock()
 	b := n.cur[slot]
 	for range lines {
-		i := len(b.truth)
-		l := fmt.Sprintf("%s %06d %s\n", b.stamp(time.Now(), i).UTC().Format("2006-01-02T15:04:05.000000000Z07:00"), i, strings.Repeat("x", 960))
-		b.truth = append(b.truth, l)
-		b.file.data = append(b.file.data, l...)
+		b.put(fmt.Sprintf("%06d %s\n", len(b.truth), strings.Repeat("x", 960)))
 	}
-	b.wake()
 }
 
 func (n *node) truth(slot string) string {
@@ -149,11 +144,7 @@ func TestALineWithoutEndTakesNoMoreThanTheBudget(t *testing.T) {
 		b.n.raw("a", "start")
 		most := int64(0)
 		for range 64 {
-			b.n.mu.Lock()
-			box := b.n.cur["a"]
-			box.file.data = append(box.file.data, strings.Repeat("y", 256<<10)...)
-			box.wake()
-			b.n.mu.Unlock()
+			b.n.more("a", strings.Repeat("y", 256<<10))
 			synctest.Wait()
 			most = max(most, b.s.Stats().Memory)
 		}

@@ -10,8 +10,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 // Runs tells work from placeholders: an eventsplit.Splitter is one. A nil Runs
@@ -129,7 +130,7 @@ func (c *Capture) take(p *corev1.Pod, sights []sighting, work map[string]bool) {
 	}
 	known := c.uid == p.UID && c.version != ""
 	c.uid, c.version = p.UID, p.ResourceVersion
-	c.done = p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+	c.done = podstatus.IsTerminal(p)
 	for _, s := range sights {
 		if c.slots[s.slot] == nil { // of which an earlier version had no status
 			c.slots[s.slot] = &slot{seen: known, newest: -1}
@@ -170,8 +171,8 @@ func (c *Capture) isOlder(p *corev1.Pod) bool {
 	if c.version == "" || p.ResourceVersion == c.version {
 		return false
 	}
-	cmp, err := resourceversion.CompareResourceVersion(p.ResourceVersion, c.version)
-	return err == nil && cmp < 0
+	cmp, ok := podstatus.CompareVersions(p.ResourceVersion, c.version)
+	return ok && cmp < 0
 }
 
 // see takes in what a status says of a slot.

@@ -12,6 +12,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // A chattyPod plays runs of one slot that print for some seconds each, behind a placeholder
@@ -177,7 +179,7 @@ func playChattyPod(t *testing.T, seed uint64) (proofs map[Proof]int, longest tim
 		live()
 		for _, box := range l.runs { // of a run that is Verified, nothing may be missing
 			for _, line := range box.truth {
-				if line = line[stampLen([]byte(line)):]; verified[box.id] && !seen[line] {
+				if line = line[stamp.Len([]byte(line)):]; verified[box.id] && !seen[line] {
 					t.Errorf("seed %d: %q is missing", seed, line)
 				}
 			}

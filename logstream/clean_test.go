@@ -44,7 +44,7 @@ func TestStreamsThatEndAtOnceAreNotOpenedInAHurry(t *testing.T) {
 				}
 				time.Sleep(2 * time.Second)
 				follows, _ := b.n.requests()
-				if committed, _ := b.c.order[0].log.bounds(); follows > 62 || committed != int64(len(b.n.cur["a"].file.data)) {
+				if committed, _ := b.c.order[0].log.bounds(); follows > 62 || committed != int64(len(b.n.cur["a"].rendered())) {
 					t.Errorf("%d streams in a minute, %d bytes captured", follows, committed)
 				}
 				b.endsAs(Verified, printed)

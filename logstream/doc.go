@@ -97,11 +97,17 @@
 // of the run that holds most is dropped, marked by a certain Gap; so is what the
 // disk refuses to take or to give back, with the disk's error in the Gap. A line of any
 // length takes no more. The file goes to Options.Dir. Run tries the disk when it begins, and
-// says by a Notice if it does not work, as later when it fails or works again. It wants a
-// local disk: what needs memory waits for it to be written, so one that hangs holds up every
-// capture that does.
+// says by a Notice if it does not work, as later when it fails or works again.
 //
-// On top of the budget comes what a run is writing to: 512 bytes for a quiet run,
+// A run whose output goes to the disk waits for the disk where it prints faster than that
+// takes it; a run of little output never does. Where none of the writes in flight has ended
+// for two seconds the disk hangs: a Notice says so, and what would have to wait for it is
+// dropped from then on, with a certain Gap. So is what the disk does not give back within
+// five seconds; when four such reads hang, no other is tried until one of them ends. Calls
+// of a disk that hangs are the only goroutines that Run does not wait for.
+//
+// On top of the budget comes what is on its way to the disk, 2.5 MiB at most, and what a run is
+// writing to: 512 bytes for a quiet run,
 // 64 KiB for one that floods, 128 KiB while a line lies across two such pieces, 192
 // KiB for a moment. Of a run that has ended 4 KiB at most stay in memory come what
 // may. Stats counts all this. It does not count 64 KiB for a stream that delivers at

@@ -7,6 +7,10 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 const (
@@ -48,11 +52,11 @@ func (r *run) drain(ctx context.Context) (final bool) {
 type drain struct {
 	*run
 	started   time.Time
-	doubtAt   time.Time // since when the log may be another run's; zero: it is not known to
-	half      bool      // the first of the two reads that have to agree was made
-	failing   time.Time // since when every answer was an error
-	refusal   answer    // the last of them
-	refusedAt time.Time // since when they are all the same
+	doubtAt   time.Time      // since when the log may be another run's; zero: it is not known to
+	half      bool           // the first of the two reads that have to agree was made
+	failing   time.Time      // since when every answer was an error
+	refusal   kubelog.Answer // the last of them
+	refusedAt time.Time      // since when they are all the same
 	failures  int
 	grown     int       // reads that brought something new, or were the first
 	short     int       // reads that ended before the capture does
@@ -67,10 +71,10 @@ func (d *drain) step(ctx context.Context, l life) bool {
 	if res.grew {
 		d.wholeAt = time.Time{}
 	}
-	if !res.joined && (res.answer == answerForeign || q.previous && res.answer == answerEOF) && d.tookNexts(ctx, q) {
+	if !res.joined && (res.answer == kubelog.Foreign || q.previous && res.answer == kubelog.EOF) && d.tookNexts(ctx, q) {
 		return d.takeBack(ctx)
 	}
-	if res.answer != answerEOF {
+	if res.answer != kubelog.EOF {
 		return d.failed(ctx, l, res)
 	}
 	d.failing, d.failures = time.Time{}, 0
@@ -135,7 +139,7 @@ func (d *drain) isOwn(ctx context.Context, q query) bool {
 	case !began:
 		line, ns = nil, 0
 	case !d.sp.isHeadCertain():
-		line = line[:stampLen(line)]
+		line = line[:stamp.Len(line)]
 	}
 	suspect, is := d.isOfNext(ctx, q, line, ns)
 	if ns == 0 && !q.previous && !d.doubtAt.IsZero() {
@@ -198,13 +202,13 @@ func (d *drain) failed(ctx context.Context, l life, res result) bool {
 	if fresh || res.answer != d.refusal { // what was answered before proves nothing of this
 		d.refusal, d.refusedAt = res.answer, time.Now()
 	}
-	if time.Since(d.refusedAt) >= res.patience() || time.Since(d.failing) >= finalTime {
+	if time.Since(d.refusedAt) >= res.answer.Patience() || time.Since(d.failing) >= finalTime {
 		d.unread(res.why())
 		return true
 	}
 	d.failures++
-	wait := max(res.backoff(d.failures), res.after)
-	if res.answer == answerForeign {
+	wait := max(res.answer.Backoff(d.failures), res.after)
+	if res.answer == kubelog.Foreign {
 		d.noteForeign()
 		if d.log.began() {
 			wait = statusWait
@@ -365,7 +369,7 @@ func (r *run) certificate() Certificate {
 func (l *runLog) holeGap(h hole) Gap {
 	return Gap{
 		ContainerID: l.id, Run: l.number, Why: h.reason(),
-		AfterLine: h.lines, From: timeOf(h.from), To: timeOf(h.to), Certain: true,
+		AfterLine: h.lines, From: stamp.Time(h.from), To: stamp.Time(h.to), Certain: true,
 	}
 }
 

@@ -162,7 +162,7 @@ func TestAReadThatEndsWhereTheLogOnceDidProvesNothing(t *testing.T) {
 				b.c.Handle(b.p.running("a", "a1"))
 				b.n.print("a", numbered(20)...)
 				time.Sleep(10 * time.Second)
-				size := len(b.n.cur["a"].file.data)
+				size := len(b.n.cur["a"].rendered())
 				b.n.print("a", "the last")
 				b.n.exit("a")
 				b.n.change(func() {

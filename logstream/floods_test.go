@@ -13,6 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // empties is an Opener of lines without text, one a nanosecond. Its stream waits
@@ -41,14 +43,14 @@ func (b *emptiesBody) Read(p []byte) (n int, err error) {
 	for b.o.Follow && b.line > b.e.read.Load()+ahead && b.ctx.Err() == nil {
 		runtime.Gosched()
 	}
-	for ; n+stampUTC+1 <= len(p) && b.line < b.e.lines; b.line++ {
+	for ; n+stamp.UTC+1 <= len(p) && b.line < b.e.lines; b.line++ {
 		copy(p[n:], "2026-11-22T10:00:00.000000000Z \n")
 		for v, i := b.line, n+28; v > 0; v, i = v/10, i-1 {
 			p[i] += byte(v % 10)
 		}
-		n += stampUTC + 1
+		n += stamp.UTC + 1
 	}
-	if n == 0 && len(p) > stampUTC {
+	if n == 0 && len(p) > stamp.UTC {
 		return 0, io.EOF
 	}
 	return n, nil

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // fileBegan is the first line of a file whose first line the node printed at that second of
@@ -158,7 +160,7 @@ func TestNoFileBeginsUnseenBetweenTheStepsOfRandomLooks(t *testing.T) {
 
 func spellSteps(steps []step) (text string) {
 	for _, k := range steps {
-		text += fmt.Sprintf("\nto %s, unseen %t from %s (%d) up to %s", timeOf(k.ns), k.unseen, timeOf(k.from), k.end, timeOf(k.upTo))
+		text += fmt.Sprintf("\nto %s, unseen %t from %s (%d) up to %s", stamp.Time(k.ns), k.unseen, stamp.Time(k.from), k.end, stamp.Time(k.upTo))
 	}
 	return text
 }

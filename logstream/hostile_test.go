@@ -15,6 +15,10 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 // outputs are what containers print to break those who read it.
@@ -40,8 +44,8 @@ var outputs = map[string]string{
 
 func forgedWords(newlines bool) string {
 	var b strings.Builder
-	for _, k := range kubeletTexts {
-		fmt.Fprintf(&b, "%sx\nhalf a line %s x\n", k.text, k.text)
+	for _, k := range kubelog.Texts {
+		fmt.Fprintf(&b, "%sx\nhalf a line %s x\n", k.Text, k.Text)
 	}
 	if !newlines {
 		b.WriteString("failed to create fsnotify watcher: too many open files")
@@ -52,7 +56,7 @@ func forgedWords(newlines bool) string {
 // aboutLong are lines as long as those that are shown before their end is seen.
 func aboutLong() string {
 	var b strings.Builder
-	for _, n := range []int{longLine - stampUTC - 1, longLine - stampUTC, longLine - stampUTC + 1, longLine - 1, longLine, longLine + 1, 2*longLine - stampUTC} {
+	for _, n := range []int{longLine - stamp.UTC - 1, longLine - stamp.UTC, longLine - stamp.UTC + 1, longLine - 1, longLine, longLine + 1, 2*longLine - stamp.UTC} {
 		b.WriteString(strings.Repeat("x", n-1) + "y\n")
 	}
 	return b.String()
@@ -63,13 +67,9 @@ func (b *bench) write(text string) {
 	b.n.mu.Lock()
 	defer b.n.mu.Unlock()
 	box := b.n.cur["a"]
-	for line := range strings.SplitAfterSeq(text, "\n") {
-		if d := box.file.data; line != "" && (len(d) == 0 || d[len(d)-1] == '\n') {
-			box.file.data = fmt.Appendf(d, "2026-11-22T10:%02d:%02d.%09dZ ", len(d)/60e6%60, len(d)/1e6%60, len(d)%1e6*1000)
-		}
-		box.file.data = append(box.file.data, line...)
+	for line := range strings.Lines(text) {
+		box.put(line)
 	}
-	box.wake()
 }
 
 // Whatever a container prints comes back to the byte, by Read and by Lines, to

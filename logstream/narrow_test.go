@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // A rotatedFlood is a container that prints fast, on a node that rotates its log at an interval.
@@ -109,9 +111,9 @@ func judgeGaps(cert Certificate, captured string, truth []string) (inside, lost 
 		got[line]++
 	}
 	inside, lost = make([]int, len(cert.Gaps)), make([]int, len(cert.Gaps))
-	var c clock
+	var c stamp.Clock
 	for _, line := range truth {
-		ns, _ := c.parse([]byte(line))
+		ns, _ := c.Parse([]byte(line))
 		covered := false
 		for i, g := range cert.Gaps {
 			if !g.From.IsZero() && ns <= g.From.UnixNano() || !g.To.IsZero() && ns >= g.To.UnixNano() {

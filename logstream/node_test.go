@@ -1,22 +1,26 @@
 package logstream
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
+	"syscall"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/go-vela/podlife/internal/testutil/nodelog"
 )
 
-// A node is an Opener that answers as a kubelet does: one current file a
-// container, rotation, follow, the previous container. Faults are scripted.
+// A node is an Opener over the logs of a simulated node: a container a slot, and the one
+// before it. Faults of the way to the node are scripted.
 type node struct {
 	mu    sync.Mutex
 	cur   map[string]*box
@@ -27,7 +31,7 @@ type node struct {
 	deaf  bool                                        // it has no inotify instances left for followers
 	most  time.Duration                               // for which a kubelet keeps a connection; 0: for ever
 	slow  time.Duration                               // what an answer takes
-	again func() bool                                 // whether a follower at the end of its file is sent it again
+	again func() bool                                 // whether a rotation fails now that a follower is at the end of its file
 
 	breaks  int  // so many times all streams were ended
 	cleanly bool // the last time
@@ -46,25 +50,25 @@ type fault struct {
 	hang  bool  // instead of ending, deliver nothing more
 }
 
-// box is a container on the node.
+// box is a container on the node. All but its log is guarded by the node's lock.
 type box struct {
+	*nodelog.Log
 	id      string
-	file    *file
-	running bool
 	waits   bool // the container waits for its next run
-	changed chan struct{}
 	stamp   func(now time.Time, i int) time.Time
+	records int      // written
 	truth   []string // every line written, with its timestamp
 }
 
-// inOrder makes every line's time a nanosecond later than the one's before.
+// inOrder makes every record's time a nanosecond later than the one's before.
 func inOrder(now time.Time, i int) time.Time { return now.Add(time.Duration(i)) }
-
-type file struct{ data []byte }
 
 func newNode() *node {
 	return &node{cur: map[string]*box{}, prev: map[string]*box{}}
 }
+
+// maxFiles is the kubelet's default.
+const maxFiles = 5
 
 // start makes a new container run in slot.
 func (n *node) start(slot, id string) {
@@ -72,15 +76,35 @@ func (n *node) start(slot, id string) {
 	defer n.mu.Unlock()
 	if b := n.cur[slot]; b != nil {
 		n.prev[slot], b.waits = b, false
-		b.running = false
-		b.wake()
+		b.Exit()
 	}
-	n.cur[slot] = &box{id: id, file: &file{}, running: true, changed: make(chan struct{}), stamp: inOrder}
+	log := nodelog.New(nodelog.Options{ID: "containerd://" + id, Path: "/var/log/pods/n_p_u/" + slot + "/0.log"})
+	n.cur[slot] = &box{Log: log, id: id, stamp: inOrder}
 }
 
-func (b *box) wake() {
-	close(b.changed)
-	b.changed = make(chan struct{})
+// wake has followers look at what else has changed.
+func (b *box) wake() { b.Wake() }
+
+// put writes one record: a line or, without a newline, a part of one.
+func (b *box) put(text string) {
+	at := b.stamp(time.Now(), b.records).UTC()
+	line, whole := strings.CutSuffix(text, "\n")
+	b.Append(nodelog.Record{At: at, Partial: !whole, Text: line})
+	b.records++
+	if last := len(b.truth) - 1; last >= 0 && !strings.HasSuffix(b.truth[last], "\n") {
+		b.truth[last] += text
+	} else {
+		b.truth = append(b.truth, string(append(append(nodelog.AppendStamp(nil, at), ' '), text...)))
+	}
+}
+
+// rendered is the current file as a request gets it.
+func (b *box) rendered() string {
+	text, err := io.ReadAll(b.Open(context.Background(), nodelog.ReadOptions{Timestamps: true}))
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
 }
 
 // print writes lines, a nanosecond apart.
@@ -90,33 +114,35 @@ func (n *node) print(slot string, lines ...string) {
 	}
 }
 
+// raw writes text, which may end in the middle of a line.
 func (n *node) raw(slot, text string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	for line := range strings.Lines(text) {
+		n.cur[slot].put(line)
+	}
+}
+
+// rotate makes the kubelet start a new file. The runtime still writes late texts to the
+// old one then, which followers that have turned to the new one by then never see.
+func (n *node) rotate(slot string, late ...string) {
+	n.mu.Lock()
 	b := n.cur[slot]
-	line := b.stamp(time.Now(), len(b.truth)).UTC().Format("2006-01-02T15:04:05.000000000Z07:00") + " " + text
-	b.truth = append(b.truth, line)
-	b.file.data = append(b.file.data, line...)
-	b.wake()
+	b.Rename(maxFiles)
+	b.Reopen()
+	if n.mu.Unlock(); len(late) > 0 {
+		synctest.Wait()
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, text := range late {
+		b.put(text)
+	}
+	b.Turn()
 }
 
 // more goes on with the last line.
-func (n *node) more(slot, text string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	b := n.cur[slot]
-	b.truth[len(b.truth)-1] += text
-	b.file.data = append(b.file.data, text...)
-	b.wake()
-}
-
-// rotate makes the kubelet start a new file.
-func (n *node) rotate(slot string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.cur[slot].file = &file{}
-	n.cur[slot].wake()
-}
+func (n *node) more(slot, text string) { n.raw(slot, text) }
 
 // wait has the container wait for its next run. The previous one is the current one then,
 // which is not the one before (kubernetes v1.36.3 pkg/kubelet/kubelet_pods.go:1545, 1566).
@@ -136,8 +162,7 @@ func (n *node) change(f func()) {
 func (n *node) exit(slot string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.cur[slot].running = false
-	n.cur[slot].wake()
+	n.cur[slot].Exit()
 }
 
 func (n *node) requests() (follows, reads int) {
@@ -179,44 +204,64 @@ func (n *node) OpenLog(ctx context.Context, _, _ string, o *corev1.PodLogOptions
 	if b == nil {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("container %q in pod %q is waiting to start: ContainerCreating", o.Container, "p"))
 	}
-	r := &nodeBody{n: n, ctx: ctx, b: b, f: b.file, o: o, fault: f, closed: make(chan struct{}), breaks: n.breaks}
-	if n.most > 0 {
+	r := &nodeBody{n: n, b: b, follow: o.Follow, fault: f, breaks: n.breaks}
+	if r.ctx, r.cancel = context.WithCancel(ctx); n.most > 0 && o.Follow {
 		r.until = time.Now().Add(n.most)
+		r.timer = time.AfterFunc(n.most, b.Wake)
 	}
-	if o.SinceTime != nil {
-		r.since = o.SinceTime.UTC().Format("2006-01-02T15:04:05")
-	}
-	if o.TailLines != nil {
-		d := b.file.data
-		at := len(d)
-		for i := int64(0); i < *o.TailLines && at > 0; i++ {
-			at = bytes.LastIndexByte(d[:at-1], '\n') + 1
-		}
-		r.pos = at
-	}
+	read := nodelog.For(o)
+	read.Watch, read.AtEnd = r.watch, r.atEnd
+	r.Reader = b.Open(ctx, read)
 	return r, nil
 }
 
+// nodeBody is the body of an answer: what the node reads, and what becomes of it on its
+// way.
 type nodeBody struct {
+	*nodelog.Reader
 	n      *node
-	ctx    context.Context
 	b      *box
-	f      *file
-	pos    int
+	ctx    context.Context // ends with Close, too
+	cancel context.CancelFunc
+	follow bool
 	sent   int
-	since  string
-	o      *corev1.PodLogOptions
 	fault  *fault
-	once   sync.Once
-	closed chan struct{}
 	breaks int
-
-	watches bool
-	until   time.Time // zero: no end
+	until  time.Time // zero: no end
+	timer  *time.Timer
 }
 
 func (r *nodeBody) Close() error {
-	r.once.Do(func() { close(r.closed) })
+	if r.cancel(); r.timer != nil {
+		r.timer.Stop()
+	}
+	return r.Reader.Close()
+}
+
+// watch says whether the node has an inotify instance for a follower.
+func (r *nodeBody) watch() error {
+	r.n.mu.Lock()
+	defer r.n.mu.Unlock()
+	if r.n.deaf {
+		return syscall.EMFILE
+	}
+	return nil
+}
+
+// atEnd ends a follow whose connection is over, and has rotations fail.
+func (r *nodeBody) atEnd() error {
+	r.n.mu.Lock()
+	defer r.n.mu.Unlock()
+	switch {
+	case r.breaks != r.n.breaks && !r.n.cleanly:
+		return errReset
+	case r.breaks != r.n.breaks, !r.until.IsZero() && !time.Now().Before(r.until):
+		return io.EOF
+	}
+	last := len(r.b.truth) - 1
+	if r.n.again != nil && r.b.Running() && last >= 0 && strings.HasSuffix(r.b.truth[last], "\n") && r.n.again() {
+		r.b.FailToRotate(maxFiles)
+	}
 	return nil
 }
 
@@ -224,108 +269,36 @@ func (r *nodeBody) Read(p []byte) (int, error) {
 	r.n.mu.Lock()
 	lag := r.n.lag
 	r.n.mu.Unlock()
-	if r.o.Follow && lag > 0 {
+	if r.follow && lag > 0 {
 		time.Sleep(lag)
 		p = p[:min(len(p), 60)]
-		select {
-		case <-r.closed:
-			return 0, errors.New("body closed")
-		default:
-		}
 	}
-	for {
-		r.n.mu.Lock()
-		n, wait, err := r.step(p)
-		r.n.mu.Unlock()
-		if n > 0 || err != nil {
-			return n, err
+	if f := r.fault; f != nil {
+		if r.sent >= f.cut {
+			return r.cutOff(p)
 		}
-		var over <-chan time.Time
-		if !r.until.IsZero() {
-			over = time.After(time.Until(r.until))
-		}
-		select {
-		case <-wait:
-		case <-over:
-			return 0, io.EOF
-		case <-r.closed:
-			return 0, errors.New("body closed")
-		case <-r.ctx.Done():
-			return 0, r.ctx.Err()
-		}
+		p = p[:min(len(p), f.cut-r.sent)]
 	}
+	k, err := r.Reader.Read(p)
+	r.sent += k
+	return k, err
 }
 
-func (r *nodeBody) step(p []byte) (int, <-chan struct{}, error) {
-	if f := r.fault; f != nil && r.sent >= f.cut {
-		if r.sent < f.cut+len(f.words) {
-			k := copy(p, f.words[r.sent-f.cut:])
-			r.sent += k
-			return k, nil, nil
-		}
-		switch {
-		case f.hang:
-			return 0, nil, nil
-		case f.with != nil:
-			return 0, nil, f.with
-		}
-		return 0, nil, io.EOF
+// cutOff is what is read after a fault's cut.
+func (r *nodeBody) cutOff(p []byte) (int, error) {
+	f := r.fault
+	if k := copy(p, f.words[min(r.sent-f.cut, len(f.words)):]); k > 0 {
+		r.sent += k
+		return k, nil
 	}
-	data := r.f.data[r.pos:]
-	for r.since != "" && len(data) > 0 && (r.pos == 0 || r.f.data[r.pos-1] == '\n') && string(data[:len(r.since)]) < r.since {
-		j := bytes.IndexByte(data, '\n') + 1
-		if j == 0 {
-			j = len(data)
-		}
-		r.pos, data = r.pos+j, data[j:]
+	if f.hang {
+		<-r.ctx.Done()
+		return 0, r.ctx.Err()
 	}
-	if l := r.o.LimitBytes; l != nil {
-		data = data[:min(len(data), int(*l)-r.sent)]
-		if len(data) == 0 {
-			return 0, nil, io.EOF
-		}
+	if f.with != nil {
+		return 0, f.with
 	}
-	if r.fault != nil {
-		data = data[:min(len(data), r.fault.cut-r.sent)]
-	}
-	if r.since != "" && len(data) > 0 { // a line at a time: the next may be filtered
-		if j := bytes.IndexByte(data, '\n'); j >= 0 {
-			data = data[:j+1]
-		}
-	}
-	if len(data) > 0 {
-		k := copy(p, data)
-		r.pos, r.sent = r.pos+k, r.sent+k
-		return k, nil, nil
-	}
-	if r.breaks != r.n.breaks && r.o.Follow {
-		if r.n.cleanly {
-			return 0, nil, io.EOF
-		}
-		return 0, nil, errReset
-	}
-	if r.f != r.b.file && r.o.Follow {
-		r.f, r.pos = r.b.file, 0
-		return r.step(p)
-	}
-	if d := r.f.data; r.o.Follow && r.b.running && bytes.HasSuffix(d, newline) && r.n.again != nil && r.n.again() {
-		r.pos = 0 // the runtime did not take the new file, and the old one is back (logs.go:371)
-		return r.step(p)
-	}
-	if !r.o.Follow || !r.b.running && r.watches {
-		return 0, nil, io.EOF
-	}
-	// A follower looks for a watcher at its first end of file
-	// (k8s.io/cri-client v0.36.3 pkg/logs/logs.go:352).
-	if r.n.deaf && !r.watches {
-		r.fault = &fault{cut: r.sent, words: outOfWatchers}
-		return r.step(p)
-	}
-	r.watches = true
-	if !r.b.running {
-		return 0, nil, io.EOF
-	}
-	return 0, r.b.changed, nil
+	return 0, io.EOF
 }
 
 func notFound(kind, name string) error {
@@ -335,13 +308,4 @@ func notFound(kind, name string) error {
 func refused() error {
 	return apierrors.NewGenericServerResponse(http.StatusInternalServerError, "get", schema.GroupResource{}, "p",
 		`Get "https://10.0.0.1:10250/containerLogs/n/p/c": dial tcp 10.0.0.1:10250: connect: connection refused`, 0, true)
-}
-
-// late writes a line to the file before the current one, as a runtime does that
-// has not turned to the new one yet.
-func (n *node) late(slot, text string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	b := n.cur[slot]
-	b.truth = append(b.truth, b.stamp(time.Now(), len(b.truth)).UTC().Format("2006-01-02T15:04:05.000000000Z07:00")+" "+text)
 }

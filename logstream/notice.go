@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 // NoticeKind tells notices apart. A kind that opens a trouble names the kinds that close it.
@@ -31,7 +33,7 @@ const (
 	// once more if the disk fails only later. Nothing closes it: what is gone is gone.
 	NoticeDropped NoticeKind = "dropped"
 	// NoticeDiskFailed opens: the spill file cannot be made or written to; Err is the disk's
-	// error. It is said when Run begins if the disk does not work then, needed or not.
+	// error, or, of a disk that hangs, one that wraps os.ErrDeadlineExceeded. It is said when Run begins if the disk does not work then, needed or not.
 	// Memory is used on, and what does not fit in it is dropped. The disk is tried again
 	// every 10 s; NoticeDiskResumed closes it. These two are about no run.
 	NoticeDiskFailed NoticeKind = "disk failed"
@@ -189,9 +191,9 @@ func (r *run) noteOpened(follow bool) {
 
 // noteRefused notes an answer that was no log. That the container has none, not yet or no
 // more, is nothing to worry about.
-func (r *run) noteRefused(a answer, err error) {
+func (r *run) noteRefused(a kubelog.Answer, err error) {
 	switch a {
-	case answerNotYet, answerGone, answerPodGone:
+	case kubelog.NotYet, kubelog.Gone, kubelog.PodGone:
 		return
 	}
 	if !r.health.failing {
@@ -202,12 +204,12 @@ func (r *run) noteRefused(a answer, err error) {
 
 // noteEnded notes how a stream ended. The node has no inotify instance when it says
 // so in the body: until then it looks like any stream.
-func (r *run) noteEnded(a answer) {
+func (r *run) noteEnded(a kubelog.Answer) {
 	h := &r.health
-	if a == answerWatchers {
+	if a == kubelog.Watchers {
 		r.notePolling()
 	}
-	h.broken = a == answerEOF || a == answerBroken || a == answerKicked || a == answerFailed
+	h.broken = a == kubelog.EOF || a == kubelog.Broken || a == kubelog.Interrupted || a == kubelog.Failed
 }
 
 // notePolling notes that the log is polled.

@@ -3,6 +3,8 @@ package logstream
 import (
 	"bytes"
 	"slices"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // A request names a container, not a run, and a container may restart before the watch
@@ -241,8 +243,8 @@ func (l *runLog) partNS() (ns int64) {
 	defer l.mu.Unlock()
 	for _, f := range l.files {
 		if f.part {
-			var c clock
-			ns, _ = c.parse(f.head)
+			var c stamp.Clock
+			ns, _ = c.Parse(f.head)
 		}
 	}
 	return ns
@@ -325,8 +327,8 @@ func (r *Reader) leaveUnproved() {
 
 // shownOf returns how many bytes of a log that begins with head were delivered.
 func (f *leftRun) shownOf(head []byte) int64 {
-	var c clock
-	ns, n := c.parse(head)
+	var c stamp.Clock
+	ns, n := c.Parse(head)
 	if n == 0 {
 		return 0
 	}

@@ -3,6 +3,10 @@ package logstream
 import (
 	"bytes"
 	"time"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 const (
@@ -12,9 +16,9 @@ const (
 )
 
 // place decides where the response's first line, in hold, belongs.
-func (s *splicer) place() (answer, bool) {
+func (s *splicer) place() (kubelog.Answer, bool) {
 	line := s.hold
-	ns, n := s.clock.parse(line)
+	ns, n := s.clock.Parse(line)
 	_, end := s.l.bounds()
 	if s.filtered && n == 0 && !s.plain && !s.torn {
 		// The filter is per raw record: it may cut a line in two, and the rest has
@@ -25,7 +29,7 @@ func (s *splicer) place() (answer, bool) {
 	switch {
 	case end == 0:
 		if !s.takes(line, ns) {
-			return answerForeign, false
+			return kubelog.Foreign, false
 		}
 		s.looked(line, ns)
 		s.startFile(0, line, ns)
@@ -43,18 +47,18 @@ func (s *splicer) place() (answer, bool) {
 		s.startCompare(s.expect)
 		return s.refeed()
 	case s.filtered:
-		return answerAstray, false
+		return kubelog.Astray, false
 	}
 	return s.placeRotated(line, ns, n)
 }
 
 // placeRotated places the head of a file that was not the current one before.
-func (s *splicer) placeRotated(line []byte, ns int64, n int) (answer, bool) {
+func (s *splicer) placeRotated(line []byte, ns int64, n int) (kubelog.Answer, bool) {
 	whole := line[len(line)-1] == '\n' || len(line) >= lineLen
 	if n == 0 && !s.plain {
 		// Cut in its timestamp, or nobody knows what.
 		s.hold = s.hold[:0]
-		return answerForeign, !whole
+		return kubelog.Foreign, !whole
 	}
 	if n > 0 {
 		off := int64(-1)
@@ -96,7 +100,7 @@ func (s *splicer) placeAt(off int64, line []byte, ns int64) {
 	if len(s.skipped) > 0 {
 		first = s.skipped
 	}
-	firstNS, _ := s.clock.parse(first)
+	firstNS, _ := s.clock.Parse(first)
 	s.looked(first, firstNS)
 	if off != s.fileStart {
 		why, certain := whyRotated, false
@@ -117,7 +121,7 @@ func (s *splicer) looked(line []byte, ns int64) {
 		return
 	}
 	if n := len(line); n < lineLen && line[n-1] != '\n' {
-		line = line[:stampLen(line)] // what follows may be the kubelet's words
+		line = line[:stamp.Len(line)] // what follows may be the kubelet's words
 	}
 	k := s.asked
 	k.answered = time.Now()
@@ -163,20 +167,20 @@ func (s *splicer) turnTo(f *nodeFile, off int64) {
 	if j := bytes.IndexByte(head, '\n'); j >= 0 {
 		head = head[:j+1]
 	}
-	ns, _ := s.clock.parse(head)
+	ns, _ := s.clock.Parse(head)
 	s.comeTo(*f, off)
 	s.seam(whyRotated, off, ns, false)
 	s.startFile(off, head, ns)
 }
 
 // placeNew takes a response that shares nothing with the capture for what follows it.
-func (s *splicer) placeNew() (answer, bool) {
+func (s *splicer) placeNew() (kubelog.Answer, bool) {
 	first := append(append([]byte(nil), s.skipped...), s.hold...)
-	ns, _ := s.clock.parse(first)
+	ns, _ := s.clock.Parse(first)
 	committed, end := s.l.bounds()
 	torn := (end > committed || committed > s.lineAt) && !s.ended
 	if !s.takes(first, ns) {
-		return answerForeign, false
+		return kubelog.Foreign, false
 	}
 	committed, _ = s.l.bounds()
 	s.skipped = s.skipped[:0]
@@ -210,7 +214,7 @@ func (s *splicer) takes(line []byte, ns int64) bool {
 }
 
 // refeed passes on what was held.
-func (s *splicer) refeed() (answer, bool) {
+func (s *splicer) refeed() (kubelog.Answer, bool) {
 	held := s.hold
 	s.hold = nil
 	a, ok := s.feed(held)
@@ -237,7 +241,7 @@ func (s *splicer) startsAt(off int64, line []byte) bool {
 	_, end := s.l.bounds()
 	known := s.head
 	if len(known) > 0 && !s.isHeadCertain() {
-		if known = known[:stampPrefix(known)]; len(known) == 0 { // the timestamp has to do
+		if known = known[:stamp.Prefix(known)]; len(known) == 0 { // the timestamp has to do
 			return off >= s.lineAt // nothing is known but that there was something
 		}
 	}
@@ -260,13 +264,13 @@ func (s *splicer) isHeadCertain() bool {
 func (s *splicer) startsAtTail(line []byte) bool {
 	_, end := s.l.bounds()
 	tail := s.l.peek(make([]byte, len(line)), s.lineAt, end)
-	return len(tail) >= stampUTC && bytes.HasPrefix(line, tail)
+	return len(tail) >= stamp.UTC && bytes.HasPrefix(line, tail)
 }
 
 // skippedEndsAt says whether the captured line before off ends with the one line
 // that was skipped.
 func (s *splicer) skippedEndsAt(off int64) bool {
-	n := stampLen(s.skipped)
+	n := stamp.Len(s.skipped)
 	text := s.skipped[n:]
 	at := off - int64(len(text))
 	return bytes.IndexByte(text, '\n') == len(text)-1 && at >= 0 &&
@@ -290,7 +294,7 @@ func (s *splicer) enclose(why string, from, to, at int64, certain bool) {
 	default:
 		from, to = to, from // two streams are stamped apart
 	}
-	s.l.addGap(Gap{Why: why, From: timeOf(from), To: timeOf(to), Certain: certain}, at)
+	s.l.addGap(Gap{Why: why, From: stamp.Time(from), To: stamp.Time(to), Certain: certain}, at)
 }
 
 // seam notes that one of the node's files begins at off, with a line of time ns (0: it is
@@ -436,7 +440,7 @@ func (s *splicer) cut() (off int64, since time.Time, ok bool) {
 	type place struct{ off, ns, before int64 }
 	var lines []place
 	for newest := int64(0); len(w) > 0; {
-		ns, n := s.clock.parse(w)
+		ns, n := s.clock.Parse(w)
 		j := bytes.IndexByte(w, '\n')
 		if n == 0 || j < 0 {
 			return 0, since, false

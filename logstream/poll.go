@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 // A stream takes an inotify instance of its node, and a node has some 100 of them.
@@ -57,9 +57,8 @@ func (r *run) tryFollow(ctx context.Context) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, pollTry)
 	defer cancel()
-	none := int64(0)
-	b, err := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Follow: true, Timestamps: true, TailLines: &none})
-	_, words := kubeletText(b[bytes.LastIndexByte(b, '\n')+1:])
+	b, err := r.look(ctx, kubelog.Request{Container: r.slot, Follow: true, Tail: kubelog.NoLines})
+	_, words := kubelog.Words(b[bytes.LastIndexByte(b, '\n')+1:])
 	if words || err != nil && ctx.Err() == nil {
 		r.startPolls(pollFor)
 		return false
@@ -79,19 +78,19 @@ func (r *run) tail() (expect, lines int64) {
 // adapt chooses the lines to ask for next by what was to be seen in this response: four
 // times as many when it did not reach back to the capture's end, fewer when little of it
 // was of use.
-func (r *run) adapt(q query, res result) answer {
+func (r *run) adapt(q query, res result) kubelog.Answer {
 	_, end := r.log.bounds()
 	got, useful := int64(res.bytes), end-q.expect
 	switch {
-	case res.answer != answerEOF && res.answer != answerAstray:
+	case res.answer != kubelog.EOF && res.answer != kubelog.Astray:
 	case !res.joined && got == 0: // a new file, as yet empty
 		r.unfiltered = true
 	case !res.joined && r.poll.lines >= tailMost:
 		r.unfiltered, r.poll.lines = true, tailFirst
-		return answerAstray
+		return kubelog.Astray
 	case !res.joined:
 		r.poll.lines *= 4
-		return answerAstray
+		return kubelog.Astray
 	case got > 4*useful:
 		r.poll.lines = max(r.poll.lines*2*useful/got, tailLeast)
 	}
@@ -101,7 +100,7 @@ func (r *run) adapt(q query, res result) answer {
 // wait is the time to the next poll after one that went well.
 func (p *pollState) wait(res result) time.Duration {
 	switch {
-	case res.answer == answerAstray: // and asks for more lines
+	case res.answer == kubelog.Astray: // and asks for more lines
 		return 0
 	case res.grew:
 		return pollEvery

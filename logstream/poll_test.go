@@ -10,6 +10,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 // polled plays a run on a node that has no inotify instances for followers.
@@ -65,7 +69,7 @@ func TestAPolledLogCostsWhatIsNew(t *testing.T) {
 					for range c.times {
 						for range c.each {
 							b.n.print("a", text)
-							added += stampUTC + len(text) + 1
+							added += stamp.UTC + len(text) + 1
 						}
 						time.Sleep(c.every)
 					}
@@ -244,7 +248,7 @@ func TestATailIsPlacedByWhatWasCapturedOrNotAtAll(t *testing.T) {
 		edge           string // of the capture, from the place on; empty: none
 		joined         bool
 		added          string
-		answer         answer
+		answer         kubelog.Answer
 	}{
 		"overlaps": {
 			captured: at(1, "a") + at(2, "b") + at(3, "c"), edge: at(2, "b") + at(3, "c"),
@@ -283,7 +287,7 @@ func TestATailIsPlacedByWhatWasCapturedOrNotAtAll(t *testing.T) {
 		"the line to find was printed before": {captured: at(2, "b") + at(1, "a") + at(2, "b") + at(3, "c"), tail: "x"},
 		"the same line at equal times in the place": {
 			captured: at(1, "a") + at(2, "b") + at(2, "b") + at(3, "c"), edge: at(2, "b") + at(2, "b") + at(3, "c"),
-			tail: at(2, "rest") + at(2, "b") + at(3, "c") + at(4, "d"), answer: answerAstray,
+			tail: at(2, "rest") + at(2, "b") + at(3, "c") + at(4, "d"), answer: kubelog.Astray,
 		},
 		"not stamped": {captured: "a\nb\nc\n", tail: "x"},
 		"ends in a prompt": {
@@ -298,16 +302,16 @@ func TestATailIsPlacedByWhatWasCapturedOrNotAtAll(t *testing.T) {
 		},
 		"a forgery inside a long line": { // where a piece of it begins
 			captured: at(1, "a") + at(2, "b") + at(3, "c"), edge: at(2, "b") + at(3, "c"),
-			tail: at(0, "x") + at(1, strings.Repeat("x", lineLen-stampUTC)+at(2, "b")) + at(3, "c") + at(4, "d"),
+			tail: at(0, "x") + at(1, strings.Repeat("x", lineLen-stamp.UTC)+at(2, "b")) + at(3, "c") + at(4, "d"),
 		},
 		"words alone": {
 			captured: at(1, "a") + at(2, "b") + at(3, "c"), edge: at(2, "b") + at(3, "c"),
-			tail: "unable to retrieve container logs for containerd://a", answer: answerAbsent,
+			tail: "unable to retrieve container logs for containerd://a", answer: kubelog.Absent,
 		},
 		"words in the end": {
 			captured: at(1, "a") + at(2, "b") + at(3, "c"), edge: at(2, "b") + at(3, "c"),
 			tail: at(1, "a") + at(2, "b") + at(3, "c") + at(4, "d") + "rpc error: code = Unavailable", joined: true, added: at(4, "d"),
-			answer: answerFailed,
+			answer: kubelog.Failed,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -324,7 +328,7 @@ func TestATailIsPlacedByWhatWasCapturedOrNotAtAll(t *testing.T) {
 					return
 				}
 				s.begin(query{tail: 10, expect: off}, true)
-				a, ok := answerEOF, true
+				a, ok := kubelog.EOF, true
 				for p := []byte(c.tail); len(p) > 0 && ok; {
 					n := min(step, len(p))
 					a, ok = s.feed(p[:n])

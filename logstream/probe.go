@@ -7,7 +7,9 @@ import (
 	"io"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/go-vela/podlife/logstream/internal/stamp"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 const (
@@ -161,12 +163,11 @@ func (r *run) due(now time.Time, mayProbe bool) func(context.Context) {
 
 // probeTail compares the node's last line with the last one captured.
 func (r *run) probeTail(ctx context.Context) {
-	one := int64(1)
-	b, _ := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Timestamps: true, TailLines: &one})
-	var c clock
-	ns, _ := c.parse(b)
+	b, _ := r.look(ctx, kubelog.Request{Container: r.slot, Tail: 1})
+	var c stamp.Clock
+	ns, _ := c.Parse(b)
 	committed, end := r.log.bounds()
-	tail, _ := c.parse(r.log.peek(make([]byte, stampMax), committed, end))
+	tail, _ := c.Parse(r.log.peek(make([]byte, stamp.Max), committed, end))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.probe.running = false
@@ -184,9 +185,9 @@ func (r *run) probeHead(ctx context.Context) {
 	limit := int64(128)
 	committed, _ := r.log.bounds()
 	k := look{asked: time.Now(), end: committed}
-	b, err := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Timestamps: true, LimitBytes: &limit})
-	var c clock
-	ns, n := c.parse(b)
+	b, err := r.look(ctx, kubelog.Request{Container: r.slot, Limit: limit})
+	var c stamp.Clock
+	ns, n := c.Parse(b)
 	if j := bytes.IndexByte(b, '\n'); j >= 0 {
 		b = b[:j+1]
 	} else if len(b) < int(limit) {
@@ -204,11 +205,11 @@ func (r *run) probeHead(ctx context.Context) {
 }
 
 // look makes one small read.
-func (r *run) look(ctx context.Context, o *corev1.PodLogOptions) ([]byte, error) {
+func (r *run) look(ctx context.Context, q kubelog.Request) ([]byte, error) {
 	r.s.counts.probes.Add(1)
-	body, err := r.s.open(ctx, r.c.namespace, r.c.name, o, false)
+	body, err := r.s.open(ctx, r.c.namespace, r.c.name, q.Options(), false)
 	if err != nil {
-		if classify(err) == answerPodGone {
+		if kubelog.Refuse(err).Answer == kubelog.PodGone {
 			r.nowIs(lifeGone)
 		}
 		return nil, err

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 var (
@@ -44,9 +46,9 @@ func check(truth []string, captured string, cert Certificate) error {
 			return fmt.Errorf("captured %q twice, or not in its place", l)
 		}
 	}
-	var c clock
+	var c stamp.Clock
 	for i, l := range truth {
-		if ns, _ := c.parse([]byte(l)); !seen[i] && !inGap(timeOf(ns), cert.Gaps) {
+		if ns, _ := c.Parse([]byte(l)); !seen[i] && !inGap(stamp.Time(ns), cert.Gaps) {
 			return fmt.Errorf("%q (%d of %d) is missing outside the gaps %+v", l, i, len(truth), cert.Gaps)
 		}
 	}
@@ -108,6 +110,7 @@ func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 		}
 		lines := rng.IntN(60)
 		before := rng.IntN(lines + 1) // written before anyone looks
+		rotated := time.Now()
 		write := func(i int) { b.n.raw("a", randomText(rng, i)) }
 		for i := range before {
 			write(i)
@@ -124,14 +127,16 @@ func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 				if rng.IntN(2) == 0 {
 					synctest.Wait() // seldom does a reader keep up to the byte
 				}
-				if committed, _ := b.c.order[0].log.bounds(); committed == 0 {
-					continue // what is rotated before it was ever read is lost untold
+				if committed, _ := b.c.order[0].log.bounds(); committed == 0 || rotated.Equal(time.Now()) {
+					continue // what is rotated before it was ever read is lost untold; no file is of one moment
 				}
-				b.n.rotate("a")
-				b.n.change(func() { turned += time.Microsecond })
+				rotated = time.Now()
+				var late []string
 				if k.late && rng.IntN(2) == 0 {
-					b.n.late("a", "too late\n")
+					late = []string{"too late\n"}
 				}
+				b.n.rotate("a", late...)
+				b.n.change(func() { turned += time.Microsecond })
 			}
 		}
 		if rng.IntN(3) == 0 {
@@ -179,7 +184,7 @@ func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 func stripped(raw string) string {
 	var b strings.Builder
 	for _, l := range strings.SplitAfter(raw, "\n") {
-		b.WriteString(l[stampLen([]byte(l)):])
+		b.WriteString(l[stamp.Len([]byte(l)):])
 	}
 	return b.String()
 }

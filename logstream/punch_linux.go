@@ -10,6 +10,8 @@ import (
 func punch(f spillFile, off, n int64) {
 	const keepSize, punchHole = 1, 2 // linux/falloc.h
 	if f, ok := f.(*os.File); ok {
-		_ = syscall.Fallocate(int(f.Fd()), keepSize|punchHole, off, n)
+		if c, err := f.SyscallConn(); err == nil { // which keeps another file from taking its number
+			_ = c.Control(func(fd uintptr) { _ = syscall.Fallocate(int(fd), keepSize|punchHole, off, n) })
+		}
 	}
 }

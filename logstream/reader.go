@@ -8,6 +8,8 @@ import (
 	"iter"
 	"slices"
 	"sync"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // ReadOptions say how a [Reader] reads. The zero value reads everything, from the
@@ -84,7 +86,7 @@ type Reader struct {
 	broken   bool   // text begins with the end of the line that the gap is in
 	bad      *IncompleteError
 	err      error
-	clock    clock
+	clock    stamp.Clock
 }
 
 // window is what there is to read of a run.
@@ -227,7 +229,7 @@ func (r *Reader) strip(p []byte, flush bool) (n int) {
 			j = len(buf)
 		}
 		if start && !r.plain {
-			_, k := r.clock.parse(buf[:j])
+			_, k := r.clock.Parse(buf[:j])
 			buf, j = buf[k:], j-k
 		}
 		k := copy(p[n:], buf[:j])
@@ -330,9 +332,9 @@ func (r *Reader) cutLine(flush bool) (l Line, ok bool) {
 		r.buf = nil
 	}
 	if r.start && !r.plain {
-		ns, n := r.clock.parse(text)
+		ns, n := r.clock.Parse(text)
 		if n > 0 {
-			text, l.Time = text[n:], timeOf(ns)
+			text, l.Time = text[n:], stamp.Time(ns)
 		}
 	}
 	r.start = j >= 0

@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 func TestASnapshotEndsAndAReaderFromTheEndBeginsWithWhatIsThereNow(t *testing.T) {
@@ -105,7 +107,7 @@ func TestAPieceSaysWhetherItsLineGoesOn(t *testing.T) {
 		for _, n := range []int{1, 2} {
 			for d := -2; d <= 2; d++ {
 				inBubble(t, Options{}, nil, func(b *bench) {
-					want := strings.Repeat("x", n*chunkSize-stampUTC+d)
+					want := strings.Repeat("x", n*chunkSize-stamp.UTC+d)
 					b.n.start("a", "a1")
 					b.c.Handle(b.p.running("a", "a1"))
 					b.n.raw("a", want+end)
@@ -338,10 +340,10 @@ func TestAReaderThatNobodyReadsDoesNotStopTheStream(t *testing.T) {
 
 func TestAnUntimestampedBodyIsOutput(t *testing.T) {
 	for _, text := range []string{"fake logs", "one\ntwo\n", "2026 is no timestamp\n", "2026-11-22T10:00:0", "one\n2026-11-22T10:00:00.000000001Z two\n"} {
-		inBubble(t, Options{}, nil, func(b *bench) {
-			b.n.start("a", "a1")
-			b.n.cur["a"].file.data = []byte(text)
-			b.n.exit("a")
+		plain := bodies(func(context.Context, *corev1.PodLogOptions) (io.ReadCloser, error) {
+			return io.NopCloser(strings.NewReader(text)), nil
+		})
+		inBubbleBy(t, func(*node) Opener { return plain }, Options{}, nil, func(b *bench) {
 			b.c.Handle(b.p.ended("a", "a1"))
 			if cert := b.drain()[0]; cert.Proof != Verified || cert.Bytes != int64(len(text)) {
 				t.Errorf("%q: certificate %+v", text, cert)

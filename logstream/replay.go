@@ -224,7 +224,7 @@ func (s *splicer) isSentAgain(n int, from, to int64) bool {
 	var first int64
 	differ := !s.shared // the times of lines
 	for line := range bytes.Lines(s.l.peek(make([]byte, to-from), from, to)) {
-		ns, _ := s.clock.parse(line)
+		ns, _ := s.clock.Parse(line)
 		if ns >= s.suspect.newest {
 			return true
 		}

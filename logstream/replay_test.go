@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // inTimes renders n numbered lines of the times given.
@@ -150,10 +152,10 @@ func TestALineIsFoundWhereverItBegins(t *testing.T) {
 	s.begin(query{}, false)
 	s.feedIn(10_007, data)
 	line := len(data) / 3000
-	var c clock
+	var c stamp.Clock
 	for off := 0; off < len(data); off += line {
 		text := data[off : off+line]
-		ns, _ := c.parse(text)
+		ns, _ := c.Parse(text)
 		for _, from := range []int{0, max(0, off-5000), off} {
 			if got := s.l.find(text, int64(from), int64(len(data)), ns); got != int64(off) {
 				t.Fatalf("line at %d is found at %d from %d on", off, got, from)

@@ -12,6 +12,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 // A row is an answer to a request for a log that is no log.
@@ -103,21 +105,21 @@ func rows() map[string]row {
 	for name, is := range unserved() {
 		all[name] = row{is: is, why: noLogsServed, most: 5 * time.Second}
 	}
-	for _, k := range kubeletTexts {
+	for _, k := range kubelog.Texts {
 		for how, answer := range map[string]func() *http.Response{
-			"body":    anyPage(200, "text/plain", k.text+`"x": too many open files`),
-			"refusal": apiStatus(400, "", k.text+`"x": too many open files`), // kubernetes#142259
+			"body":    anyPage(200, "text/plain", k.Text+`"x": too many open files`),
+			"refusal": apiStatus(400, "", k.Text+`"x": too many open files`), // kubernetes#142259
 		} {
-			r := row{is: answer, why: answerText[k.is], most: time.Minute}
-			switch k.is {
-			case answerGone:
+			r := row{is: answer, why: k.Is.String(), most: time.Minute}
+			switch k.Is {
+			case kubelog.Gone:
 				r.final, r.most = true, 0
-			case answerUnserved:
+			case kubelog.Unserved:
 				r.most = 5 * time.Second
-			case answerAbsent: // or a runtime that is being restarted
+			case kubelog.Absent: // or a runtime that is being restarted
 				r.most = 10 * time.Second
 			}
-			all[fmt.Sprintf("%q, in a %s", k.text, how)] = r
+			all[fmt.Sprintf("%q, in a %s", k.Text, how)] = r
 		}
 	}
 	notFound := `rpc error: code = NotFound desc = an error occurred when try to find container "x": not found`

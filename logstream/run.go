@@ -5,12 +5,14 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 // life is what the newest status says of a run: whether it goes on, and which
@@ -137,11 +139,11 @@ func (r *run) follow(ctx context.Context) result {
 	res := r.fetch(ctx, q)
 	// Where a poll ends, or a stream that was not the last, the log goes on: that such an
 	// end is the capture's, too, is no second opinion.
-	r.read = q.follow && res.answer == answerEOF
+	r.read = q.follow && res.answer == kubelog.EOF
 	switch {
 	case r.read && res.joined:
 		r.wholeAt = r.readAt
-	case res.grew || res.answer == answerBroken || res.answer == answerKicked:
+	case res.grew || res.answer == kubelog.Broken || res.answer == kubelog.Interrupted:
 		r.wholeAt = time.Time{}
 	}
 	if q.tail > 0 {
@@ -151,15 +153,15 @@ func (r *run) follow(ctx context.Context) result {
 		r.deadEnds = 0
 	}
 	switch res.answer {
-	case answerAstray:
+	case kubelog.Astray:
 		r.unfiltered = r.unfiltered || q.filtered
-	case answerForeign:
+	case kubelog.Foreign:
 		r.noteForeign()
-	case answerWatchers:
+	case kubelog.Watchers:
 		r.startPolls(pollFor)
-	case answerPodGone:
+	case kubelog.PodGone:
 		r.nowIs(lifeGone) // a watch has shown it, so it is deleted
-	case answerEOF, answerBroken, answerKicked:
+	case kubelog.EOF, kubelog.Broken, kubelog.Interrupted:
 		if res.joined {
 			r.foreignAt, r.unfiltered = time.Time{}, r.takeRecheck()
 		}
@@ -188,9 +190,9 @@ func (r *run) foreignFor(d time.Duration) bool {
 // one that has been open for four hours.
 func (res result) isDeadEnd(q query) bool {
 	switch res.answer {
-	case answerGone, answerAbsent:
+	case kubelog.Gone, kubelog.Absent:
 		return true
-	case answerEOF:
+	case kubelog.EOF:
 		return q.follow && (res.joined || res.bytes == 0) && !res.grew && res.took < endWait
 	}
 	return false
@@ -200,16 +202,16 @@ func (res result) isDeadEnd(q query) bool {
 // that says why this one ended. One that ended cleanly and had brought something is
 // opened again at once, but no oftener than once in streamPace.
 func (r *run) rest(ctx context.Context, res result, failures int) {
-	d := max(res.backoff(failures), res.after)
+	d := max(res.answer.Backoff(failures), res.after)
 	switch res.answer {
-	case answerEOF, answerFailed, answerGone, answerAbsent:
+	case kubelog.EOF, kubelog.Failed, kubelog.Gone, kubelog.Absent:
 		if res.grew {
 			d = max(d, streamPace-res.took)
 		} else {
 			d = streamWait
 		}
 	}
-	if r.poll.on() && (res.answer == answerEOF || res.answer == answerAstray) {
+	if r.poll.on() && (res.answer == kubelog.EOF || res.answer == kubelog.Astray) {
 		d = r.poll.wait(res)
 	}
 	if d > 0 {
@@ -240,27 +242,37 @@ type query struct {
 }
 
 func (q query) options(slot string) *corev1.PodLogOptions {
-	o := &corev1.PodLogOptions{Container: slot, Follow: q.follow, Previous: q.previous, Timestamps: true}
+	r := kubelog.Request{Container: slot, Follow: q.follow, Previous: q.previous, Tail: q.tail}
 	if q.filtered {
-		// Whole seconds: client-go and the apiserver cut the rest off anyway
-		// (k8s.io/apimachinery v0.35.3 pkg/apis/meta/v1/time.go:210).
-		t := metav1.NewTime(q.since)
-		o.SinceTime = &t
+		r.Since = q.since
 	}
-	if q.tail > 0 {
-		o.TailLines = &q.tail
-	}
-	return o
+	return r.Options()
 }
 
 // result is what one request brought.
 type result struct {
-	answer
+	answer              kubelog.Answer
 	equal, joined, grew bool
 	bytes               int
 	took                time.Duration
 	after               time.Duration // not to ask again before
 	err                 error         // the refusal
+}
+
+// why says for people why the final read could not be made, in the words of whoever refused
+// it where these tell what is to be done.
+func (res result) why() string {
+	text, words := res.answer.String(), ""
+	if res.err != nil {
+		words = ": " + strings.TrimSuffix(res.err.Error(), ".")
+	}
+	switch res.answer {
+	case kubelog.Unserved:
+		return text + words
+	case kubelog.Denied:
+		return text + ", before the log was verified" + words
+	}
+	return text + ", before the log was verified"
 }
 
 // fetch makes one request and splices what it brings.
@@ -270,7 +282,7 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	r.setStream(cancel, !q.follow)
 	defer r.setStream(nil, false)
 	if q.follow && r.lifeNow() == lifeClosed {
-		return result{answer: answerKicked} // the tracking ended when there was no stream to end yet
+		return result{answer: kubelog.Interrupted} // the tracking ended when there was no stream to end yet
 	}
 	if q.follow {
 		r.s.counts.follows.Add(1)
@@ -282,11 +294,11 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	body, err := r.s.open(ctx, r.c.namespace, r.c.name, q.options(r.slot), !r.asked)
 	if err != nil {
 		if ctx.Err() != nil {
-			return result{answer: answerKicked}
+			return result{answer: kubelog.Interrupted}
 		}
-		a := classify(err)
-		r.noteRefused(a, err)
-		return result{answer: a, after: retryAfter(err), err: err}
+		refusal := kubelog.Refuse(err)
+		r.noteRefused(refusal.Answer, err)
+		return result{answer: refusal.Answer, after: refusal.RetryAfter, err: err}
 	}
 	r.asked = true
 	r.noteOpened(q.follow)
@@ -304,7 +316,7 @@ func (r *run) fetch(ctx context.Context, q query) result {
 		<-closed
 	}
 	if q.follow {
-		r.sp.ended = res.answer == answerEOF
+		r.sp.ended = res.answer == kubelog.EOF
 	}
 	if r.readAt = time.Now(); q.follow {
 		r.noteEnded(res.answer)
@@ -336,7 +348,7 @@ func (r *run) pump(ctx context.Context, body io.Reader, q query) (res result) {
 			if r.sp.mode == modeAppend && r.sp.turn() {
 				r.askRecheck()
 				_, _ = r.sp.end(q.follow)
-				return result{answer: answerKicked}
+				return result{answer: kubelog.Interrupted}
 			}
 		} else if idle++; idle > 100 && err == nil {
 			err = io.ErrNoProgress
@@ -345,13 +357,13 @@ func (r *run) pump(ctx context.Context, body io.Reader, q query) (res result) {
 			a, equal := r.sp.end(q.follow)
 			switch {
 			case ctx.Err() != nil:
-				return result{answer: answerKicked}
-			case a != answerEOF:
+				return result{answer: kubelog.Interrupted}
+			case a != kubelog.EOF:
 				return result{answer: a}
 			case !errors.Is(err, io.EOF):
-				return result{answer: answerBroken}
+				return result{answer: kubelog.Broken}
 			}
-			return result{answer: answerEOF, equal: equal}
+			return result{answer: kubelog.EOF, equal: equal}
 		}
 		switch {
 		case big == nil && n == len(buf):

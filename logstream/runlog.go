@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sort"
 	"sync"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // runLog is what was captured of one run: the bytes as the kubelet sent them,
@@ -94,7 +96,7 @@ func (l *runLog) room() *chunk {
 		size = chunkSize
 	}
 	l.mu.Lock()
-	c := &chunk{of: &l.share, start: l.end, base: l.newlines, first: l.newest, top: l.newest, slot: -1}
+	c := &chunk{of: &l.share, start: l.end, base: l.newlines, first: l.newest, top: l.newest}
 	l.chunks = append(l.chunks, c)
 	for l.chunks[0].dropped() != nil {
 		l.trimmed.take(l.chunks[0])
@@ -109,8 +111,8 @@ func (l *runLog) room() *chunk {
 // truncate takes uncommitted bytes back. Writer only.
 func (l *runLog) truncate(to int64) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if to >= l.end {
+		l.mu.Unlock()
 		return
 	}
 	l.end = to
@@ -118,9 +120,11 @@ func (l *runLog) truncate(to int64) {
 	for ; last > 0 && l.open[last].start >= to; last-- {
 		l.chunks = l.chunks[:len(l.chunks)-1]
 	}
-	l.st.release(l.open[last+1:])
+	gone := l.open[last+1:]
 	l.open = l.open[:last+1]
 	l.open[last].n = int(to - l.open[last].start)
+	l.mu.Unlock()
+	l.st.release(gone)
 }
 
 // commit shows readers what was written up to off. Chunks with nothing else in
@@ -395,7 +399,7 @@ func (l *runLog) firstKept(off int64) int64 {
 	committed, _ := l.bounds()
 	b := l.peek(make([]byte, longLine), off, committed)
 	_, line, _ := bytes.Cut(b, newline)
-	var c clock
-	ns, _ := c.parse(line)
+	var c stamp.Clock
+	ns, _ := c.Parse(line)
 	return ns
 }

@@ -3,6 +3,8 @@ package logstream
 import (
 	"bytes"
 	"sort"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // visitCost is what looking at a chunk's times costs, in bytes scanned.
@@ -95,7 +97,7 @@ func (l *runLog) stretch(from, ns int64) (start, stop int64) {
 
 // scan is find in bytes that are read.
 func (l *runLog) scan(line []byte, from, to int64) int64 {
-	key := line[:min(len(line), stampUTC)] // short enough for the fast search of package bytes
+	key := line[:min(len(line), stamp.UTC)] // short enough for the fast search of package bytes
 	committed, _ := l.bounds()
 	limit := min(to+int64(len(key))-1, committed)
 	buf := l.st.buffer()
@@ -195,7 +197,7 @@ func (l *runLog) fileAt(f *nodeFile, fileStart int64) int64 {
 	}
 	// The runtime may have turned to it in the middle of a line, of which the stream has
 	// the rest without its time.
-	rest := f.head[stampLen(f.head):]
+	rest := f.head[stamp.Len(f.head):]
 	if len(rest) <= shortRest || rest[len(rest)-1] != '\n' {
 		return -1
 	}
@@ -212,7 +214,7 @@ func (l *runLog) fileAt(f *nodeFile, fileStart int64) int64 {
 func (l *runLog) after(ns, from, to int64) int64 {
 	buf := l.st.buffer()
 	defer l.st.give(buf)
-	var c clock
+	var c stamp.Clock
 	for begins := true; from < to; {
 		if older := min(l.older(from, ns), to); older > from {
 			from, begins = older, false
@@ -228,11 +230,11 @@ func (l *runLog) after(ns, from, to int64) int64 {
 		}
 		for p := buf[:n]; len(p) > 0; {
 			if at := next - int64(len(p)); begins {
-				stamp := p[:min(len(p), stampMax)]
-				if len(p) < stampMax {
-					stamp = l.peek(make([]byte, stampMax), at, to)
+				begin := p[:min(len(p), stamp.Max)]
+				if len(p) < stamp.Max {
+					begin = l.peek(make([]byte, stamp.Max), at, to)
 				}
-				if t, k := c.parse(stamp); k > 0 && t > ns {
+				if t, k := c.Parse(begin); k > 0 && t > ns {
 					return at
 				}
 			}

@@ -4,10 +4,14 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 func lineAt(sec, length int) string {
-	return fmt.Sprintf("2026-11-22T10:00:%02d.000000001Z %s\n", sec, strings.Repeat("x", length-stampUTC-1))
+	return fmt.Sprintf("2026-11-22T10:00:%02d.000000001Z %s\n", sec, strings.Repeat("x", length-stamp.UTC-1))
 }
 
 // Chunks that are older than a line are passed over; the line may begin in one all the
@@ -25,7 +29,7 @@ func TestALineIsFoundWhereverItLies(t *testing.T) {
 				for _, part := range []string{lineAt(1, 100), lineAt(2, before-100), line, lineAt(20, chunkSize), lineAt(30, chunkSize)} {
 					s.feed([]byte(part))
 				}
-				ns, _ := s.clock.parse([]byte(line))
+				ns, _ := s.clock.Parse([]byte(line))
 				if got := s.l.find([]byte(line[:200]), 0, s.lineAt, ns); got != int64(before) {
 					t.Errorf("after %d bytes: found at %d", before, got)
 				}
@@ -42,7 +46,7 @@ func TestOldChunksAreNotSearched(t *testing.T) {
 		s.feed([]byte(lineAt(i, 30_000)))
 	}
 	_, end := s.l.bounds()
-	ns, _ := s.clock.parse([]byte(lineAt(50, 100)))
+	ns, _ := s.clock.Parse([]byte(lineAt(50, 100)))
 	if got, _ := s.l.stretch(0, ns); got < end/2 {
 		t.Errorf("the search begins at %d of %d", got, end)
 	}
@@ -59,7 +63,7 @@ func TestAFileThatBeganInABurstIsPlaced(t *testing.T) {
 	s.feed([]byte(lineAt(2, 4*chunkSize-2000)))
 	s.feed([]byte(burst))
 	rotated := burst[strings.Index(burst, "2026-11-22T10:00:10.000000008Z"):] + lineAt(20, 100)
-	if a, _ := s.respond(t, rotated, false, true); a != answerEOF {
+	if a, _ := s.respond(t, rotated, false, true); a != kubelog.EOF {
 		t.Fatal(a)
 	}
 	if got, want := s.captured(), lineAt(1, 1000)+lineAt(2, 4*chunkSize-2000)+burst+lineAt(20, 100); got != want {

@@ -1,6 +1,10 @@
 package logstream
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
+)
 
 // edge finds a line near the capture's end from which on another read of the file can
 // be compared, wherever that read begins; -1: there is none. Lines of one time may be
@@ -38,7 +42,7 @@ func (s *splicer) edgeIn(from, end int64) int64 {
 		if start == 0 && from > s.fileStart {
 			return -1 // it may have begun before
 		}
-		ns, n := s.clock.parse(w[start:at])
+		ns, n := s.clock.Parse(w[start:at])
 		if n == 0 {
 			return -1
 		}
@@ -63,7 +67,7 @@ func (s *splicer) edgeIn(from, end int64) int64 {
 // seek skips lines until the one at expect. The first line of a tail is no line for
 // certain: it may be the rest of one, with the time of that part
 // (k8s.io/cri-client v0.36.3 pkg/logs/logs.go:304, 408).
-func (s *splicer) seek(p []byte) ([]byte, answer, bool) {
+func (s *splicer) seek(p []byte) ([]byte, kubelog.Answer, bool) {
 	rest, whole := s.takeLine(p)
 	if !whole {
 		return rest, 0, true
@@ -71,7 +75,7 @@ func (s *splicer) seek(p []byte) ([]byte, answer, bool) {
 	isLine := s.torn && !s.midLine
 	s.torn, s.midLine = true, s.hold[len(s.hold)-1] != '\n'
 	if isLine && s.expect >= 0 && s.startsAt(s.expect, s.hold) {
-		ns, _ := s.clock.parse(s.hold)
+		ns, _ := s.clock.Parse(s.hold)
 		s.heads.still(s.expect, ns, s.asked)
 		s.startCompare(s.expect)
 		a, ok := s.refeed()

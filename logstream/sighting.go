@@ -5,6 +5,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 // sighting is what one status says of one slot.
@@ -27,13 +29,13 @@ type times struct{ began, ended time.Time }
 // sightings reads a pod's statuses, by name: a status list is not in the order of
 // its spec, and has holes.
 func sightings(p *corev1.Pod) []sighting {
-	finished := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
-	dying, all := p.DeletionTimestamp != nil, restartsAll(p)
+	finished := podstatus.IsTerminal(p)
+	dying, all := p.DeletionTimestamp != nil, podstatus.RestartsAll(p)
 	var out []sighting
-	read := func(sts []corev1.ContainerStatus, policy func(name string, exit int32) (again bool)) {
+	read := func(sts []corev1.ContainerStatus) {
 		for i := range sts {
 			s, t := sight(&sts[i]), sts[i].State.Terminated
-			s.all, s.noNext = all, finished || t != nil && !all && !policy(s.slot, t.ExitCode)
+			s.all, s.noNext = all, finished || t != nil && !all && !podstatus.Restarts(p, s.slot, t.ExitCode)
 			s.final = s.noNext || t != nil && dying
 			// A finished pod may say Running for ever: after an eviction, or when
 			// its node was lost.
@@ -41,13 +43,9 @@ func sightings(p *corev1.Pod) []sighting {
 			out = append(out, s)
 		}
 	}
-	read(p.Status.InitContainerStatuses, func(name string, exit int32) bool {
-		return restarts(p, find(p.Spec.InitContainers, name), exit, true)
-	})
-	read(p.Status.ContainerStatuses, func(name string, exit int32) bool {
-		return restarts(p, find(p.Spec.Containers, name), exit, false)
-	})
-	read(p.Status.EphemeralContainerStatuses, func(string, int32) bool { return false })
+	read(p.Status.InitContainerStatuses)
+	read(p.Status.ContainerStatuses)
+	read(p.Status.EphemeralContainerStatuses)
 	if finished {
 		out = append(out, untold(p, out)...)
 	}
@@ -80,19 +78,16 @@ func untold(p *corev1.Pod, seen []sighting) []sighting {
 // none, though its status may still carry its last one.
 func sight(st *corev1.ContainerStatus) sighting {
 	s := sighting{slot: st.Name, image: st.Image + " " + st.ImageID, restarts: st.RestartCount}
-	switch {
-	case st.State.Running != nil:
-		s.cur, s.running, s.curAt.began = st.ContainerID, true, st.State.Running.StartedAt.Time
-	case st.State.Terminated != nil:
-		t := st.State.Terminated
-		s.cur, s.curAt = t.ContainerID, timesOf(t)
-		if s.cur == "" {
-			s.cur = st.ContainerID
-		}
+	id, phase := podstatus.Current(st)
+	s.cur, s.running = id, phase == podstatus.Running
+	switch phase {
+	case podstatus.Running:
+		s.curAt.began = st.State.Running.StartedAt.Time
+	case podstatus.Terminated:
+		s.curAt = timesOf(st.State.Terminated)
 	}
 	s.begun = s.cur == "" && begun(&st.State)
-	// (kubernetes v1.36.3 pkg/kubelet/container/sync_result.go:77)
-	s.waits = st.State.Waiting != nil && st.State.Waiting.Reason == "CrashLoopBackOff"
+	s.waits = st.State.Waiting != nil && st.State.Waiting.Reason == podstatus.ReasonCrashLoop
 	if t := st.LastTerminationState.Terminated; t != nil && t.ContainerID != s.cur {
 		s.last, s.lastAt = t.ContainerID, timesOf(t)
 	}
@@ -103,59 +98,11 @@ func sight(st *corev1.ContainerStatus) sighting {
 // that never began before its pod was ended, the kubelet says ContainerStatusUnknown
 // (kubernetes v1.36.3 pkg/kubelet/status/status_manager.go:658-669).
 func begun(st *corev1.ContainerState) bool {
-	return st.Running != nil || st.Terminated != nil && st.Terminated.Reason != "ContainerStatusUnknown"
+	return st.Running != nil || st.Terminated != nil && st.Terminated.Reason != podstatus.ReasonStatusUnknown
 }
 
 func timesOf(t *corev1.ContainerStateTerminated) times {
 	return times{began: t.StartedAt.Time, ended: t.FinishedAt.Time}
-}
-
-func find(cs []corev1.Container, name string) *corev1.Container {
-	for i := range cs {
-		if cs[i].Name == name {
-			return &cs[i]
-		}
-	}
-	return nil
-}
-
-// restarts says whether the kubelet would start a container again that ended with
-// exit (kubernetes v1.36.3 pkg/api/v1/pod/util.go:419-455).
-func restarts(p *corev1.Pod, c *corev1.Container, exit int32, init bool) bool {
-	if c != nil && c.RestartPolicy != nil {
-		for _, rule := range c.RestartPolicyRules {
-			if e := rule.ExitCodes; e != nil {
-				in := slices.Contains(e.Values, exit)
-				if in == (e.Operator == corev1.ContainerRestartRuleOnExitCodesOpIn) {
-					return true
-				}
-			}
-		}
-		switch *c.RestartPolicy {
-		case corev1.ContainerRestartPolicyAlways:
-			return true
-		case corev1.ContainerRestartPolicyOnFailure:
-			return exit != 0
-		}
-		return false
-	}
-	switch p.Spec.RestartPolicy {
-	case corev1.RestartPolicyNever:
-		return false
-	case corev1.RestartPolicyOnFailure:
-		return exit != 0
-	}
-	return !init || exit != 0
-}
-
-// restartsAll says whether the exit of one of its containers may make the kubelet restart
-// all that a pod has (RestartAllContainersOnContainerExits, on by default from v1.36).
-func restartsAll(p *corev1.Pod) bool {
-	isOne := func(r corev1.ContainerRestartRule) bool {
-		return r.Action == corev1.ContainerRestartRuleActionRestartAllContainers
-	}
-	has := func(c corev1.Container) bool { return slices.ContainsFunc(c.RestartPolicyRules, isOne) }
-	return slices.ContainsFunc(p.Spec.InitContainers, has) || slices.ContainsFunc(p.Spec.Containers, has)
 }
 
 // life is what the status says of the run id.

@@ -21,6 +21,8 @@ func TestEveryStreamIsCutAfterFourHoursAndGoesOn(t *testing.T) {
 				b.n.most = 4 * time.Hour
 				b.n.start("a", "a1")
 				b.c.Handle(b.p.running("a", "a1"))
+				// The two halves of a line have one time: a look at the last record sees no newer one.
+				b.n.cur["a"].stamp = func(now time.Time, i int) time.Time { return inOrder(now, i/2) }
 				want := ""
 				for began := time.Now(); time.Since(began) < 21*time.Hour; {
 					b.n.raw("a", "a line in ")
@@ -294,7 +296,7 @@ func TestARunOutOfScopeGoesOnUntilItsStreamsEndAtOnce(t *testing.T) {
 					b.n.fault = func(int, *corev1.PodLogOptions) *fault {
 						if cut { // a kubelet that is restarted
 							cut = false
-							return &fault{cut: len(b.n.cur["a"].file.data)}
+							return &fault{cut: len(b.n.cur["a"].rendered())}
 						}
 						return nil
 					}

@@ -2,6 +2,10 @@ package logstream
 
 import (
 	"bytes"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 // A splicer decides which bytes of a response are new. It is the only place that
@@ -22,7 +26,7 @@ type splicer struct {
 	filterFrom int64 // bytes from which a resumed stream is asked for by time
 
 	heads heads
-	clock clock
+	clock stamp.Clock
 	progress
 	parts []part // the newest ones
 
@@ -60,7 +64,7 @@ type progress struct {
 	headNS    int64
 	lineAt    int64 // where the line being appended began
 	counted   bool  // its timestamp is in the log's count
-	stamp     [stampMax]byte
+	stamp     [stamp.Max]byte
 	stampN    int
 	stamps    int64 // bytes of timestamps not yet in the log's count
 	decided   bool  // whether the body is plain
@@ -123,7 +127,7 @@ func (s *splicer) shed() {
 }
 
 // feed takes the next bytes of the response.
-func (s *splicer) feed(p []byte) (a answer, ok bool) {
+func (s *splicer) feed(p []byte) (a kubelog.Answer, ok bool) {
 	for len(p) > 0 && !s.doubt {
 		switch s.mode {
 		case modeHead:
@@ -134,7 +138,7 @@ func (s *splicer) feed(p []byte) (a answer, ok bool) {
 		case modeCompare:
 			p = s.compare(p)
 			if s.mode == modeOdd && s.filtered && s.replay < 0 {
-				return answerAstray, false
+				return kubelog.Astray, false
 			}
 		case modeAppend:
 			p = s.append(p)
@@ -148,9 +152,9 @@ func (s *splicer) feed(p []byte) (a answer, ok bool) {
 		}
 	}
 	if s.doubt {
-		return answerAstray, false
+		return kubelog.Astray, false
 	}
-	return answerEOF, true
+	return kubelog.EOF, true
 }
 
 // takeLine moves bytes of p into hold, up to a newline or lineLen bytes; of a line
@@ -171,7 +175,7 @@ func (s *splicer) takeLine(p []byte) (rest []byte, whole bool) {
 	return p[n:], whole
 }
 
-func (s *splicer) gather(p []byte) ([]byte, answer, bool) {
+func (s *splicer) gather(p []byte) ([]byte, kubelog.Answer, bool) {
 	rest, whole := s.takeLine(p)
 	if !whole {
 		return rest, 0, true
@@ -249,12 +253,12 @@ func (s *splicer) join(p []byte) []byte {
 // timesAt returns the time of the line at off, and of a line before it.
 func (s *splicer) timesAt(off int64) (ns, before int64) {
 	_, end := s.l.bounds()
-	ns, _ = s.clock.parse(s.l.peek(make([]byte, stampMax), off, end))
+	ns, _ = s.clock.Parse(s.l.peek(make([]byte, stamp.Max), off, end))
 	from := max(off-longLine, 0)
 	w := s.l.peek(make([]byte, off-from), from, off)
 	if len(w) > 1 {
 		if j := bytes.LastIndexByte(w[:len(w)-1], '\n'); j >= 0 || from == 0 {
-			before, _ = s.clock.parse(w[j+1:])
+			before, _ = s.clock.Parse(w[j+1:])
 		}
 	}
 	return ns, before
@@ -282,7 +286,7 @@ func (s *splicer) diverge() {
 	if !s.diverged {
 		_, before := s.timesAt(s.line)
 		committed, _ := s.l.bounds()
-		ns, n := s.clock.parse(s.hold)
+		ns, n := s.clock.Parse(s.hold)
 		missing := n > 0 && s.l.find(s.hold, s.line, committed, ns) < 0
 		if n == 0 {
 			ns = before

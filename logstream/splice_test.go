@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 // body renders lines as the kubelet does, one nanosecond-stamped line each.
@@ -29,7 +31,7 @@ func newTestSplicer() *splicer {
 }
 
 // respond plays one whole response.
-func (s *splicer) respond(t testing.TB, resp string, follow, acceptNew bool) (answer, bool) {
+func (s *splicer) respond(t testing.TB, resp string, follow, acceptNew bool) (kubelog.Answer, bool) {
 	t.Helper()
 	s.begin(query{}, acceptNew)
 	if a, ok := s.feed([]byte(resp)); !ok {
@@ -55,7 +57,7 @@ func TestACutAtAnyByteLosesAndRepeatsNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for cut := range len(full) + 1 {
 				s := newTestSplicer()
-				if a, _ := s.respond(t, full[:cut], true, false); a != answerEOF && (a != answerAstray || name != "same lines") {
+				if a, _ := s.respond(t, full[:cut], true, false); a != kubelog.EOF && (a != kubelog.Astray || name != "same lines") {
 					t.Fatalf("cut at %d: %v", cut, a)
 				}
 				if got := s.captured(); !strings.HasPrefix(full, got) {
@@ -64,8 +66,8 @@ func TestACutAtAnyByteLosesAndRepeatsNothing(t *testing.T) {
 				s.oneFile = true
 				var equal bool
 				for range 2 {
-					var a answer
-					if a, equal = s.respond(t, full, false, false); a != answerEOF {
+					var a kubelog.Answer
+					if a, equal = s.respond(t, full, false, false); a != kubelog.EOF {
 						t.Fatalf("cut at %d: the full read answers %v", cut, a)
 					}
 				}
@@ -83,12 +85,12 @@ func TestACutAtAnyByteLosesAndRepeatsNothing(t *testing.T) {
 
 func TestTheKubeletsWordsAreNeverOutput(t *testing.T) {
 	full := body(numbered(3)...)
-	for _, k := range kubeletTexts {
+	for _, k := range kubelog.Texts {
 		for cut := range len(full) + 1 {
 			s := newTestSplicer()
-			words := k.text + "something: too many open files"
+			words := k.Text + "something: too many open files"
 			a, _ := s.respond(t, full[:cut]+words, true, false)
-			if a == answerEOF {
+			if a == kubelog.EOF {
 				t.Fatalf("cut at %d: %q was not noticed", cut, words)
 			}
 			s.respond(t, full, false, false)
@@ -130,8 +132,8 @@ func TestTheKubeletsWordsInALongLineAreNoDifference(t *testing.T) {
 }
 
 func TestOutputThatQuotesTheKubeletIsOutput(t *testing.T) {
-	for _, k := range kubeletTexts {
-		full := body("before", k.text+"x") + "2026-11-22T10:00:09.000000001Z " + k.text + "x"
+	for _, k := range kubelog.Texts {
+		full := body("before", k.Text+"x") + "2026-11-22T10:00:09.000000001Z " + k.Text + "x"
 		s := newTestSplicer()
 		s.respond(t, full, true, false)
 		for range 2 {
@@ -151,12 +153,12 @@ func TestARotatedFileContinuesTheCaptureWithAGap(t *testing.T) {
 		for start := 1; start < 20; start++ {
 			s := newTestSplicer()
 			s.respond(t, all(0, seen), true, false)
-			if a, ok := s.respond(t, all(start, 20), false, false); a == answerForeign {
+			if a, ok := s.respond(t, all(start, 20), false, false); a == kubelog.Foreign {
 				if start < seen {
 					t.Fatalf("seen %d, file from %d: not placed", seen, start)
 				}
 				s.respond(t, all(start, 20), false, true)
-			} else if a != answerEOF {
+			} else if a != kubelog.EOF {
 				t.Fatalf("seen %d, file from %d: %v %v", seen, start, a, ok)
 			}
 			want := all(0, seen) + all(max(seen, start), 20)
@@ -224,7 +226,7 @@ func TestASmallFileSentAgainIsNotOutputAgain(t *testing.T) {
 func TestAFileThatIsStartedOverAndCutIsCapturedOnce(t *testing.T) {
 	full := body(numbered(10)...)
 	for n := range 2*len(full) + 2 {
-		cut, words := n/2, []string{"", kubeletTexts[0].text}[n%2]
+		cut, words := n/2, []string{"", kubelog.Texts[0].Text}[n%2]
 		s := newTestSplicer()
 		s.respond(t, full+full[:cut]+words, true, false)
 		if got := s.captured(); got != full {
@@ -317,7 +319,7 @@ func TestARotatedFileWhoseHeadEqualsTheOneBeforeIsPlaced(t *testing.T) {
 	s := newTestSplicer()
 	s.respond(t, first, true, false)
 	rotated := at(1, "same") + at(1, "b") + at(2, "c") + at(3, "d") // from the third line on
-	if a, _ := s.respond(t, rotated, false, false); a != answerEOF {
+	if a, _ := s.respond(t, rotated, false, false); a != kubelog.EOF {
 		t.Fatal(a)
 	}
 	if got, want := s.captured(), first+at(3, "d"); got != want {

@@ -15,8 +15,7 @@ import (
 func (n *node) breakStreams(slot string) {
 	n.change(func() {
 		n.breaks++
-		n.cur[slot].file = &file{}
-		n.cur[slot].wake()
+		n.cur[slot].Rotate(maxFiles)
 	})
 }
 

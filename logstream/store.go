@@ -2,10 +2,7 @@ package logstream
 
 import (
 	"container/list"
-	"context"
 	"errors"
-	"io"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,9 +15,6 @@ const (
 	chunkFirst = 512
 	chunkSmall = 4 << 10 // a finished run keeps as little as this in memory: a slot takes chunkSize
 )
-
-// diskRetry is how long a disk that refused is left alone.
-const diskRetry = 10 * time.Second
 
 // errDropped: the bytes asked for are no longer kept.
 var errDropped = errors.New("logstream: no longer kept")
@@ -37,8 +31,8 @@ func graver(a, b error) error {
 	return a
 }
 
-// chunk is a piece of one run's log. Its place changes over its life: in memory,
-// in the spill file, dropped. n and what is above mu belong to the run's lock.
+// chunk is a piece of one run's log: in memory, on its way to the disk, on the disk,
+// dropped. The fields above mu, and n until the chunk is sealed, belong to the run's lock.
 type chunk struct {
 	of    *share
 	start int64  // where it begins in the run's log
@@ -47,16 +41,19 @@ type chunk struct {
 	times span   // of the lines that begin in it, and perhaps of their neighbours
 	top   int64  // the newest of these up to its end
 
-	mu   sync.RWMutex // guards data, slot, lost
+	mu   sync.RWMutex // guards data, slot, file, lost
 	data []byte       // full length allocated; nil unless in memory
 	n    int          // bytes used; fixed once sealed
-	slot int64        // in the spill file; -1: none
+	file *spill       // that has it; nil: none has
+	slot int64        // its place in there
 	lost error        // why it was dropped; nil: it was not
 
-	elem *list.Element // in one of its share's lists; guarded by store.mu
+	// Guarded by store.mu.
+	elem    *list.Element // in one of its share's lists; nil: in none
+	writing bool          // on its way to the disk; its data is still in memory
 }
 
-// level is where a sealed chunk is.
+// level is where a sealed chunk is. A chunk on its way to the disk has a slot there.
 type level int
 
 const (
@@ -71,165 +68,41 @@ type share struct {
 	tell   func(lost error) // is told of lost; nil: nobody is. It does not block.
 }
 
-// store is the budget of all runs of a Streamer: memory first, then one unlinked
-// file of equal slots, then what is oldest is dropped.
+// store is the budget of all runs of a Streamer: memory first, then one unlinked file of
+// equal slots, then the oldest is dropped. Nothing is asked of the disk under a lock.
 type store struct {
 	memLimit, diskLimit int64
-	create              func() (spillFile, error)
-	tell                func(err error) // is told that the disk refuses, and (nil) that it works again; it does not block
-	gaps                atomic.Int64    // noticed in all logs; all that a run lost counts as one
+	create              func() (spillFile, error) // guarded by mu
+	tell                func(err error)           // is told that the disk refuses, and (nil) that it works again; it does not block
+	gaps                atomic.Int64              // noticed in all logs; all that a run lost counts as one
+	maxWrites           int                       // see the constant
 
-	mu      sync.Mutex
-	mem     int64
-	disk    int64
-	dropped int64 // bytes, ever
-	errs    int64 // of the disk, ever
-	holders [2]map[*share]struct{}
-	chunks  [2]int // of all shares
-	file    spillFile
-	free    []int64   // free slots
-	slots   int64     // slots the file has
-	growAt  time.Time // until then the disk has no room for another slot
-	spillAt time.Time // until then it takes nothing at all
-	refused error     // what the disk said last, as long as it is not known to work again
-	triedAt time.Time // when it said that
-	trouble chan struct{}
-	pool    sync.Pool
-}
-
-type spillFile interface {
-	io.ReaderAt
-	io.WriterAt
-	io.Closer
+	mu       sync.Mutex
+	mem      int64 // bytes held in memory
+	inFlight int64 // of them on their way to the disk
+	disk     int64
+	dropped  int64 // bytes, ever
+	holders  [2]map[*share]struct{}
+	chunks   [2]int          // of all shares
+	waiting  []chan struct{} // for a write to end
+	spill    *spill          // nil: there is none
+	health   diskHealth
+	trouble  chan struct{}
+	hung     atomic.Int32 // calls of the disk that nobody waits for any more
+	pool     sync.Pool
 }
 
 // newStore makes a store whose spill file is in dir; "": os.TempDir().
 func newStore(mem, disk int64, dir string) *store {
 	s := &store{
 		memLimit: mem, diskLimit: disk, tell: func(error) {}, trouble: make(chan struct{}, 1),
-		create: func() (spillFile, error) { return createSpill(dir) },
+		create: func() (spillFile, error) { return createSpill(dir) }, maxWrites: maxWrites,
 	}
 	for at := range s.holders {
 		s.holders[at] = map[*share]struct{}{}
 	}
 	s.pool.New = func() any { return new([chunkSize]byte) }
 	return s
-}
-
-// createSpill makes a file that nothing leaves behind, however the process ends.
-func createSpill(dir string) (spillFile, error) {
-	f, err := os.CreateTemp(dir, "logstream-") // mode 0600
-	if err != nil {
-		return nil, err
-	}
-	_ = os.Remove(f.Name())
-	return f, nil
-}
-
-// watch looks whether the disk works, now and, when it has refused, until it does again.
-func (s *store) watch(ctx context.Context) {
-	if s.diskLimit < chunkSize {
-		return
-	}
-	for {
-		s.check()
-		select {
-		case <-s.trouble:
-		case <-ctx.Done():
-			return
-		}
-		t := time.NewTimer(diskRetry)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return
-		}
-	}
-}
-
-// check writes a chunk that nobody needs: to a slot of the file that there is, which is
-// nobody else's meanwhile, or to a file of its own. It holds no lock while it writes: a
-// disk that hangs holds up nobody who does not need it.
-func (s *store) check() {
-	s.mu.Lock()
-	if s.refused != nil && time.Since(s.triedAt) < diskRetry { // it was tried meanwhile
-		s.alert()
-		s.mu.Unlock()
-		return
-	}
-	file, slot := s.file, int64(0)
-	if file != nil {
-		slot = s.freeSlot()
-	}
-	s.mu.Unlock()
-	err := s.try(file, slot)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if file != nil && file == s.file {
-		s.giveSlots(slot)
-	}
-	switch {
-	case errors.Is(err, os.ErrClosed): // with its last chunk: another try, in time
-		s.alert()
-	case err == nil:
-		s.works()
-	case s.chunks[onDisk] > 0:
-		s.growAt = s.refuse(err)
-	default:
-		s.spillAt = s.refuse(err)
-	}
-}
-
-func (s *store) try(file spillFile, slot int64) error {
-	zeros := make([]byte, chunkSize)
-	if file != nil {
-		_, err := file.WriteAt(zeros, slot*chunkSize)
-		return err
-	}
-	file, err := s.create()
-	if err != nil {
-		return err
-	}
-	_, err = file.WriteAt(zeros, 0)
-	return errors.Join(err, file.Close())
-}
-
-// freeSlot returns a slot of the file that is not in use.
-func (s *store) freeSlot() (slot int64) {
-	if n := len(s.free); n > 0 {
-		slot, s.free = s.free[n-1], s.free[:n-1]
-		return slot
-	}
-	s.slots++
-	return s.slots - 1
-}
-
-// refuse notes that the disk refused, and returns until when to leave it alone.
-func (s *store) refuse(err error) time.Time {
-	s.errs++
-	if s.refused == nil {
-		s.tell(err)
-	}
-	s.refused, s.triedAt = err, time.Now()
-	s.alert()
-	return s.triedAt.Add(diskRetry)
-}
-
-// works notes that the disk took what it was given.
-func (s *store) works() {
-	if s.refused != nil {
-		s.tell(nil)
-	}
-	s.refused, s.growAt, s.spillAt = nil, time.Time{}, time.Time{}
-}
-
-// alert wakes watch.
-func (s *store) alert() {
-	select {
-	case s.trouble <- struct{}{}:
-	default:
-	}
 }
 
 // buffer returns a full-size buffer that give takes back.
@@ -241,20 +114,51 @@ func (s *store) give(b []byte) {
 	}
 }
 
-// grow gives c a buffer of size bytes, keeping its content, and evicts sealed
-// chunks for it.
+// grow gives c a buffer of size bytes, keeping its content. Where the memory is used up it
+// waits until older output is written, if the run has any of its own there: the first
+// chunks of a run are on top of the budget.
 func (s *store) grow(c *chunk, size int) {
+	more := int64(size - len(c.data))
 	s.mu.Lock()
-	s.mem += int64(size - len(c.data))
-	s.fit(c.of)
+	waited := false
+	for !s.fit(more, c.of) && c.of.sealed[inMemory].Len() > 0 {
+		s.wait()
+		waited = true
+	}
+	if waited {
+		s.wake()
+	}
+	s.mem += more
 	s.mu.Unlock()
 	s.resize(c, size)
 }
 
-// fit evicts what does not fit in the memory, for the run by.
-func (s *store) fit(by *share) {
-	for s.mem > s.memLimit && s.chunks[inMemory] > 0 {
-		s.evict(s.victim(inMemory, by))
+// fit has chunks leave the memory until more bytes of the run by fit in it. It reports false
+// when a write has to end first.
+func (s *store) fit(more int64, by *share) bool {
+	for s.mem-s.inFlight+more > s.memLimit && s.chunks[inMemory] > 0 {
+		if !s.evict(s.victim(inMemory, by), by) {
+			return false
+		}
+	}
+	return true
+}
+
+// wait waits for its turn to look again. It gives up s.mu meanwhile.
+func (s *store) wait() {
+	turn := make(chan struct{})
+	s.waiting = append(s.waiting, turn)
+	s.mu.Unlock()
+	<-turn
+	s.mu.Lock()
+}
+
+// wake has the one that has waited longest look again, who wakes the next if it waits no
+// more: when a write ends there may be hundreds.
+func (s *store) wake() {
+	if len(s.waiting) > 0 {
+		close(s.waiting[0])
+		s.waiting = s.waiting[1:]
 	}
 }
 
@@ -273,11 +177,11 @@ func (s *store) resize(c *chunk, size int) {
 	s.give(old) // no reader is in it any more
 }
 
-// seal says that c is written no more and may be evicted.
+// seal says that c is written no more and may leave the memory.
 func (s *store) seal(c *chunk) {
 	s.mu.Lock()
 	s.put(c, inMemory)
-	s.fit(c.of)
+	s.fit(0, c.of)
 	s.mu.Unlock()
 }
 
@@ -294,8 +198,18 @@ func (s *store) settle(c *chunk) {
 	}
 }
 
+// put lists c among its share's chunks, by age. It is nearly always the newest.
 func (s *store) put(c *chunk, at level) {
-	c.elem = c.of.sealed[at].PushBack(c)
+	l := &c.of.sealed[at]
+	e := l.Back()
+	for e != nil && e.Value.(*chunk).start > c.start {
+		e = e.Prev()
+	}
+	if e != nil {
+		c.elem = l.InsertAfter(c, e)
+	} else {
+		c.elem = l.PushFront(c)
+	}
 	s.chunks[at]++
 	s.holders[at][c.of] = struct{}{}
 }
@@ -324,27 +238,57 @@ func (s *store) victim(at level, by *share) *chunk {
 	return who.sealed[at].Front().Value.(*chunk)
 }
 
-// evict moves c out of memory. The content of a sealed chunk is fixed, so it is
-// written without c.mu: readers go on.
-func (s *store) evict(c *chunk) {
-	s.take(c, inMemory)
-	slot, why := s.spill(c)
-	c.mu.Lock()
-	b := c.data
-	c.data, c.slot, c.lost = nil, slot, why
-	c.mu.Unlock()
-	s.mem -= int64(len(b))
-	s.give(b)
-	if why != nil {
-		s.noteLost(c, why)
-		return
+// evict has c written to the disk for the run by, or drops it. It reports false when
+// another write has to end before.
+func (s *store) evict(c *chunk, by *share) bool {
+	h, now := &s.health, time.Now()
+	room, why := s.disk+chunkSize <= s.diskLimit, errBudget
+	if room && h.refused != nil {
+		why = h.refused
 	}
-	s.put(c, onDisk)
+	grow := room && !now.Before(h.growAt)
+	if now.Before(h.spillAt) || !grow && s.chunks[onDisk] == 0 {
+		s.drop(c, inMemory, why)
+		return true
+	}
+	most := s.maxWrites
+	if c.of != by {
+		most += spareWrites
+	}
+	old, wait := (*chunk)(nil), h.writes >= most
+	if !grow {
+		old = s.victim(onDisk, c.of)
+		wait = wait || old.writing || old.file.isTried()
+	}
+	switch {
+	case wait && !h.stalled:
+		return false
+	case wait:
+		s.drop(c, inMemory, h.refused)
+	case grow:
+		if s.spill == nil {
+			s.spill = &spill{ready: make(chan struct{})}
+		}
+		s.write(c, flight{file: s.spill, slot: s.spill.takeSlot(), grows: true})
+	case old.of == c.of && old.start > c.start: // a write of it failed
+		s.drop(c, inMemory, why)
+	default:
+		f := flight{file: old.file, slot: old.slot}
+		s.drop(old, onDisk, why)
+		s.write(c, f)
+	}
+	return true
 }
 
-// noteLost counts a chunk that was dropped, and tells of a run's first, and of its first
-// that the disk is to blame for.
-func (s *store) noteLost(c *chunk, why error) {
+// drop gives c up. On the disk its slot is its caller's now.
+func (s *store) drop(c *chunk, at level, why error) {
+	s.take(c, at)
+	b := c.leave(why)
+	s.mem -= int64(len(b))
+	s.give(b)
+	if at == onDisk {
+		s.disk -= chunkSize
+	}
 	s.dropped += int64(c.n)
 	sh := c.of
 	if sh.lost == nil {
@@ -353,165 +297,91 @@ func (s *store) noteLost(c *chunk, why error) {
 		return
 	}
 	sh.lost = why
-	if sh.tell != nil {
+	if sh.tell != nil { // of the first that is dropped, and of the first that the disk is to blame for
 		sh.tell(why)
 	}
 }
 
-// spill writes c to a slot of the file. When there is none to be had it says why.
-func (s *store) spill(c *chunk) (slot int64, why error) {
-	now, why := time.Now(), errBudget
-	room := s.disk+chunkSize <= s.diskLimit
-	if room && s.refused != nil {
-		why = s.refused
-	}
-	grow := room && !now.Before(s.growAt)
-	if now.Before(s.spillAt) || !grow && s.chunks[onDisk] == 0 {
-		return -1, why
-	}
-	if s.file == nil {
-		f, err := s.create()
-		if err != nil {
-			s.spillAt = s.refuse(err)
-			return -1, err
-		}
-		s.file = f
-	}
-	if grow {
-		slot := s.freeSlot()
-		err := s.writeSlot(c, slot)
-		if err == nil {
-			s.works()
-			return slot, nil
-		}
-		s.free = append(s.free, slot)
-		s.growAt, why = s.refuse(err), err // the disk is full: the slots in use have to do
-		if s.closeEmpty() {
-			return -1, err
-		}
-	}
-	slot = s.dropSpilled(s.victim(onDisk, c.of), why)
-	err := s.writeSlot(c, slot)
-	if err == nil {
-		if !room {
-			s.works()
-		}
-		return slot, nil
-	}
-	s.spillAt = s.refuse(err) // what is there may be read yet: it stays
-	if !s.closeEmpty() {
-		s.giveSlots(slot)
-	}
-	return -1, err
-}
-
-func (s *store) writeSlot(c *chunk, slot int64) error {
-	_, err := s.file.WriteAt(c.data[:c.n], slot*chunkSize)
-	if err == nil {
-		s.disk += chunkSize
-	}
-	return err
-}
-
-// dropSpilled drops a chunk in the file, and returns its slot.
-func (s *store) dropSpilled(c *chunk, why error) (slot int64) {
-	s.take(c, onDisk)
+// leave makes c lost, and returns the buffer that it had. The file of a chunk that is
+// being read there is known to the reader.
+func (c *chunk) leave(why error) (b []byte) {
 	c.mu.Lock()
-	slot = c.slot
-	c.slot, c.lost = -1, why
-	c.mu.Unlock()
-	s.disk -= chunkSize
-	s.noteLost(c, why)
-	return slot
+	defer c.mu.Unlock()
+	b, c.data, c.lost = c.data, nil, why
+	return b
 }
 
 // lose drops a chunk that cannot be read back. Its slot is not used again.
 func (s *store) lose(c *chunk, why error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c.slot >= 0 { // it is changed under s.mu, too
-		s.errs++
-		s.dropSpilled(c, why)
-		s.closeEmpty()
+	if c.elem == nil { // it is lost already
+		s.mu.Unlock()
+		return
 	}
+	s.health.errs++
+	s.drop(c, onDisk, why)
+	tidy := s.leaveSlots(c.file, 1)
+	s.mu.Unlock()
+	tidy()
 }
 
 // release frees chunks for good. The file goes with its last slot.
 func (s *store) release(cs []*chunk) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	var file *spill // there is one at a time
 	var slots []int64
+	s.mu.Lock()
 	for _, c := range cs {
-		c.mu.Lock()
-		b, slot := c.data, c.slot
-		c.data, c.slot, c.lost = nil, -1, errDropped
-		c.mu.Unlock()
+		b := c.leave(errDropped)
 		switch {
+		case c.writing: // the rest when the write ends
+			s.take(c, onDisk)
+			continue
 		case b != nil:
 			s.mem -= int64(len(b))
 			if c.elem != nil {
 				s.take(c, inMemory)
 			}
 			s.give(b)
-		case slot >= 0:
+		case c.elem != nil:
 			s.disk -= chunkSize
 			s.take(c, onDisk)
-			slots = append(slots, slot)
+			file, slots = c.file, append(slots, c.slot)
 		}
 	}
-	if !s.closeEmpty() {
-		s.giveSlots(slots...)
+	tidy := func() {}
+	if file != nil {
+		tidy = s.leaveSlots(file, len(slots), slots...)
 	}
+	s.mu.Unlock()
+	tidy()
 }
 
-// closeEmpty closes a file that holds nothing: unlinked, it is gone then.
-func (s *store) closeEmpty() bool {
-	if s.file == nil || s.disk > 0 {
-		return false
-	}
-	_ = s.file.Close()
-	s.file, s.free, s.slots = nil, nil, 0
-	return true
-}
-
-// giveSlots gives slots back, and what they took of the disk.
-func (s *store) giveSlots(slots ...int64) {
-	s.free = append(s.free, slots...)
-	for i := 0; i < len(slots); {
-		n := 1 // side by side: one call for all of them
-		for i+n < len(slots) && slots[i+n] == slots[i]+int64(n) {
-			n++
-		}
-		punch(s.file, slots[i]*chunkSize, int64(n)*chunkSize)
-		i += n
-	}
-}
-
-// read copies bytes of c from off on.
+// read copies bytes of c from off on. What the disk does not give back in readPatience is
+// dropped.
 func (s *store) read(c *chunk, p []byte, off int) (int, error) {
-	n, err := c.read(s, p, off)
-	if err != nil && !errors.Is(err, errDropped) {
-		if n > 0 {
-			return n, nil
-		}
+	c.mu.RLock()
+	data, file, slot, lost := c.data, c.file, c.slot, c.lost
+	n := 0
+	if data != nil {
+		n = copy(p, data[off:])
+	}
+	c.mu.RUnlock()
+	switch {
+	case data != nil:
+		return n, nil
+	case lost != nil:
+		return 0, errDropped
+	}
+	n, err := s.readSlot(file, slot, p, off)
+	// The slot was another's from when c was dropped.
+	if c.dropped() != nil {
+		return 0, errDropped
+	}
+	if err != nil && n == 0 {
 		s.lose(c, err)
 		return 0, errDropped
 	}
-	return n, err
-}
-
-func (c *chunk) read(s *store, p []byte, off int) (int, error) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	switch {
-	case c.data != nil:
-		return copy(p, c.data[off:]), nil
-	case c.lost != nil:
-		return 0, errDropped
-	}
-	// A slot is freed under c.mu only, and the file closed after its last slot:
-	// holding c.mu, both are ours.
-	return s.file.ReadAt(p, c.slot*chunkSize+int64(off))
+	return n, nil
 }
 
 func (s *store) usage() (mem, disk, dropped int64) {
@@ -523,7 +393,7 @@ func (s *store) usage() (mem, disk, dropped int64) {
 func (s *store) diskErrors() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.errs
+	return s.health.errs
 }
 
 // dropped is why it was; nil: it is kept.

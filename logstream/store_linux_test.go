@@ -50,7 +50,7 @@ func TestWhatACaptureHeldOfTheDiskIsGivenBackWhileOthersGoOn(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	inBubble(t, Options{Memory: 1 << 20}, nil, func(b *bench) {
 		blocks := func() int64 {
-			st, err := b.s.store.file.(*os.File).Stat()
+			st, err := b.s.store.spill.file.(*os.File).Stat()
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -27,7 +27,7 @@ type Options struct {
 	// file is made in Dir at first need, mode 0600, and unlinked at once. Past the
 	// budget, or when the disk refuses, the oldest output of the run that holds most
 	// is dropped: a Gap says so, and why, and so does NoticeDropped. A disk that
-	// refused is tried again after 10 s.
+	// refused, or took nothing for two seconds, is tried again after 10 s.
 	Disk int64
 	// Dir is the directory of the spill file, which has to exist; empty: os.TempDir(). An
 	// image FROM scratch has no temporary directory, and a container's root filesystem may
@@ -135,7 +135,8 @@ func New(o Opener, opt Options) *Streamer {
 }
 
 // Run captures until ctx ends; it returns context.Cause(ctx) after every
-// goroutine of the Streamer has ended and Notify was told of all. Runs whose capture has
+// goroutine of the Streamer has ended, but for calls of a disk that hangs, and Notify was
+// told of all. Runs whose capture has
 // not ended by then are Incomplete. It is called once.
 func (s *Streamer) Run(ctx context.Context) error {
 	s.mu.Lock()
@@ -163,6 +164,7 @@ func (s *Streamer) Run(ctx context.Context) error {
 	s.ended = true
 	s.mu.Unlock()
 	s.wg.Wait()
+	s.store.flush()
 	close(end)
 	<-told
 	return context.Cause(ctx)

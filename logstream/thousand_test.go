@@ -12,6 +12,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // crowd is an Opener of many runs, a pod each, that flood all at once.
@@ -182,7 +184,7 @@ func checkCrowd(t *testing.T, c *crowd, run int, r *Reader, whole bool) {
 			return
 		}
 		setLine(line, i)
-		if want := strings.TrimSuffix(string(line[stampUTC:]), "\n"); string(l.Text) != want {
+		if want := strings.TrimSuffix(string(line[stamp.UTC:]), "\n"); string(l.Text) != want {
 			t.Errorf("line %.50q, want %.50q", l.Text, want)
 		}
 		next = i + 1

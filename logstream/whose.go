@@ -5,7 +5,9 @@ import (
 	"context"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/go-vela/podlife/logstream/internal/stamp"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 // Requests name a container, not a run, and the kubelet answers for the run that it
@@ -206,7 +208,7 @@ func (r *run) isOfNext(ctx context.Context, q query, line []byte, ns int64) (sus
 	}
 	b, err := r.lookAt(ctx, true)
 	if err != nil {
-		return classify(err) != answerGone, false // else there is no previous run
+		return kubelog.Refuse(err).Answer != kubelog.Gone, false // else there is no previous run
 	}
 	if ns != 0 && isSameLine(line, b) {
 		// The container waits, after this run or another; or this one's is the previous
@@ -228,8 +230,8 @@ func (r *run) isOfNext(ctx context.Context, q query, line []byte, ns int64) (sus
 // isPrevious says whether the previous run, whose log begins with b, may be, and is, this
 // one, and not the one before, where the current one's begins at ns.
 func (r *run) isPrevious(b []byte, ns int64, st standing) (may, is bool) {
-	var c clock
-	prev, n := c.parse(b)
+	var c stamp.Clock
+	prev, n := c.Parse(b)
 	switch {
 	case n > 0 && r.log.hadFile(b): // what was captured before is this run's
 		return true, true
@@ -239,9 +241,9 @@ func (r *run) isPrevious(b []byte, ns int64, st standing) (may, is bool) {
 		// The kubelet's words name a container that it removed: the one before this,
 		// unless the next has ended, too (kubernetes v1.36.3 pkg/kubelet/kubelet.go:2745,
 		// kuberuntime/kuberuntime_container.go:1322). Others tell nothing.
-		a, _ := kubeletText(b)
+		a, _ := kubelog.Words(b)
 		is = bytes.Contains(b, []byte(r.id))
-		return is || a != answerAbsent || r.log.number == 0, is
+		return is || a != kubelog.Absent || r.log.number == 0, is
 	case ns == 0 && len(b) == 0: // both are silent: the container may wait
 		return true, false
 	case r.log.number == 0: // there is none before this one
@@ -266,15 +268,15 @@ func (r *run) isNextCurrent(ctx context.Context, st standing, line []byte) bool 
 	if err != nil || isSameLine(line, b) {
 		return false
 	}
-	var c clock
-	ns, n := c.parse(b)
+	var c stamp.Clock
+	ns, n := c.Parse(b)
 	return n > 0 && ns < st.nextBegan().Add(restartWait).UnixNano() && (st.after == nil || !st.after.first)
 }
 
 // isSameLine says whether two logs begin with one line, as far as both are known.
 func isSameLine(a, b []byte) bool {
 	n := min(len(a), len(b))
-	return n >= stampUTC && bytes.Equal(a[:n], b[:n])
+	return n >= stamp.UTC && bytes.Equal(a[:n], b[:n])
 }
 
 // mayHaveNexts says whether what was captured may be the next run's. It needs c.mu.
@@ -300,8 +302,8 @@ func (r *run) tookNexts(ctx context.Context, q query) bool {
 	case !q.previous || !st.mayBeNexts(r.log.partNS()):
 		return false
 	}
-	var c clock
-	ns, n := c.parse(b)
+	var c stamp.Clock
+	ns, n := c.Parse(b)
 	return n > 0 && ns <= r.sp.headNS && !r.log.fileBeginsWith(b)
 }
 
@@ -313,13 +315,13 @@ func (r *run) lookAt(ctx context.Context, previous bool) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
 	limit := int64(128)
-	b, err := r.look(ctx, &corev1.PodLogOptions{Container: r.slot, Previous: previous, Timestamps: true, LimitBytes: &limit})
+	b, err := r.look(ctx, kubelog.Request{Container: r.slot, Previous: previous, Limit: limit})
 	if err == nil {
 		err = ctx.Err() // an answer that hangs is none
 	}
 	if j := bytes.IndexByte(b, '\n'); j >= 0 {
 		b = b[:j+1]
-	} else if n := stampLen(b); n > 0 && len(b) < int(limit) {
+	} else if n := stamp.Len(b); n > 0 && len(b) < int(limit) {
 		b = b[:n] // what follows may be the kubelet's words
 	}
 	return b, err

@@ -6,22 +6,24 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
 // The end of a body may be the end of the API server, too.
 func TestTheKubeletsWordsThatAreCutAreNoOutput(t *testing.T) {
 	full := body(numbered(2)...)
-	for _, k := range kubeletTexts {
+	for _, k := range kubelog.Texts {
 		for cut := range len(full) + 1 {
-			for n := 3 + cut%3; n < len(k.text); n += 3 {
+			for n := 3 + cut%3; n < len(k.Text); n += 3 {
 				s := newTestSplicer()
-				s.respond(t, full[:cut]+k.text[:n], true, false)
+				s.respond(t, full[:cut]+k.Text[:n], true, false)
 				s.seal(false) // nothing more will be heard
 				if got := s.captured(); !strings.HasPrefix(full, got) {
 					t.Fatalf("cut at %d: captured %q", cut, got)
 				}
 				s = newTestSplicer()
-				s.respond(t, full[:cut]+k.text[:n], true, false)
+				s.respond(t, full[:cut]+k.Text[:n], true, false)
 				s.oneFile = true
 				s.respond(t, full, false, false)
 				if _, equal := s.respond(t, full, false, false); !equal || s.captured() != full {
@@ -38,9 +40,9 @@ func TestTheKubeletsWordsInTheHeadOfAFileDoNotMakeItAnother(t *testing.T) {
 		full := body(strings.Repeat("x", length), "two")
 		for cut := range len(body(strings.Repeat("x", length))) {
 			s := newTestSplicer()
-			s.respond(t, full[:cut]+kubeletTexts[0].text, true, false)
+			s.respond(t, full[:cut]+kubelog.Texts[0].Text, true, false)
 			s.oneFile = true
-			s.respond(t, full[:cut]+kubeletTexts[0].text, false, false)
+			s.respond(t, full[:cut]+kubelog.Texts[0].Text, false, false)
 			s.respond(t, full, false, true)
 			_, equal := s.respond(t, full, false, true)
 			if !equal || s.captured() != full || len(s.l.gaps) > 0 {
@@ -54,12 +56,12 @@ func TestTheKubeletsWordsInTheHeadOfAFileDoNotMakeItAnother(t *testing.T) {
 func TestALastLineWithoutATimestampIsNoOutput(t *testing.T) {
 	full := body(numbered(2)...)
 	s := newTestSplicer()
-	if a, _ := s.respond(t, full+"words unknown", true, false); a != answerFailed {
+	if a, _ := s.respond(t, full+"words unknown", true, false); a != kubelog.Failed {
 		t.Errorf("a stream's end means %v", a)
 	}
 	s.oneFile = true
 	for range 3 {
-		if a, equal := s.respond(t, full+"words unknown", false, false); a != answerFailed || equal {
+		if a, equal := s.respond(t, full+"words unknown", false, false); a != kubelog.Failed || equal {
 			t.Errorf("a read's end means %v, equal %v", a, equal)
 		}
 	}

@@ -36,7 +36,7 @@ func tracked(tb testing.TB, n int) (w *Watcher, update func()) {
 	}
 	tb.Cleanup(func() {
 		w.finish()
-		w.wg.Wait()
+		w.core.wg.Wait()
 	})
 	h := make(heard)
 	for i := range n {
@@ -94,8 +94,8 @@ func TestAnIdleTrackingHasNoGoroutine(t *testing.T) {
 	w, update := tracked(t, 1000)
 	update()
 	// The last delivery's goroutine may be about to end.
-	for _, ts := range w.tracks {
-		for ts[0].busy() {
+	for _, t := range w.trackings.all() {
+		for t.busy() {
 			runtime.Gosched()
 		}
 	}

@@ -108,10 +108,10 @@ func perPod(make func(*corev1.Pod) *corev1.Pod) uint64 {
 }
 
 func TestPodIsTrimmedWhetherCreateOrTheWatchBroughtIt(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
-		tr := b.follow(w, "a")
-		made := b.hurry("a")
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
+		tr := h.follow(w, "a")
+		made := h.hurry("a")
 		tr.Created(made)
 		if tr.Pod().Spec.Containers[0].Env != nil {
 			t.Error("Created's pod is not trimmed")
@@ -121,7 +121,7 @@ func TestPodIsTrimmedWhetherCreateOrTheWatchBroughtIt(t *testing.T) {
 		}
 		kept := tr.Pod()
 		was := kept.DeepCopy()
-		b.label("a", "1")
+		h.label("a", "1")
 		if now := tr.Pod(); now.Labels["v"] != "1" || now.Spec.Containers[0].Env != nil {
 			t.Errorf("Pod is %v", now)
 		}
@@ -142,17 +142,17 @@ func TestAHostsKeepCannotTakeAwayWhatTheWatcherLivesOn(t *testing.T) {
 		"the whole pod": func(p *corev1.Pod) *corev1.Pod { return p },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, b *bench) {
-				w, _ := b.start(podwatch.Options{LabelSelector: "app=ci", Keep: keep})
+			inBubble(t, func(t *testing.T, h *harness) {
+				w, _ := h.start(podwatch.Options{LabelSelector: "app=ci", Keep: keep})
 				var r recorder
-				tr := b.follow(w, "a", &r)
-				tr.Created(b.create("a"))
-				b.label("a", "1")
-				b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
-				b.patch("a", `{"metadata":{"labels":{"app":"ci"}}}`)
-				b.delete("a")
+				tr := h.follow(w, "a", &r)
+				tr.Created(h.create("a"))
+				h.label("a", "1")
+				h.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
+				h.patch("a", `{"metadata":{"labels":{"app":"ci"}}}`)
+				h.delete("a")
 				r.want(t, "ADDED pod", "MODIFIED pod 1", "ERROR OutOfScope", "MODIFIED pod 1", "MODIFIED pod 1", "DELETED pod 1")
-				if n := b.requests("get", "pods"); n != 1 {
+				if n := h.requests("get", "pods"); n != 1 {
 					t.Errorf("%d live GETs, want one", n)
 				}
 			})
@@ -161,20 +161,20 @@ func TestAHostsKeepCannotTakeAwayWhatTheWatcherLivesOn(t *testing.T) {
 }
 
 func TestTheScopeReachesTheAPIServer(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{Namespace: ns, Name: "a", LabelSelector: "app=ci"})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{Namespace: ns, Name: "a", LabelSelector: "app=ci"})
 		var r recorder
-		tr := b.follow(w, "a", &r)
-		p, other := b.create("a"), b.create("b")
+		tr := h.follow(w, "a", &r)
+		p, other := h.create("a"), h.create("b")
 		tr.Created(p)
-		b.event(p, "e1", "Mine")
-		b.event(other, "e2", "Others")
+		h.event(p, "e1", "Mine")
+		h.event(other, "e2", "Others")
 		settle(time.Second)
 		r.want(t, "ADDED pod", "ADDED event Mine x1")
 		if s := w.Stats(); s.Pods != 1 || s.Events != 1 || s.PodUpdates != 1 || s.EventUpdates != 1 || s.Delivered != 2 || s.Tracked != 1 {
 			t.Errorf("%+v: want one pod and one Event", s)
 		}
-		for _, q := range b.cluster.Requests() {
+		for _, q := range h.cluster.Requests() {
 			if q.Verb != "list" && q.Verb != "watch" {
 				continue
 			}
@@ -210,27 +210,27 @@ func TestAHostsOwnTransformsAreTolerated(t *testing.T) {
 		}, []string{"ADDED pod", "DELETED pod"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, b *bench) {
+			inBubble(t, func(t *testing.T, h *harness) {
 				ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-				f := informers.NewSharedInformerFactory(b.client, 0)
+				f := informers.NewSharedInformerFactory(h.client, 0)
 				pods := f.Core().V1().Pods().Informer()
 				defer f.Shutdown()
 				defer cancel()
 				if err := pods.SetTransform(c.transform); err != nil {
 					t.Fatal(err)
 				}
-				w, err := podwatch.FromInformers(b.client, pods, nil, podwatch.Options{})
+				w, err := podwatch.FromInformers(h.client, pods, nil, podwatch.Options{})
 				if err != nil {
 					t.Fatal(err)
 				}
 				f.Start(ctx.Done())
-				b.run(w)
-				b.sync(w)
+				h.run(w)
+				h.sync(w)
 				var r recorder
-				b.follow(w, "a", &r)
-				b.create("a")
+				h.follow(w, "a", &r)
+				h.create("a")
 				settle(time.Second)
-				b.delete("a")
+				h.delete("a")
 				settle(10 * time.Second)
 				r.want(t, c.want...)
 			})

@@ -24,8 +24,8 @@
 //
 // A tracking speaks of one pod, by its UID. Pods are recreated under their names,
 // and the one that is there when a build begins may be left over from the last: it
-// may have ended, run, or be on its way out. So it is Created that says which pod
-// is meant, and before it nobody is.
+// may have ended, be running, or be being deleted. Created says which pod is meant;
+// until then the tracking is about none.
 //
 // # The life of a watch
 //
@@ -42,60 +42,59 @@
 //   - Handlers of a tracking are called in the order given, one call at a time,
 //     never with a lock of this package held. Versions of a pod come in the order
 //     of the watch, none twice; the newest is never withheld for good.
-//   - A pod is Added once, with the newest version that is known when the
-//     tracking begins to speak of it, and Deleted at most once, with its last known
-//     state, however its end became known: a deletion seen, missed (the pod was
-//     absent from a later list), or by another pod under its name.
+//   - A pod is Added once, with the newest version that is known by then, and Deleted
+//     at most once, with its last known state, however its end became known: the watch
+//     showed the deletion, a later list lacked the pod, or another pod has its name.
 //   - Before [Tracking.Created] handlers hear of no pod, and [Tracking.Pod] is nil;
-//     after it, of the pod of that UID alone. A leftover of the same name answers
+//     after it, of the pod of that UID alone. Of a leftover of the same name they hear
 //     nothing, whether it was there when tracking began, comes on the watch later, or
-//     is still in the cache after Created's pod was made. Of Created's own pod
-//     nothing is lost: its newest version, the Events about it, and its end if the
-//     watch has shown that already, are handed on then. A pod that came and went
-//     while the watch was down is found gone. That takes one live GET, made once the
-//     cache has reached the pod's resourceVersion without it.
+//     is shown only after Created's pod was made. Of Created's own pod nothing is
+//     lost: Created hands on its newest version, the Events about it, and its end if
+//     the watch has shown that already. A pod that came and went while the watch was
+//     down is found gone, by one live GET, once the cache has reached the pod's
+//     resourceVersion without it.
 //   - Leaving the label selector is [OutOfScope], not Deleted. A real deletion
-//     carries a deletionTimestamp and a grace period that has come to 0. An end
-//     without them is settled by one live GET, off the watch's goroutine; where
-//     the scope has no selector to leave, without it.
+//     carries a deletionTimestamp and a grace period of 0. Where the last version has
+//     not, one live GET finds out, off the watch's goroutine, whether the pod is gone;
+//     a scope without a selector cannot be left, and needs no GET.
 //   - Events go by the UID of the pod that they are about: those of an earlier
 //     pod of the name never appear. Events that come before their pod is known
 //     are held back (the newest 256 of each pod), and a tracking that begins
 //     late is handed those that the API server still has.
 //   - When contact with the API server is lost (a request fails, is not answered
-//     for 5 s, or a watch breaks) handlers hear [Stale], one that begins later
-//     included; [Fresh] comes when the watch is back: behind all that was missed
-//     when a new list was needed, else a second after the watch has resumed.
+//     for 5 s, or a watch breaks) all handlers hear [Stale], also those of trackings
+//     that begin later. [Fresh] comes when the watch is back: after all that was missed
+//     where a new list was needed, else a second after the watch has resumed.
 //   - When the API server refuses (401, 403) to list or watch pods for
-//     [Options].Refusal, 15 s, without another answer in between, handlers hear its
-//     own words, in a status of Reason Forbidden or Unauthorized, those that begin
-//     later included. Run goes on and asks on; Fresh takes it back.
+//     [Options].Refusal, 15 s, without another answer in between, all handlers hear its
+//     own words, in a status of Reason Forbidden or Unauthorized, also those of
+//     trackings that begin later. Run keeps asking; Fresh takes the refusal back.
 //   - The last call is [Closed], whether [Tracking.Close] or the end of
-//     [Watcher.Run] caused it. After Close has returned no call comes; after Run
-//     has returned no goroutine of this package is left.
+//     [Watcher.Run] caused it. Close returns at once; [Tracking.Done] is closed when
+//     the last call has returned. After Run has returned no goroutine of this package
+//     is left.
 //
 // # Non-guarantees
 //
-//   - Not every version is seen: API servers, lists after trouble and slow
-//     handlers skip some. Handlers must take each version as the whole truth.
+//   - Not every version is seen: the API server, a list after trouble, and a slow
+//     handler skip some. Handlers take each version as the whole truth.
 //   - There is no order between a pod's versions and the Events about it: they
 //     are two watches, and Kubernetes itself promises none.
 //   - Events are best effort in Kubernetes: after 25 about one pod the kubelet
 //     drops most, and those of ten containers already exceed that. An Event may
-//     explain; its absence means nothing. That the API server forgot one (after
-//     an hour, by default) is not handed on.
-//   - The end of a pod that is out of scope goes by unseen: after [OutOfScope] no
+//     explain; its absence means nothing. When the API server forgets an Event (after
+//     an hour, by default) handlers do not hear of it.
+//   - The end of a pod that is out of scope is not seen: after [OutOfScope] no
 //     Deleted comes, unless another pod takes its name. [Tracking.Confirm] tells.
 //   - Without permission to get pods, a pod that is absent from a list counts as
 //     deleted, though it may have left the selector.
 //   - FromInformers cannot see trouble: no Stale, no Fresh, no refusal, no notices
-//     of them.
+//     of them. Its pods contain what the host's transform leaves.
 //   - A host that never calls Created hears of no pod. [NoticeUnclaimed] tells, when
 //     a pod of the name has been there for 30 s.
-//   - Of a pod whose end the watch showed before Created names it, the last state is
-//     known when at most 8 pods of the name have ended since Track; else the end is
-//     found by a live GET, and the last state is what Created was given.
-//     What its pods contain is what the host's transform leaves.
+//   - When the watch shows a pod's end before Created names the pod, its last state is
+//     known if at most 8 pods of the name have ended since Track. Else a live GET finds
+//     the end, and the last state is what Created was given.
 //   - An end of stream that a proxy hides is noticed after the watch's own
 //     deadline, 5 to 10 minutes, plus 30 s; nothing says Stale meanwhile.
 //     (HTTP/2 notices a dead connection after 45 s.)
@@ -122,9 +121,9 @@
 // it a newer version of a pod replaces the one that waits (counted as
 // [Stats].Coalesced), a repetition replaces its Event, and at most 256 Events
 // wait: then the oldest is dropped (counted as Dropped). Ends of pods are never
-// replaced or dropped. A pod that left the selector and came back, or contact
-// that was lost and regained, before the handler heard of it, is not mentioned.
-// A handler that blocks delays its own tracking, its Close, and Run's return:
+// replaced or dropped. Where a pod left the selector and came back, or contact was
+// lost and regained, before the handler took either, it hears of neither.
+// A handler that blocks delays its own tracking, its Done, and Run's return:
 // nothing else. A Notify that blocks delays other notices and Run's return; at most
 // 1,024 wait, then the oldest is dropped (counted as NoticesDropped).
 //
@@ -141,9 +140,9 @@
 //     used: where a proxy swallows the bookmark that ends its initial events, such
 //     an informer waits for ever (client-go v0.35 and later use it by default).
 //   - After trouble, and after a refusal (401, 403), requests are repeated after at
-//     most 12 s; a bare informer takes up to a minute, and so does the watch of a
-//     client that may list pods and not watch them. A refused Event list is repeated
-//     in 5 minutes.
+//     most 12 s, where a bare informer takes up to a minute. So does this package where
+//     the client may list pods and not watch them. A refused list of Events is repeated
+//     after 5 minutes.
 //   - The client's Timeout must be zero, else every watch ends with it.
 //   - client-go logs through klog: a line about a list that takes more than 10 s,
 //     and what it can do nothing about. The library avoids what it can; for the

@@ -63,6 +63,7 @@ func ExampleWatcher_followABuildFromBeforeItsPodExists() {
 
 	<-over
 	build.Close()
+	<-build.Done()
 	stop()
 	fmt.Println(<-ended)
 	// Output:

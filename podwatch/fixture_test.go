@@ -28,9 +28,9 @@ import (
 
 const ns = "default"
 
-// bench is a simulated API server (no kubelet: pods are what the test makes of
+// harness is a simulated API server (no kubelet: pods are what the test makes of
 // them) and a client, inside a synctest bubble.
-type bench struct {
+type harness struct {
 	t       testing.TB
 	cluster *testutil.Cluster
 	client  kubernetes.Interface
@@ -39,83 +39,83 @@ type bench struct {
 	follows map[string][]*podwatch.Tracking // those that create tells
 }
 
-func inBubble(t *testing.T, f func(t *testing.T, b *bench)) {
+func inBubble(t *testing.T, f func(t *testing.T, h *harness)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c := testutil.New(testutil.Options{Namespaces: []string{"other"}})
-		f(t, &bench{t: t, cluster: c, client: c.Client(), notices: &notices{}})
+		f(t, &harness{t: t, cluster: c, client: c.Client(), notices: &notices{}})
 	})
 }
 
-func (b *bench) watcher(o podwatch.Options) *podwatch.Watcher {
-	b.t.Helper()
-	o.Notify = b.notices.take
-	w, err := podwatch.New(b.client, o)
+func (h *harness) watcher(o podwatch.Options) *podwatch.Watcher {
+	h.t.Helper()
+	o.Notify = h.notices.take
+	w, err := podwatch.New(h.client, o)
 	if err != nil {
-		b.t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	return w
 }
 
 // run runs w until stop is called (the end of the test calls it too), and checks
 // that Run returns nil.
-func (b *bench) run(w *podwatch.Watcher) (stop func()) {
+func (h *harness) run(w *podwatch.Watcher) (stop func()) {
 	// The test's own context ends before its cleanups run.
-	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(h.t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
-			b.t.Errorf("Run returned %v, want nil: its context ended", err)
+			h.t.Errorf("Run returned %v, want nil: its context ended", err)
 		}
 	})
-	b.t.Cleanup(stop)
+	h.t.Cleanup(stop)
 	return stop
 }
 
 // start makes a watcher, runs it and waits for its first list.
-func (b *bench) start(o podwatch.Options) (w *podwatch.Watcher, stop func()) {
-	b.t.Helper()
-	w = b.watcher(o)
-	stop = b.run(w)
-	b.sync(w)
+func (h *harness) start(o podwatch.Options) (w *podwatch.Watcher, stop func()) {
+	h.t.Helper()
+	w = h.watcher(o)
+	stop = h.run(w)
+	h.sync(w)
 	return w, stop
 }
 
-func (b *bench) sync(w *podwatch.Watcher) {
-	b.t.Helper()
-	if err := w.WaitForSync(b.t.Context()); err != nil {
-		b.t.Fatal(err)
+func (h *harness) sync(w *podwatch.Watcher) {
+	h.t.Helper()
+	if err := w.WaitForSync(h.t.Context()); err != nil {
+		h.t.Fatal(err)
 	}
 }
 
-func (b *bench) track(w *podwatch.Watcher, name string, hs ...podwatch.Handler) *podwatch.Tracking {
-	b.t.Helper()
+func (h *harness) track(w *podwatch.Watcher, name string, hs ...podwatch.Handler) *podwatch.Tracking {
+	h.t.Helper()
 	tr, err := w.Track(ns, name, hs...)
 	if err != nil {
-		b.t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	return tr
 }
 
 // follow is track for a pod that create is about to make, which tells the
 // tracking so.
-func (b *bench) follow(w *podwatch.Watcher, name string, hs ...podwatch.Handler) *podwatch.Tracking {
-	b.t.Helper()
-	tr := b.track(w, name, hs...)
-	if b.follows == nil {
-		b.follows = map[string][]*podwatch.Tracking{}
+func (h *harness) follow(w *podwatch.Watcher, name string, hs ...podwatch.Handler) *podwatch.Tracking {
+	h.t.Helper()
+	tr := h.track(w, name, hs...)
+	if h.follows == nil {
+		h.follows = map[string][]*podwatch.Tracking{}
 	}
-	b.follows[name] = append(b.follows[name], tr)
+	h.follows[name] = append(h.follows[name], tr)
 	return tr
 }
 
-func (b *bench) trackPod(w *podwatch.Watcher, p *corev1.Pod, hs ...podwatch.Handler) *podwatch.Tracking {
-	b.t.Helper()
+func (h *harness) trackPod(w *podwatch.Watcher, p *corev1.Pod, hs ...podwatch.Handler) *podwatch.Tracking {
+	h.t.Helper()
 	tr, err := w.TrackPod(p, hs...)
 	if err != nil {
-		b.t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	return tr
 }
@@ -130,91 +130,91 @@ func pod(name string) *corev1.Pod {
 	}
 }
 
-// create makes a pod, tells those who follow it, and waits until the watch has
+// create makes a pod, announces it to those who follow it, and waits until the watch has
 // shown it, as patch and delete do; hurry does not wait, and leftover tells nobody.
-func (b *bench) create(name string) *corev1.Pod {
-	b.t.Helper()
-	p := b.hurry(name)
+func (h *harness) create(name string) *corev1.Pod {
+	h.t.Helper()
+	p := h.hurry(name)
 	synctest.Wait()
 	return p
 }
 
-func (b *bench) hurry(name string) *corev1.Pod {
-	b.t.Helper()
-	return b.told(b.make(pod(name)))
+func (h *harness) hurry(name string) *corev1.Pod {
+	h.t.Helper()
+	return h.announce(h.make(pod(name)))
 }
 
-func (b *bench) leftover(name string) *corev1.Pod {
-	b.t.Helper()
-	p := b.make(pod(name))
+func (h *harness) leftover(name string) *corev1.Pod {
+	h.t.Helper()
+	p := h.make(pod(name))
 	synctest.Wait()
 	return p
 }
 
-func (b *bench) make(p *corev1.Pod) *corev1.Pod {
-	b.t.Helper()
-	p, err := b.client.CoreV1().Pods(ns).Create(b.t.Context(), p, metav1.CreateOptions{})
+func (h *harness) make(p *corev1.Pod) *corev1.Pod {
+	h.t.Helper()
+	p, err := h.client.CoreV1().Pods(ns).Create(h.t.Context(), p, metav1.CreateOptions{})
 	if err != nil {
-		b.t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	return p
 }
 
-func (b *bench) told(p *corev1.Pod) *corev1.Pod {
-	for _, tr := range b.follows[p.Name] {
+func (h *harness) announce(p *corev1.Pod) *corev1.Pod {
+	for _, tr := range h.follows[p.Name] {
 		tr.Created(p)
 	}
-	delete(b.follows, p.Name)
+	delete(h.follows, p.Name)
 	return p
 }
 
-func (b *bench) patch(name, patch string) *corev1.Pod {
-	b.t.Helper()
-	p := b.patchOnly(name, patch)
+func (h *harness) patch(name, patch string) *corev1.Pod {
+	h.t.Helper()
+	p := h.patchOnly(name, patch)
 	synctest.Wait()
 	return p
 }
 
-func (b *bench) patchOnly(name, patch string) *corev1.Pod {
-	b.t.Helper()
-	p, err := b.client.CoreV1().Pods(ns).Patch(b.t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+func (h *harness) patchOnly(name, patch string) *corev1.Pod {
+	h.t.Helper()
+	p, err := h.client.CoreV1().Pods(ns).Patch(h.t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
 	if err != nil {
-		b.t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	return p
 }
 
 // label sets the label "v", which is how a test makes a version of its own.
-func (b *bench) label(name, v string) *corev1.Pod {
-	b.t.Helper()
-	return b.patch(name, fmt.Sprintf(`{"metadata":{"labels":{"v":%q}}}`, v))
+func (h *harness) label(name, v string) *corev1.Pod {
+	h.t.Helper()
+	return h.patch(name, fmt.Sprintf(`{"metadata":{"labels":{"v":%q}}}`, v))
 }
 
-func (b *bench) delete(name string) {
-	b.t.Helper()
-	err := b.client.CoreV1().Pods(ns).Delete(b.t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
+func (h *harness) delete(name string) {
+	h.t.Helper()
+	err := h.client.CoreV1().Pods(ns).Delete(h.t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)})
 	if err != nil {
-		b.t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	synctest.Wait()
 }
 
-func (b *bench) event(p *corev1.Pod, name, reason string) *corev1.Event {
-	b.t.Helper()
-	e, err := b.client.CoreV1().Events(ns).Create(b.t.Context(), &corev1.Event{
+func (h *harness) event(p *corev1.Pod, name, reason string) *corev1.Event {
+	h.t.Helper()
+	e, err := h.client.CoreV1().Events(ns).Create(h.t.Context(), &corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{Name: name, Namespace: ns},
 		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: ns, Name: p.Name, UID: p.UID},
 		Reason:         reason, Count: 1, Type: corev1.EventTypeNormal,
 	}, metav1.CreateOptions{})
 	if err != nil {
-		b.t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	return e
 }
 
 // requests counts the requests so far that match: "list pods", "get pods".
-func (b *bench) requests(verb, resource string) (n int) {
-	for _, r := range b.cluster.Requests() {
+func (h *harness) requests(verb, resource string) (n int) {
+	for _, r := range h.cluster.Requests() {
 		if r.Verb == verb && r.Resource == resource {
 			n++
 		}
@@ -224,13 +224,13 @@ func (b *bench) requests(verb, resource string) (n int) {
 
 // whileDown breaks the watches, refuses new ones for a minute while f runs, and
 // waits until the watcher has come back.
-func (b *bench) whileDown(f func()) {
-	b.answer(isListOrWatch, testutil.Fault{Err: &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}})
-	b.cluster.DropWatches(io.ErrUnexpectedEOF)
+func (h *harness) whileDown(f func()) {
+	h.answer(isListOrWatch, testutil.Fault{Err: &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}})
+	h.cluster.DropWatches(io.ErrUnexpectedEOF)
 	settle(time.Second)
 	f()
 	settle(time.Minute)
-	b.answer(isListOrWatch, testutil.Fault{})
+	h.answer(isListOrWatch, testutil.Fault{})
 	settle(time.Minute)
 }
 
@@ -240,9 +240,9 @@ func isListOrWatch(r *http.Request) bool {
 
 // answer has requests that match fail in that way from now on; what answer said
 // of other requests before still holds.
-func (b *bench) answer(match func(*http.Request) bool, f testutil.Fault) {
-	before := b.fault
-	b.fault = func(r *http.Request) testutil.Fault {
+func (h *harness) answer(match func(*http.Request) bool, f testutil.Fault) {
+	before := h.fault
+	h.fault = func(r *http.Request) testutil.Fault {
 		switch {
 		case match(r):
 			return f
@@ -251,16 +251,16 @@ func (b *bench) answer(match func(*http.Request) bool, f testutil.Fault) {
 		}
 		return testutil.Fault{}
 	}
-	b.cluster.Fault(b.fault)
+	h.cluster.Fault(h.fault)
 }
 
 // relist makes the watches expire.
-func (b *bench) relist() {
-	b.event(&corev1.Pod{}, fmt.Sprintf("e%d", time.Now().UnixNano()), "Unrelated") // history moves on
+func (h *harness) relist() {
+	h.event(&corev1.Pod{}, fmt.Sprintf("e%d", time.Now().UnixNano()), "Unrelated") // history moves on
 	synctest.Wait()
-	b.event(&corev1.Pod{}, fmt.Sprintf("f%d", time.Now().UnixNano()), "Unrelated")
-	b.cluster.Compact()
-	b.cluster.DropWatches(nil)
+	h.event(&corev1.Pod{}, fmt.Sprintf("f%d", time.Now().UnixNano()), "Unrelated")
+	h.cluster.Compact()
+	h.cluster.DropWatches(nil)
 	settle(time.Minute)
 }
 

@@ -21,32 +21,32 @@ func isGet(r *http.Request) bool {
 }
 
 func TestCreatedForAPodMadeAnewEndsTheEarlierOneAndHearsNoMoreOfIt(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		b.create("a")
-		stale := b.label("a", "stale")
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		h.create("a")
+		stale := h.label("a", "stale")
+		w, _ := h.start(podwatch.Options{})
 		var r recorder
-		tr := b.trackPod(w, stale, &r)
+		tr := h.trackPod(w, stale, &r)
 		r.want(t, "ADDED pod stale")
-		b.whileDown(func() {
-			b.delete("a")
-			tr.Created(b.create("a"))
+		h.whileDown(func() {
+			h.delete("a")
+			tr.Created(h.create("a"))
 			r.want(t, "ERROR Stale", "DELETED pod stale", "ADDED pod")
-			b.label("a", "mine")
+			h.label("a", "mine")
 		})
 		r.want(t, "MODIFIED pod mine", "ERROR Fresh")
 	})
 }
 
 func TestAStalePodInTheCacheAnswersNothingOnceThePodIsCreated(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		stale := b.create("a")
-		w, _ := b.start(podwatch.Options{})
-		b.whileDown(func() {
-			b.delete("a")
-			p := b.create("a")
+	inBubble(t, func(t *testing.T, h *harness) {
+		stale := h.create("a")
+		w, _ := h.start(podwatch.Options{})
+		h.whileDown(func() {
+			h.delete("a")
+			p := h.create("a")
 			var r recorder
-			tr := b.track(w, "a", &r)
+			tr := h.track(w, "a", &r)
 			r.want(t, "ERROR Stale")
 			tr.Created(p)
 			r.want(t, "ADDED pod")
@@ -58,20 +58,20 @@ func TestAStalePodInTheCacheAnswersNothingOnceThePodIsCreated(t *testing.T) {
 }
 
 func TestAVersionIsNotDeliveredTwiceWhicheverOfCreateAndWatchIsFaster(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		var fast, slow recorder
-		first := b.follow(w, "fast", &fast)
-		p := b.hurry("fast")
+		first := h.follow(w, "fast", &fast)
+		p := h.hurry("fast")
 		first.Created(p) // the watch has not been read yet
 		fast.want(t, "ADDED pod")
-		second := b.track(w, "slow", &slow)
-		p = b.leftover("slow")
-		b.label("slow", "1")
+		second := h.track(w, "slow", &slow)
+		p = h.leftover("slow")
+		h.label("slow", "1")
 		slow.want(t)
 		second.Created(p) // older than what the watch has shown
 		slow.want(t, "ADDED pod 1")
-		b.relist() // brings every version again
+		h.relist() // brings every version again
 		for _, r := range []*recorder{&fast, &slow} {
 			for _, l := range r.heard() {
 				if strings.Contains(l, "pod") {
@@ -86,39 +86,39 @@ func TestAVersionIsNotDeliveredTwiceWhicheverOfCreateAndWatchIsFaster(t *testing
 }
 
 func TestAPodThatCameAndWentWhileTheWatchWasDownIsFoundGone(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{LabelSelector: "app=ci"})
 		var r recorder
-		tr := b.follow(w, "a", &r)
-		b.whileDown(func() {
-			tr.Created(b.create("a"))
-			b.delete("a")
-			b.cluster.Compact()
+		tr := h.follow(w, "a", &r)
+		h.whileDown(func() {
+			tr.Created(h.create("a"))
+			h.delete("a")
+			h.cluster.Compact()
 		})
 		r.want(t, "ERROR Stale", "ADDED pod", "DELETED pod", "ERROR Fresh")
-		if n := b.requests("get", "pods"); n != 1 {
+		if n := h.requests("get", "pods"); n != 1 {
 			t.Errorf("%d live GETs, want one", n)
 		}
 		settle(time.Hour)
 		r.want(t)
-		if n := b.requests("get", "pods"); n != 1 {
+		if n := h.requests("get", "pods"); n != 1 {
 			t.Errorf("%d live GETs an hour later, want one", n)
 		}
 	})
 }
 
 func TestAReplacementIsNotFollowedOnceThePodIsPinned(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		var pinned recorder
-		tr := b.track(w, "a", &pinned)
-		p := b.create("a")
+		tr := h.track(w, "a", &pinned)
+		p := h.create("a")
 		tr.Created(p)
 		pinned.want(t, "ADDED pod")
-		b.delete("a")
+		h.delete("a")
 		pinned.want(t, "MODIFIED pod", "DELETED pod")
-		b.create("a")
-		b.label("a", "another")
+		h.create("a")
+		h.label("a", "another")
 		tr.Created(p)
 		pinned.want(t)
 		if tr.Pod().UID != p.UID {
@@ -128,49 +128,49 @@ func TestAReplacementIsNotFollowedOnceThePodIsPinned(t *testing.T) {
 }
 
 func TestAPodReplacedBeforeItWasEverSeenIsFoundGone(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		var r recorder
-		tr := b.follow(w, "a", &r)
-		b.whileDown(func() {
-			tr.Created(b.create("a"))
-			b.delete("a")
-			b.create("a")
-			b.cluster.Compact()
+		tr := h.follow(w, "a", &r)
+		h.whileDown(func() {
+			tr.Created(h.create("a"))
+			h.delete("a")
+			h.create("a")
+			h.cluster.Compact()
 		})
 		r.want(t, "ERROR Stale", "ADDED pod", "DELETED pod", "ERROR Fresh")
 	})
 }
 
 func TestAPodMadeAnewUnderTheNameIsFollowedAfterASecondCreated(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		var r recorder
-		tr := b.follow(w, "a", &r)
-		tr.Created(b.create("a"))
-		b.delete("a")
+		tr := h.follow(w, "a", &r)
+		tr.Created(h.create("a"))
+		h.delete("a")
 		r.want(t, "ADDED pod", "MODIFIED pod", "DELETED pod")
-		tr.Created(b.create("a"))
+		tr.Created(h.create("a"))
 		r.want(t, "ADDED pod") // taken, else the next version would replace it in the mailbox
-		b.label("a", "second")
+		h.label("a", "second")
 		r.want(t, "MODIFIED pod second")
 	})
 }
 
 // An answer of Create that comes late is of a pod that is gone by then.
 func TestCreatedOfAnOlderPodThanTheOneThatIsTrackedChangesNothing(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		var r recorder
-		tr := b.track(w, "a", &r)
-		old := b.leftover("a")
-		b.delete("a")
-		tr.Created(b.leftover("a"))
+		tr := h.track(w, "a", &r)
+		old := h.leftover("a")
+		h.delete("a")
+		tr.Created(h.leftover("a"))
 		r.want(t, "ADDED pod")
 		tr.Created(old)
-		b.label("a", "mine")
+		h.label("a", "mine")
 		r.want(t, "MODIFIED pod mine")
-		b.delete("a")
+		h.delete("a")
 		r.want(t, "MODIFIED pod mine", "DELETED pod mine")
 		tr.Created(old)
 		r.want(t)
@@ -178,48 +178,48 @@ func TestCreatedOfAnOlderPodThanTheOneThatIsTrackedChangesNothing(t *testing.T) 
 }
 
 func TestADeletionCarriesTheLastStateAndNeedsNoLiveGet(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{LabelSelector: "app=ci"})
 		var r recorder
-		b.follow(w, "a", &r)
-		p := b.create("a")
+		h.follow(w, "a", &r)
+		p := h.create("a")
 		r.want(t, "ADDED pod")
-		b.delete("a")
+		h.delete("a")
 		r.want(t, "MODIFIED pod", "DELETED pod")
 		if got := r.last().Object.(*corev1.Pod); got.UID != p.UID || got.DeletionTimestamp == nil {
 			t.Errorf("Deleted carries %v", got.ObjectMeta)
 		}
-		if n := b.requests("get", "pods"); n != 0 {
+		if n := h.requests("get", "pods"); n != 0 {
 			t.Errorf("%d live GETs, want none", n)
 		}
 	})
 }
 
 func TestLeavingTheSelectorIsNotADeletion(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{LabelSelector: "app=ci"})
 		var r recorder
-		tr := b.follow(w, "a", &r)
-		p := b.create("a")
+		tr := h.follow(w, "a", &r)
+		p := h.create("a")
 		r.want(t, "ADDED pod")
-		b.patch("a", `{"metadata":{"labels":{"app":"other"}}}`)
+		h.patch("a", `{"metadata":{"labels":{"app":"other"}}}`)
 		r.want(t, "ERROR OutOfScope")
 		s := r.last().Object.(*metav1.Status)
 		if s.Details == nil || s.Details.UID != p.UID || s.Details.Name != "a" {
 			t.Errorf("the status does not name the pod: %+v", s)
 		}
-		b.notices.want(t, "out-of-scope pods default/a")
-		if n := b.requests("get", "pods"); n != 1 {
+		h.notices.want(t, "out-of-scope pods default/a")
+		if n := h.requests("get", "pods"); n != 1 {
 			t.Errorf("%d live GETs, want one", n)
 		}
-		b.patch("a", `{"metadata":{"labels":{"app":"ci","v":"back"}}}`)
+		h.patch("a", `{"metadata":{"labels":{"app":"ci","v":"back"}}}`)
 		r.want(t, "MODIFIED pod back")
-		b.delete("a")
+		h.delete("a")
 		r.want(t, "MODIFIED pod back", "DELETED pod back")
 		if life, err := tr.Confirm(t.Context()); life != podwatch.Gone || err != nil {
 			t.Errorf("Confirm says %v, %v", life, err)
 		}
-		if got, want := w.Stats().Gets, uint64(b.requests("get", "pods")); got != want || got != 2 {
+		if got, want := w.Stats().Gets, uint64(h.requests("get", "pods")); got != want || got != 2 {
 			t.Errorf("Stats counts %d live GETs, the API server %d; want 2", got, want)
 		}
 	})
@@ -234,19 +234,19 @@ func TestLeavingTheSelectorWhileTerminatingIsNotADeletion(t *testing.T) {
 	}
 	for name, keep := range keep {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, b *bench) {
-				w, _ := b.start(podwatch.Options{LabelSelector: "app=ci", Keep: keep})
+			inBubble(t, func(t *testing.T, h *harness) {
+				w, _ := h.start(podwatch.Options{LabelSelector: "app=ci", Keep: keep})
 				var r recorder
-				b.follow(w, "a", &r)
-				b.createScheduled("a")
-				b.deleteGracefully("a")
+				h.follow(w, "a", &r)
+				h.createScheduled("a")
+				h.deleteGracefully("a")
 				r.want(t, "ADDED pod", "MODIFIED pod")
-				b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
+				h.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
 				r.want(t, "ERROR OutOfScope")
-				b.patch("a", `{"metadata":{"labels":{"app":"ci"}}}`)
-				b.delete("a")
+				h.patch("a", `{"metadata":{"labels":{"app":"ci"}}}`)
+				h.delete("a")
 				r.want(t, "MODIFIED pod", "MODIFIED pod", "DELETED pod")
-				if n := b.requests("get", "pods"); n != 1 {
+				if n := h.requests("get", "pods"); n != 1 {
 					t.Errorf("%d live GETs, want one", n)
 				}
 			})
@@ -256,28 +256,28 @@ func TestLeavingTheSelectorWhileTerminatingIsNotADeletion(t *testing.T) {
 
 // createScheduled makes a pod on a node that nobody serves, so that it is not
 // gone before somebody says that its containers are.
-func (b *bench) createScheduled(name string) {
-	b.t.Helper()
+func (h *harness) createScheduled(name string) {
+	h.t.Helper()
 	p := pod(name)
 	p.Spec.NodeName = "nobody"
-	b.told(b.make(p))
+	h.announce(h.make(p))
 	synctest.Wait()
 }
 
-func (b *bench) deleteGracefully(name string) {
-	b.t.Helper()
-	if err := b.client.CoreV1().Pods(ns).Delete(b.t.Context(), name, metav1.DeleteOptions{}); err != nil {
-		b.t.Fatal(err)
+func (h *harness) deleteGracefully(name string) {
+	h.t.Helper()
+	if err := h.client.CoreV1().Pods(ns).Delete(h.t.Context(), name, metav1.DeleteOptions{}); err != nil {
+		h.t.Fatal(err)
 	}
 	synctest.Wait()
 }
 
 func TestAPodCreatedOutsideTheSelectorIsSaidToBeOutOfScopeAtOnce(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{LabelSelector: "worker=me"})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{LabelSelector: "worker=me"})
 		var r recorder
-		tr := b.follow(w, "a", &r)
-		tr.Created(b.create("a"))
+		tr := h.follow(w, "a", &r)
+		tr.Created(h.create("a"))
 		r.want(t, "ADDED pod", "ERROR OutOfScope")
 	})
 }
@@ -286,15 +286,15 @@ func TestAPodCreatedOutsideTheSelectorIsSaidToBeOutOfScopeAtOnce(t *testing.T) {
 // the selector; only the API server knows.
 // What a pod does out of the scope nobody sees; who takes its name ends it.
 func TestAPodThatEndsOutOfScopeEndsWhenAnotherTakesItsName(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{LabelSelector: "app=ci"})
 		var r recorder
-		tr := b.follow(w, "a", &r)
-		b.create("a")
-		b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
+		tr := h.follow(w, "a", &r)
+		h.create("a")
+		h.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
 		r.want(t, "ADDED pod", "ERROR OutOfScope")
-		b.delete("a")
-		b.relist()
+		h.delete("a")
+		h.relist()
 		for _, l := range r.heard() {
 			if strings.Contains(l, "pod") {
 				t.Errorf("heard %q of a pod out of scope", l)
@@ -303,34 +303,34 @@ func TestAPodThatEndsOutOfScopeEndsWhenAnotherTakesItsName(t *testing.T) {
 		if life, err := tr.Confirm(t.Context()); life != podwatch.Gone || err != nil {
 			t.Errorf("Confirm: %v, %v; want Gone", life, err)
 		}
-		b.create("a")
+		h.create("a")
 		r.want(t, "DELETED pod")
 	})
 }
 
 func TestAPodMissingFromARelistIsAskedAboutOnce(t *testing.T) {
 	for name, c := range map[string]struct {
-		meanwhile func(b *bench)
+		meanwhile func(h *harness)
 		want      string
 	}{
-		"deleted":          {func(b *bench) { b.delete("a") }, "DELETED pod 1"},
-		"replaced outside": {func(b *bench) { b.delete("a"); b.createOutside("a") }, "DELETED pod 1"},
-		"left":             {func(b *bench) { b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`) }, "ERROR OutOfScope"},
+		"deleted":          {func(h *harness) { h.delete("a") }, "DELETED pod 1"},
+		"replaced outside": {func(h *harness) { h.delete("a"); h.createOutside("a") }, "DELETED pod 1"},
+		"left":             {func(h *harness) { h.patch("a", `{"metadata":{"labels":{"app":"x"}}}`) }, "ERROR OutOfScope"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, b *bench) {
-				w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+			inBubble(t, func(t *testing.T, h *harness) {
+				w, _ := h.start(podwatch.Options{LabelSelector: "app=ci"})
 				var r recorder
-				b.follow(w, "a", &r)
-				b.create("a")
-				b.label("a", "1")
+				h.follow(w, "a", &r)
+				h.create("a")
+				h.label("a", "1")
 				r.want(t, "ADDED pod", "MODIFIED pod 1")
-				b.whileDown(func() {
-					c.meanwhile(b)
-					b.cluster.Compact()
+				h.whileDown(func() {
+					c.meanwhile(h)
+					h.cluster.Compact()
 				})
 				r.want(t, "ERROR Stale", c.want, "ERROR Fresh")
-				if n := b.requests("get", "pods"); n != 1 {
+				if n := h.requests("get", "pods"); n != 1 {
 					t.Errorf("%d live GETs, want one", n)
 				}
 			})
@@ -338,61 +338,61 @@ func TestAPodMissingFromARelistIsAskedAboutOnce(t *testing.T) {
 	}
 }
 
-func (b *bench) createOutside(name string) {
-	b.t.Helper()
+func (h *harness) createOutside(name string) {
+	h.t.Helper()
 	p := pod(name)
 	p.Labels = nil
-	b.make(p)
+	h.make(p)
 }
 
 func TestALiveGetIsRepeatedUntilItIsAnswered(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{LabelSelector: "app=ci"})
 		var r recorder
-		b.follow(w, "a", &r)
-		b.create("a")
+		h.follow(w, "a", &r)
+		h.create("a")
 		r.want(t, "ADDED pod")
-		b.answer(isGet, testutil.Fault{Status: http.StatusInternalServerError, Reason: metav1.StatusReasonInternalError})
-		b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
+		h.answer(isGet, testutil.Fault{Status: http.StatusInternalServerError, Reason: metav1.StatusReasonInternalError})
+		h.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
 		settle(time.Hour)
 		r.want(t)
-		b.notices.want(t, "unconfirmed pods default/a")
-		if n := b.requests("get", "pods"); n < 60 || n > 150 {
+		h.notices.want(t, "unconfirmed pods default/a")
+		if n := h.requests("get", "pods"); n < 60 || n > 150 {
 			t.Errorf("%d live GETs in an hour, want one in 30 s", n)
 		}
-		b.cluster.Fault(nil)
+		h.cluster.Fault(nil)
 		settle(time.Minute)
 		r.want(t, "ERROR OutOfScope")
 	})
 }
 
 func TestWithoutThePermissionToGetTheWatchIsBelieved(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{LabelSelector: "app=ci"})
 		var left, missed recorder
-		b.follow(w, "left", &left)
-		b.follow(w, "missed", &missed)
-		b.create("left")
-		b.create("missed")
-		b.answer(isGet, testutil.Fault{Status: http.StatusForbidden, Reason: metav1.StatusReasonForbidden})
-		b.patch("left", `{"metadata":{"labels":{"app":"x"}}}`)
+		h.follow(w, "left", &left)
+		h.follow(w, "missed", &missed)
+		h.create("left")
+		h.create("missed")
+		h.answer(isGet, testutil.Fault{Status: http.StatusForbidden, Reason: metav1.StatusReasonForbidden})
+		h.patch("left", `{"metadata":{"labels":{"app":"x"}}}`)
 		left.want(t, "ADDED pod", "ERROR OutOfScope")
-		b.notices.want(t, "forbidden pods default/left", "out-of-scope pods default/left")
-		b.whileDown(func() {
-			b.patch("missed", `{"metadata":{"labels":{"app":"x"}}}`)
-			b.cluster.Compact()
+		h.notices.want(t, "forbidden pods default/left", "out-of-scope pods default/left")
+		h.whileDown(func() {
+			h.patch("missed", `{"metadata":{"labels":{"app":"x"}}}`)
+			h.cluster.Compact()
 		})
 		missed.want(t, "ADDED pod", "ERROR Stale", "DELETED pod", "ERROR Fresh")
-		b.patch("missed", `{"metadata":{"labels":{"app":"ci"}}}`)
+		h.patch("missed", `{"metadata":{"labels":{"app":"ci"}}}`)
 		missed.want(t) // its end was said, and stays so
 	})
 }
 
 func TestConfirmIsOneLiveGetAndComparesTheUID(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, stop := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, stop := h.start(podwatch.Options{})
 		var r recorder
-		tr := b.follow(w, "a", &r)
+		tr := h.follow(w, "a", &r)
 		confirm := func(want podwatch.Life) {
 			t.Helper()
 			if life, err := tr.Confirm(t.Context()); life != want || err != nil {
@@ -400,36 +400,36 @@ func TestConfirmIsOneLiveGetAndComparesTheUID(t *testing.T) {
 			}
 		}
 		confirm(podwatch.Gone)
-		tr.Created(b.create("a"))
+		tr.Created(h.create("a"))
 		confirm(podwatch.Alive)
-		b.delete("a")
+		h.delete("a")
 		confirm(podwatch.Gone)
-		b.create("a")
+		h.create("a")
 		confirm(podwatch.Replaced)
-		b.cluster.Fault(func(*http.Request) testutil.Fault {
+		h.cluster.Fault(func(*http.Request) testutil.Fault {
 			return testutil.Fault{Status: http.StatusForbidden, Reason: metav1.StatusReasonForbidden}
 		})
 		if life, err := tr.Confirm(t.Context()); life != podwatch.Unknown || !apierrors.IsForbidden(err) {
 			t.Errorf("Confirm says %v, %v; want the API server's error", life, err)
 		}
-		if n := b.requests("get", "pods"); n != 5 {
+		if n := h.requests("get", "pods"); n != 5 {
 			t.Errorf("%d live GETs, want 5", n)
 		}
-		b.cluster.Fault(nil)
+		h.cluster.Fault(nil)
 		stop()
 		confirm(podwatch.Replaced) // also after Run
 	})
 }
 
 func TestCreatedWithAPodOfAnotherNameIsReportedAndIgnored(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		var r recorder
-		tr := b.follow(w, "a", &r)
-		tr.Created(b.create("b"))
+		tr := h.follow(w, "a", &r)
+		tr.Created(h.create("b"))
 		tr.Created(nil)
 		r.want(t)
-		b.notices.want(t, "mismatch pods default/a")
+		h.notices.want(t, "mismatch pods default/a")
 		if tr.Pod() != nil {
 			t.Error("Pod speaks of a pod of another name")
 		}

@@ -19,33 +19,33 @@ import (
 
 // makeLeftover makes a pod of the name that somebody else left behind, with an
 // Event, and brings it into one of the states that a leftover may be found in.
-func (b *bench) makeLeftover(name, state string) {
-	b.t.Helper()
+func (h *harness) makeLeftover(name, state string) {
+	h.t.Helper()
 	p := pod(name)
 	p.Labels["v"] = "leftover"
 	p.Spec.NodeName = "nobody"
-	p = b.make(p)
-	b.event(p, "of-leftover", "OfTheLeftover")
+	p = h.make(p)
+	h.event(p, "of-leftover", "OfTheLeftover")
 	switch state {
 	case "ended":
 		p.Status.Phase = corev1.PodFailed
 	case "running":
 		p.Status.Phase = corev1.PodRunning
 	case "being deleted":
-		b.deleteGracefully(name)
+		h.deleteGracefully(name)
 		return
 	}
-	if _, err := b.client.CoreV1().Pods(ns).UpdateStatus(b.t.Context(), p, metav1.UpdateOptions{}); err != nil {
-		b.t.Fatal(err)
+	if _, err := h.client.CoreV1().Pods(ns).UpdateStatus(h.t.Context(), p, metav1.UpdateOptions{}); err != nil {
+		h.t.Fatal(err)
 	}
 }
 
 // overInformers is a watcher over informers of a host, which run.
-func (b *bench) overInformers(t *testing.T) *podwatch.Watcher {
+func (h *harness) overInformers(t *testing.T) *podwatch.Watcher {
 	t.Helper()
-	f := informers.NewSharedInformerFactory(b.client, 0)
-	w, err := podwatch.FromInformers(b.client, f.Core().V1().Pods().Informer(), f.Core().V1().Events().Informer(),
-		podwatch.Options{Notify: b.notices.take})
+	f := informers.NewSharedInformerFactory(h.client, 0)
+	w, err := podwatch.FromInformers(h.client, f.Core().V1().Pods().Informer(), f.Core().V1().Events().Informer(),
+		podwatch.Options{Notify: h.notices.take})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,8 +55,8 @@ func (b *bench) overInformers(t *testing.T) *podwatch.Watcher {
 		close(done)
 		f.Shutdown()
 	})
-	b.run(w)
-	b.sync(w)
+	h.run(w)
+	h.sync(w)
 	return w
 }
 
@@ -111,39 +111,39 @@ func TestNothingOfALeftoverReachesTheHandlersAndAllOfTheirOwnPodDoes(t *testing.
 	}
 	for _, c := range scripts {
 		t.Run(fmt.Sprintf("%s/%s/tracked %s/%s/created %s", c.source, c.state, c.track, c.link, c.created), func(t *testing.T) {
-			inBubble(t, func(t *testing.T, b *bench) {
+			inBubble(t, func(t *testing.T, h *harness) {
 				var w *podwatch.Watcher
 				var r recorder
 				var tr *podwatch.Tracking
 				switch {
 				case c.track == "before Run":
-					w = b.watcher(podwatch.Options{LabelSelector: "app=ci"})
-					tr = b.track(w, "a", &r)
-					b.run(w)
+					w = h.watcher(podwatch.Options{LabelSelector: "app=ci"})
+					tr = h.track(w, "a", &r)
+					h.run(w)
 				case c.source == "own informers":
-					w, _ = b.start(podwatch.Options{LabelSelector: "app=ci"})
+					w, _ = h.start(podwatch.Options{LabelSelector: "app=ci"})
 				default:
-					w = b.overInformers(t)
+					w = h.overInformers(t)
 				}
 				settle(2 * time.Second) // client-go complains of watches that end at once
 				if c.track == "before the leftover" {
-					tr = b.track(w, "a", &r)
+					tr = h.track(w, "a", &r)
 				}
 				replace := func() (mine *corev1.Pod) {
-					b.delete("a")
-					mine = b.make(pod("a"))
+					h.delete("a")
+					mine = h.make(pod("a"))
 					if c.created == "at once" {
 						tr.Created(mine)
 					}
-					b.event(mine, "of-mine", "Mine")
+					h.event(mine, "of-mine", "Mine")
 					return mine
 				}
 				var mine *corev1.Pod
 				begin := func() {
-					b.makeLeftover("a", c.state)
+					h.makeLeftover("a", c.state)
 					settle(time.Second)
 					if c.track == "after the leftover" {
-						tr = b.track(w, "a", &r)
+						tr = h.track(w, "a", &r)
 					}
 				}
 				if c.link == "watched" {
@@ -157,13 +157,13 @@ func TestNothingOfALeftoverReachesTheHandlersAndAllOfTheirOwnPodDoes(t *testing.
 					if c.track == "after the leftover" {
 						begin() // it is in the cache
 					}
-					b.whileDown(func() {
+					h.whileDown(func() {
 						if c.track != "after the leftover" {
 							begin() // it comes after Created's answer, or never
 						}
 						mine = replace()
 						if c.link == "watch lists again" {
-							b.cluster.Compact()
+							h.cluster.Compact()
 						}
 					})
 					settle(time.Minute) // a host's informers come back late
@@ -172,7 +172,7 @@ func TestNothingOfALeftoverReachesTheHandlersAndAllOfTheirOwnPodDoes(t *testing.
 				if c.created == "when the watch has shown all" {
 					tr.Created(mine)
 				}
-				b.label("a", "last")
+				h.label("a", "last")
 				settle(time.Second)
 				if c.created == "when the pod has changed" {
 					tr.Created(mine)
@@ -180,7 +180,7 @@ func TestNothingOfALeftoverReachesTheHandlersAndAllOfTheirOwnPodDoes(t *testing.
 				if c.created != "when the pod is gone" && (tr.Pod() == nil || tr.Pod().Labels["v"] != "last") {
 					t.Error("Pod is not the newest version of the created one")
 				}
-				b.delete("a")
+				h.delete("a")
 				settle(time.Minute)
 				if c.created == "when the pod is gone" {
 					tr.Created(mine)
@@ -190,7 +190,7 @@ func TestNothingOfALeftoverReachesTheHandlersAndAllOfTheirOwnPodDoes(t *testing.
 					t.Error("Pod is not the last state of the created one")
 				}
 				r.checkLife(t)
-				if n := b.requests("get", "pods"); n != 0 {
+				if n := h.requests("get", "pods"); n != 0 {
 					t.Errorf("%d live GETs, want none: the watch told all", n)
 				}
 			})
@@ -201,19 +201,19 @@ func TestNothingOfALeftoverReachesTheHandlersAndAllOfTheirOwnPodDoes(t *testing.
 // While a watch is down a pod may come and go, or leave the selector, before
 // Created names it.
 func TestCreatedOfAPodThatIsNoLongerThereTellsItsEnd(t *testing.T) {
-	missed := func(do func(b *bench)) func(b *bench) {
-		return func(b *bench) {
-			b.whileDown(func() {
-				do(b)
-				b.cluster.Compact()
+	missed := func(do func(h *harness)) func(h *harness) {
+		return func(h *harness) {
+			h.whileDown(func() {
+				do(h)
+				h.cluster.Compact()
 			})
 		}
 	}
-	remove := func(b *bench) { b.delete("a") }
-	replace := func(b *bench) { b.delete("a"); b.leftover("a") }
-	leave := func(b *bench) { b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`) }
+	remove := func(h *harness) { h.delete("a") }
+	replace := func(h *harness) { h.delete("a"); h.leftover("a") }
+	leave := func(h *harness) { h.patch("a", `{"metadata":{"labels":{"app":"x"}}}`) }
 	for name, c := range map[string]struct {
-		meanwhile func(b *bench)
+		meanwhile func(h *harness)
 		want      []string
 		gets      int
 	}{
@@ -221,38 +221,38 @@ func TestCreatedOfAPodThatIsNoLongerThereTellsItsEnd(t *testing.T) {
 		"deleted unseen":                  {missed(remove), []string{"ADDED pod 1", "ADDED event Mine x1", "DELETED pod 1"}, 1},
 		"replaced":                        {replace, []string{"ADDED pod 1", "ADDED event Mine x1", "DELETED pod 1"}, 0},
 		"replaced unseen":                 {missed(replace), []string{"ADDED pod 1", "ADDED event Mine x1", "DELETED pod 1"}, 0},
-		"replaced again and again":        {func(b *bench) { replace(b); replace(b); replace(b) }, []string{"ADDED pod 1", "ADDED event Mine x1", "DELETED pod 1"}, 0},
+		"replaced again and again":        {func(h *harness) { replace(h); replace(h); replace(h) }, []string{"ADDED pod 1", "ADDED event Mine x1", "DELETED pod 1"}, 0},
 		"out of the selector":             {leave, []string{"ADDED pod 1", "ADDED event Mine x1", "ERROR OutOfScope"}, 1},
 		"out of the selector, unseen":     {missed(leave), []string{"ADDED pod 1", "ADDED event Mine x1", "ERROR OutOfScope"}, 1},
-		"out of the selector, back, gone": {func(b *bench) { leave(b); b.patch("a", `{"metadata":{"labels":{"app":"ci"}}}`); remove(b) }, []string{"ADDED pod 1", "ADDED event Mine x1", "DELETED pod 1"}, 0},
-		"deleted, after many others of it": {func(b *bench) {
-			remove(b)
+		"out of the selector, back, gone": {func(h *harness) { leave(h); h.patch("a", `{"metadata":{"labels":{"app":"ci"}}}`); remove(h) }, []string{"ADDED pod 1", "ADDED event Mine x1", "DELETED pod 1"}, 0},
+		"deleted, after many others of it": {func(h *harness) {
+			remove(h)
 			for range 20 {
-				b.leftover("a")
-				b.delete("a")
+				h.leftover("a")
+				h.delete("a")
 			}
 		}, []string{"ADDED pod", "ADDED event Mine x1", "DELETED pod"}, 1},
-		"out of the selector, and replaced": {func(b *bench) { leave(b); b.delete("a"); b.leftover("a") }, []string{"ADDED pod 1", "ADDED event Mine x1", "DELETED pod 1"}, 0},
+		"out of the selector, and replaced": {func(h *harness) { leave(h); h.delete("a"); h.leftover("a") }, []string{"ADDED pod 1", "ADDED event Mine x1", "DELETED pod 1"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, b *bench) {
-				w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+			inBubble(t, func(t *testing.T, h *harness) {
+				w, _ := h.start(podwatch.Options{LabelSelector: "app=ci"})
 				var r recorder
-				tr := b.track(w, "a", &r)
-				mine := b.leftover("a")
-				b.event(mine, "of-mine", "Mine")
-				b.label("a", "1")
-				c.meanwhile(b)
+				tr := h.track(w, "a", &r)
+				mine := h.leftover("a")
+				h.event(mine, "of-mine", "Mine")
+				h.label("a", "1")
+				c.meanwhile(h)
 				for _, l := range r.heard() {
 					if l != "ERROR Stale" && l != "ERROR Fresh" {
 						t.Errorf("the handler heard %q before Created", l)
 					}
 				}
 				tr.Created(mine)
-				b.leftover("other") // the cache moves on
+				h.leftover("other") // the cache moves on
 				settle(time.Minute)
 				r.want(t, c.want...)
-				if n := b.requests("get", "pods"); n != c.gets {
+				if n := h.requests("get", "pods"); n != c.gets {
 					t.Errorf("%d live GETs, want %d", n, c.gets)
 				}
 			})
@@ -261,21 +261,21 @@ func TestCreatedOfAPodThatIsNoLongerThereTellsItsEnd(t *testing.T) {
 }
 
 func TestOfTheVersionsThatCreatedAndTheWatchKnowTheNewestComesAndNoneTwice(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		var older, same, newer recorder
-		trOlder, trSame, trNewer := b.track(w, "a", &older), b.track(w, "a", &same), b.track(w, "a", &newer)
-		first := b.leftover("a")
-		second := b.label("a", "2")
+		trOlder, trSame, trNewer := h.track(w, "a", &older), h.track(w, "a", &same), h.track(w, "a", &newer)
+		first := h.leftover("a")
+		second := h.label("a", "2")
 		trOlder.Created(first)
 		trSame.Created(second)
-		b.whileDown(func() {
-			trNewer.Created(b.label("a", "4")) // a patch's answer, say
+		h.whileDown(func() {
+			trNewer.Created(h.label("a", "4")) // a patch's answer, say
 			if got := trNewer.Pod().Labels["v"]; got != "4" {
 				t.Errorf("Pod is at %q, want what Created knows", got)
 			}
 		})
-		b.label("a", "5")
+		h.label("a", "5")
 		older.want(t, "ADDED pod 2", "ERROR Stale", "MODIFIED pod 4", "ERROR Fresh", "MODIFIED pod 5")
 		same.want(t, "ADDED pod 2", "ERROR Stale", "MODIFIED pod 4", "ERROR Fresh", "MODIFIED pod 5")
 		newer.want(t, "ERROR Stale", "ADDED pod 4", "ERROR Fresh", "MODIFIED pod 5")
@@ -283,17 +283,17 @@ func TestOfTheVersionsThatCreatedAndTheWatchKnowTheNewestComesAndNoneTwice(t *te
 }
 
 func TestAPodWhoseNameTheServerMakesUpIsTrackedByWhatCreateReturned(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		p := pod("")
 		p.GenerateName = "build-"
-		p = b.make(p)
+		p = h.make(p)
 		var r recorder
-		tr := b.trackPod(w, p, &r)
+		tr := h.trackPod(w, p, &r)
 		r.want(t, "ADDED pod")
-		b.label(p.Name, "1")
+		h.label(p.Name, "1")
 		r.want(t, "MODIFIED pod 1")
-		b.delete(p.Name)
+		h.delete(p.Name)
 		r.want(t, "MODIFIED pod 1", "DELETED pod 1")
 		if tr.Pod().UID != p.UID {
 			t.Error("Pod speaks of another pod")
@@ -303,23 +303,23 @@ func TestAPodWhoseNameTheServerMakesUpIsTrackedByWhatCreateReturned(t *testing.T
 
 func TestTrackPodSpeaksOfThatPodAlone(t *testing.T) {
 	for name, c := range map[string]struct {
-		meanwhile func(b *bench, p *corev1.Pod)
+		meanwhile func(h *harness, p *corev1.Pod)
 		want      []string
 	}{
-		"it is there":          {func(*bench, *corev1.Pod) {}, []string{"ADDED pod"}},
-		"it has changed":       {func(b *bench, _ *corev1.Pod) { b.label("a", "1") }, []string{"ADDED pod 1"}},
-		"it is gone":           {func(b *bench, _ *corev1.Pod) { b.delete("a") }, []string{"ADDED pod", "DELETED pod"}},
-		"it has been replaced": {func(b *bench, _ *corev1.Pod) { b.delete("a"); b.leftover("a") }, []string{"ADDED pod", "DELETED pod"}},
-		"it has left":          {func(b *bench, _ *corev1.Pod) { b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`) }, []string{"ADDED pod", "ERROR OutOfScope"}},
+		"it is there":          {func(*harness, *corev1.Pod) {}, []string{"ADDED pod"}},
+		"it has changed":       {func(h *harness, _ *corev1.Pod) { h.label("a", "1") }, []string{"ADDED pod 1"}},
+		"it is gone":           {func(h *harness, _ *corev1.Pod) { h.delete("a") }, []string{"ADDED pod", "DELETED pod"}},
+		"it has been replaced": {func(h *harness, _ *corev1.Pod) { h.delete("a"); h.leftover("a") }, []string{"ADDED pod", "DELETED pod"}},
+		"it has left":          {func(h *harness, _ *corev1.Pod) { h.patch("a", `{"metadata":{"labels":{"app":"x"}}}`) }, []string{"ADDED pod", "ERROR OutOfScope"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, b *bench) {
-				w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
-				p := b.leftover("a")
-				c.meanwhile(b, p)
+			inBubble(t, func(t *testing.T, h *harness) {
+				w, _ := h.start(podwatch.Options{LabelSelector: "app=ci"})
+				p := h.leftover("a")
+				c.meanwhile(h, p)
 				var r recorder
-				b.trackPod(w, p, &r)
-				b.leftover("other") // the cache moves on
+				h.trackPod(w, p, &r)
+				h.leftover("other") // the cache moves on
 				settle(time.Minute)
 				r.want(t, c.want...)
 			})
@@ -328,14 +328,14 @@ func TestTrackPodSpeaksOfThatPodAlone(t *testing.T) {
 }
 
 func TestTwoTrackingsOfANameEachSpeakOfTheirOwnPod(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
-		old := b.leftover("a")
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
+		old := h.leftover("a")
 		var first, second recorder
-		b.trackPod(w, old, &first)
-		next := b.track(w, "a", &second)
-		b.delete("a")
-		next.Created(b.leftover("a"))
+		h.trackPod(w, old, &first)
+		next := h.track(w, "a", &second)
+		h.delete("a")
+		next.Created(h.leftover("a"))
 		first.want(t, "ADDED pod", "MODIFIED pod", "DELETED pod")
 		second.want(t, "ADDED pod")
 	})
@@ -343,63 +343,67 @@ func TestTwoTrackingsOfANameEachSpeakOfTheirOwnPod(t *testing.T) {
 
 func TestAPodThatNobodyClaimsIsToldOf(t *testing.T) {
 	for name, c := range map[string]struct {
-		then func(b *bench, tr *podwatch.Tracking, p *corev1.Pod)
+		then func(h *harness, tr *podwatch.Tracking, p *corev1.Pod)
 		want []string
 	}{
-		"nothing follows": {func(*bench, *podwatch.Tracking, *corev1.Pod) { settle(time.Hour) }, nil},
-		"it is claimed":   {func(_ *bench, tr *podwatch.Tracking, p *corev1.Pod) { tr.Created(p) }, []string{"settled pods default/a"}},
-		"it is deleted":   {func(b *bench, _ *podwatch.Tracking, _ *corev1.Pod) { b.delete("a") }, []string{"settled pods default/a"}},
+		"nothing follows": {func(*harness, *podwatch.Tracking, *corev1.Pod) { settle(time.Hour) }, nil},
+		"it is claimed":   {func(_ *harness, tr *podwatch.Tracking, p *corev1.Pod) { tr.Created(p) }, []string{"settled pods default/a"}},
+		"it is deleted":   {func(h *harness, _ *podwatch.Tracking, _ *corev1.Pod) { h.delete("a") }, []string{"settled pods default/a"}},
 		"another comes": {
-			func(b *bench, _ *podwatch.Tracking, _ *corev1.Pod) { b.delete("a"); b.leftover("a"); settle(time.Hour) },
+			func(h *harness, _ *podwatch.Tracking, _ *corev1.Pod) {
+				h.delete("a")
+				h.leftover("a")
+				settle(time.Hour)
+			},
 			[]string{"settled pods default/a", "unclaimed pods default/a"},
 		},
-		"nobody cares": {func(_ *bench, tr *podwatch.Tracking, _ *corev1.Pod) { tr.Close() }, []string{"settled pods default/a"}},
+		"nobody cares": {func(_ *harness, tr *podwatch.Tracking, _ *corev1.Pod) { tr.Close() }, []string{"settled pods default/a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, b *bench) {
-				w, _ := b.start(podwatch.Options{})
-				tr := b.track(w, "a")
+			inBubble(t, func(t *testing.T, h *harness) {
+				w, _ := h.start(podwatch.Options{})
+				tr := h.track(w, "a")
 				settle(time.Hour)
-				b.notices.want(t) // there is nothing to claim
-				p := b.leftover("a")
+				h.notices.want(t) // there is nothing to claim
+				p := h.leftover("a")
 				settle(29 * time.Second)
-				b.label("a", "1")
-				b.notices.want(t)
+				h.label("a", "1")
+				h.notices.want(t)
 				settle(2 * time.Second)
-				b.notices.want(t, "unclaimed pods default/a")
-				if err := b.notices.lastError(); err == nil || !strings.Contains(err.Error(), string(p.UID)) {
+				h.notices.want(t, "unclaimed pods default/a")
+				if err := h.notices.lastError(); err == nil || !strings.Contains(err.Error(), string(p.UID)) {
 					t.Errorf("the notice says %v, want the pod's UID", err)
 				}
-				c.then(b, tr, p)
-				b.notices.want(t, c.want...)
+				c.then(h, tr, p)
+				h.notices.want(t, c.want...)
 			})
 		})
 	}
 }
 
 func TestAPodThatIsClaimedInTimeIsNotToldOf(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
-		tr := b.track(w, "a")
-		p := b.leftover("a")
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
+		tr := h.track(w, "a")
+		p := h.leftover("a")
 		settle(20 * time.Second)
 		tr.Created(p)
-		closed := b.track(w, "a")
+		closed := h.track(w, "a")
 		settle(20 * time.Second)
 		closed.Close()
 		settle(time.Hour)
-		b.notices.want(t)
+		h.notices.want(t)
 	})
 }
 
 func TestConfirmBeforeCreatedTakesNoPodForTheOneThatIsMeant(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
-		tr := b.track(w, "a")
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
+		tr := h.track(w, "a")
 		if life, err := tr.Confirm(t.Context()); life != podwatch.Gone || err != nil {
 			t.Errorf("no pod has the name: Confirm says %v, %v; want Gone", life, err)
 		}
-		p := b.leftover("a")
+		p := h.leftover("a")
 		if life, err := tr.Confirm(t.Context()); life != podwatch.Unknown || err == nil || !strings.Contains(err.Error(), string(p.UID)) {
 			t.Errorf("some pod has the name: Confirm says %v, %v; want Unknown and which pod it is", life, err)
 		}
@@ -412,25 +416,25 @@ func TestConfirmBeforeCreatedTakesNoPodForTheOneThatIsMeant(t *testing.T) {
 
 // A host may track the builds that it creates and have OnPod find the others.
 func TestOnPodIsNotAskedAboutAPodThatATrackingMayYetClaim(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(t *testing.T, h *harness) {
 		var asked []string
 		var found recorder
-		w, _ := b.start(podwatch.Options{OnPod: func(p *corev1.Pod) []podwatch.Handler {
+		w, _ := h.start(podwatch.Options{OnPod: func(p *corev1.Pod) []podwatch.Handler {
 			asked = append(asked, p.Name+p.Labels["v"])
 			return []podwatch.Handler{&found}
 		}})
 		var r recorder
-		tr := b.track(w, "a", &r)
-		b.leftover("a")
-		b.delete("a")
-		tr.Created(b.leftover("a"))
+		tr := h.track(w, "a", &r)
+		h.leftover("a")
+		h.delete("a")
+		tr.Created(h.leftover("a"))
 		r.want(t, "ADDED pod")
-		b.label("a", "1")
+		h.label("a", "1")
 		r.want(t, "MODIFIED pod 1")
-		abandoned := b.track(w, "b")
-		b.leftover("b")
+		abandoned := h.track(w, "b")
+		h.leftover("b")
 		abandoned.Close()
-		b.label("b", "2")
+		h.label("b", "2")
 		found.want(t, "ADDED pod 2")
 		if !slices.Equal(asked, []string{"b2"}) {
 			t.Errorf("OnPod was asked about %q, want the pod that nobody claimed, at its next version", asked)
@@ -439,23 +443,23 @@ func TestOnPodIsNotAskedAboutAPodThatATrackingMayYetClaim(t *testing.T) {
 }
 
 func TestATrackingOfOnPodHearsOfThatPodAlone(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(t *testing.T, h *harness) {
 		heard := map[string]*recorder{}
-		w, _ := b.start(podwatch.Options{OnPod: func(p *corev1.Pod) []podwatch.Handler {
+		w, _ := h.start(podwatch.Options{OnPod: func(p *corev1.Pod) []podwatch.Handler {
 			r := &recorder{}
 			heard[string(p.UID)] = r
 			return []podwatch.Handler{r}
 		}})
-		first := b.leftover("a")
+		first := h.leftover("a")
 		second := func() (p *corev1.Pod) {
-			b.whileDown(func() {
-				b.delete("a")
-				p = b.make(pod("a"))
-				b.cluster.Compact()
+			h.whileDown(func() {
+				h.delete("a")
+				p = h.make(pod("a"))
+				h.cluster.Compact()
 			})
 			return p
 		}()
-		b.label("a", "1")
+		h.label("a", "1")
 		if l := heard[string(first.UID)].ofPods(); !slices.Equal(l, []string{"ADDED pod", "DELETED pod"}) {
 			t.Errorf("the first pod's handler heard %q", l)
 		}
@@ -471,47 +475,47 @@ func TestATrackingOfOnPodHearsOfThatPodAlone(t *testing.T) {
 }
 
 func TestTheUnclaimedPodsDoNotPileUp(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		var r recorder
-		tr := b.track(w, "a", &r)
+		tr := h.track(w, "a", &r)
 		var pods []*corev1.Pod
 		for i := range 100 {
-			pods = append(pods, b.leftover("a"))
-			b.label("a", fmt.Sprint(i))
-			b.delete("a")
+			pods = append(pods, h.leftover("a"))
+			h.label("a", fmt.Sprint(i))
+			h.delete("a")
 		}
 		tr.Created(pods[99])
 		r.want(t, "ADDED pod 99", "DELETED pod 99")
-		tr = b.track(w, "a", &r)
+		tr = h.track(w, "a", &r)
 		for range 100 {
-			pods = append(pods, b.leftover("a"))
-			b.delete("a")
+			pods = append(pods, h.leftover("a"))
+			h.delete("a")
 		}
 		tr.Created(pods[100]) // forgotten: the API server is asked
-		b.leftover("other")
+		h.leftover("other")
 		settle(time.Minute)
 		r.want(t, "ADDED pod", "DELETED pod")
 	})
 }
 
 func TestARefusedLiveGetIsSaidOnceUntilOneSucceeds(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
-		tr := b.trackPod(w, b.leftover("a"))
-		b.answer(isGet, testutil.Fault{Status: http.StatusForbidden, Reason: metav1.StatusReasonForbidden})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
+		tr := h.trackPod(w, h.leftover("a"))
+		h.answer(isGet, testutil.Fault{Status: http.StatusForbidden, Reason: metav1.StatusReasonForbidden})
 		for range 3 {
 			if _, err := tr.Confirm(t.Context()); !apierrors.IsForbidden(err) {
 				t.Errorf("Confirm: %v", err)
 			}
 		}
-		b.notices.want(t, "forbidden pods default/a")
-		b.cluster.Fault(nil)
+		h.notices.want(t, "forbidden pods default/a")
+		h.cluster.Fault(nil)
 		for range 3 {
 			if _, err := tr.Confirm(t.Context()); err != nil {
 				t.Error(err)
 			}
 		}
-		b.notices.want(t, "granted pods default/a")
+		h.notices.want(t, "granted pods default/a")
 	})
 }

@@ -19,35 +19,45 @@ import (
 )
 
 func TestNothingIsDeliveredBeforeRunAndNothingIsLost(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w := b.watcher(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w := h.watcher(podwatch.Options{})
 		var r recorder
-		tr := b.follow(w, "a", &r)
-		tr.Created(b.create("a"))
+		tr := h.follow(w, "a", &r)
+		tr.Created(h.create("a"))
 		r.want(t)
-		if n := len(b.cluster.Requests()); n != 1 {
+		if n := len(h.cluster.Requests()); n != 1 {
 			t.Errorf("%d requests before Run, want the Create alone", n)
 		}
-		b.run(w)
-		b.sync(w)
+		h.run(w)
+		h.sync(w)
 		r.want(t, "ADDED pod")
 	})
 }
 
-func TestClosedIsTheLastCallAndCloseWaitsForIt(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+func TestCloseReturnsAtOnceAndDoneFollowsTheLastCall(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		r := recorder{before: func(watch.Event) { time.Sleep(time.Minute) }}
-		tr := b.follow(w, "a", &r)
-		b.create("a")
+		tr := h.follow(w, "a", &r)
+		h.create("a")
 		settle(time.Second)
-		b.label("a", "1")
+		h.label("a", "1")
 		settle(time.Second)
+		before := time.Now()
 		tr.Close()
+		if d := time.Since(before); d != 0 {
+			t.Errorf("Close took %s while a handler was being called", d)
+		}
+		select {
+		case <-tr.Done():
+			t.Error("Done is closed while a handler is being called")
+		default:
+		}
+		<-tr.Done()
 		r.want(t, "ADDED pod", "MODIFIED pod 1", "ERROR Closed")
 		tr.Close()
-		b.label("a", "2")
-		b.delete("a")
+		h.label("a", "2")
+		h.delete("a")
 		settle(time.Hour)
 		r.want(t)
 		if n := w.Stats().Tracked; n != 0 {
@@ -56,20 +66,40 @@ func TestClosedIsTheLastCallAndCloseWaitsForIt(t *testing.T) {
 	})
 }
 
+// Whoever calls Close, and whatever waits for it, no handler is waited for.
+func TestCloseOnAnotherGoroutineForWhichTheHandlerWaitsDoesNotDeadlock(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
+		var r recorder
+		var tr *podwatch.Tracking
+		r.before = func(ev watch.Event) {
+			if ev.Type == watch.Added {
+				var wg sync.WaitGroup
+				wg.Go(tr.Close)
+				wg.Wait()
+			}
+		}
+		tr = h.follow(w, "a", &r)
+		h.create("a")
+		<-tr.Done()
+		r.want(t, "ADDED pod", "ERROR Closed")
+	})
+}
+
 // A build may be given up while its pod is being created.
 func TestCreatedAfterCloseAsksNothing(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		var r recorder
-		tr := b.follow(w, "a", &r)
+		tr := h.follow(w, "a", &r)
 		tr.Close()
-		b.whileDown(func() { tr.Created(b.create("a")) }) // the watch has not shown it yet
+		h.whileDown(func() { tr.Created(h.create("a")) }) // the watch has not shown it yet
 		for range 60 {                                    // the cache moves on
-			b.label("a", time.Now().String()[11:19])
+			h.label("a", time.Now().String()[11:19])
 			settle(time.Minute)
 		}
 		r.want(t, "ERROR Closed")
-		if n := b.requests("get", "pods"); n != 0 {
+		if n := h.requests("get", "pods"); n != 0 {
 			t.Errorf("%d live GETs for a tracking that nobody has any more, want none", n)
 		}
 		if tr.Pod() != nil {
@@ -79,22 +109,23 @@ func TestCreatedAfterCloseAsksNothing(t *testing.T) {
 }
 
 func TestCloseBeforeRunDeliversClosed(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w := b.watcher(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w := h.watcher(podwatch.Options{})
 		var r recorder
-		tr := b.follow(w, "a", &r)
-		tr.Created(b.create("a"))
+		tr := h.follow(w, "a", &r)
+		tr.Created(h.create("a"))
 		tr.Close()
+		<-tr.Done()
 		r.want(t, "ADDED pod", "ERROR Closed")
-		b.run(w)
-		b.sync(w)
+		h.run(w)
+		h.sync(w)
 		r.want(t)
 	})
 }
 
 func TestCloseWithinAHandlerDoesNotDeadlock(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		var self, other, busy recorder
 		var mine, others, busys *podwatch.Tracking
 		busy.before = func(watch.Event) { time.Sleep(time.Minute) }
@@ -105,23 +136,23 @@ func TestCloseWithinAHandlerDoesNotDeadlock(t *testing.T) {
 				busys.Close()
 			}
 		}
-		mine, others, busys = b.follow(w, "a", &self), b.follow(w, "b", &other), b.follow(w, "c", &busy)
-		b.create("c")
+		mine, others, busys = h.follow(w, "a", &self), h.follow(w, "b", &other), h.follow(w, "c", &busy)
+		h.create("c")
 		settle(time.Second)
-		b.create("a")
+		h.create("a")
 		settle(time.Second)
 		self.want(t, "ADDED pod", "ERROR Closed")
 		other.want(t, "ERROR Closed")
 		busy.want(t)
-		mine.Close() // waits, and is long over
-		settle(3 * time.Minute)
+		<-mine.Done()
+		<-busys.Done()
 		busy.want(t, "ADDED pod", "ERROR Closed")
 	})
 }
 
 func TestTwoTrackingsThatCloseEachOtherDoNotDeadlock(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		var x, y recorder
 		var tx, ty *podwatch.Tracking
 		meet := func(peer **podwatch.Tracking) func(watch.Event) {
@@ -133,8 +164,8 @@ func TestTwoTrackingsThatCloseEachOtherDoNotDeadlock(t *testing.T) {
 			}
 		}
 		x.before, y.before = meet(&ty), meet(&tx)
-		tx, ty = b.follow(w, "a", &x), b.follow(w, "a", &y)
-		b.create("a")
+		tx, ty = h.follow(w, "a", &x), h.follow(w, "a", &y)
+		h.create("a")
 		settle(time.Minute)
 		x.want(t, "ADDED pod", "ERROR Closed")
 		y.want(t, "ADDED pod", "ERROR Closed")
@@ -142,8 +173,8 @@ func TestTwoTrackingsThatCloseEachOtherDoNotDeadlock(t *testing.T) {
 }
 
 func TestHandlersAreCalledInTheOrderGiven(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		var mu sync.Mutex
 		var order []int
 		hs := make([]podwatch.Handler, 4)
@@ -154,10 +185,10 @@ func TestHandlersAreCalledInTheOrderGiven(t *testing.T) {
 				order = append(order, i)
 			}}
 		}
-		b.follow(w, "a", hs...)
-		b.create("a")
+		h.follow(w, "a", hs...)
+		h.create("a")
 		settle(time.Second)
-		b.label("a", "1")
+		h.label("a", "1")
 		settle(time.Second)
 		mu.Lock()
 		defer mu.Unlock()
@@ -173,18 +204,19 @@ func TestHandlersAreCalledInTheOrderGiven(t *testing.T) {
 }
 
 func TestRunEndsEveryTrackingAndRefusesNewOnes(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, stop := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, stop := h.start(podwatch.Options{})
 		var x, y recorder
-		tr := b.follow(w, "a", &x)
-		b.follow(w, "b", &y)
-		b.create("a")
+		tr := h.follow(w, "a", &x)
+		h.follow(w, "b", &y)
+		h.create("a")
 		x.want(t, "ADDED pod")
 		stop()
 		x.want(t, "ERROR Closed")
 		y.want(t, "ERROR Closed")
 		tr.Close()
-		tr.Created(b.create("c"))
+		<-tr.Done()
+		tr.Created(h.create("c"))
 		if _, err := w.Track(ns, "a"); !errors.Is(err, podwatch.ErrStopped) {
 			t.Errorf("Track returns %v, want ErrStopped", err)
 		}
@@ -200,38 +232,56 @@ func TestRunEndsEveryTrackingAndRefusesNewOnes(t *testing.T) {
 }
 
 func TestASecondRunIsRefusedAndHarmsNothing(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		if err := w.Run(t.Context()); err == nil || errors.Is(err, podwatch.ErrStopped) {
 			t.Errorf("Run returns %v, want an error of its own", err)
 		}
 		var r recorder
-		b.follow(w, "a", &r)
-		b.create("a")
+		h.follow(w, "a", &r)
+		h.create("a")
 		r.want(t, "ADDED pod")
 	})
 }
 
 func TestRunWaitsForAHandlerThatStillRuns(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, stop := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, stop := h.start(podwatch.Options{})
 		r := recorder{before: func(watch.Event) { time.Sleep(10 * time.Second) }}
-		b.follow(w, "a", &r)
-		b.create("a")
+		h.follow(w, "a", &r)
+		h.create("a")
 		settle(time.Second)
 		stop()
 		r.want(t, "ADDED pod", "ERROR Closed")
 	})
 }
 
+func TestRunWaitsForAHandlerThatACloseBeforeItCalls(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *harness) {
+		w := h.watcher(podwatch.Options{})
+		r := recorder{before: func(watch.Event) { time.Sleep(10 * time.Second) }}
+		tr := h.track(w, "a", &r)
+		tr.Close()
+		stop := h.run(w)
+		settle(time.Second)
+		stop()
+		select {
+		case <-tr.Done():
+		default:
+			t.Error("Run returned while a handler was being called")
+		}
+		r.want(t, "ERROR Closed")
+	})
+}
+
 func TestTrackAndCloseFromManyGoroutinesWhileTheListComesIn(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(t *testing.T, h *harness) {
 		var pods [40]*corev1.Pod
 		for i := range pods {
-			pods[i] = b.create(podName(i))
+			pods[i] = h.create(podName(i))
 		}
-		w := b.watcher(podwatch.Options{})
-		b.run(w)
+		w := h.watcher(podwatch.Options{})
+		h.run(w)
 		rs := make([]recorder, 400)
 		var wg sync.WaitGroup
 		for i := range rs {
@@ -246,7 +296,7 @@ func TestTrackAndCloseFromManyGoroutinesWhileTheListComesIn(t *testing.T) {
 				}
 			})
 		}
-		b.sync(w)
+		h.sync(w)
 		wg.Wait()
 		settle(time.Second)
 		for i := range rs {
@@ -263,18 +313,18 @@ func TestTrackAndCloseFromManyGoroutinesWhileTheListComesIn(t *testing.T) {
 }
 
 func TestWaitForSyncEndsWithTheCauseOfItsContext(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		b.cluster.Fault(func(*http.Request) testutil.Fault { return testutil.Fault{Stall: true} })
-		w := b.watcher(podwatch.Options{})
-		b.run(w)
+	inBubble(t, func(t *testing.T, h *harness) {
+		h.cluster.Fault(func(*http.Request) testutil.Fault { return testutil.Fault{Stall: true} })
+		w := h.watcher(podwatch.Options{})
+		h.run(w)
 		why := errors.New("tired of waiting")
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, why)
 		defer cancel()
 		if err := w.WaitForSync(ctx); !errors.Is(err, why) {
 			t.Errorf("WaitForSync returns %v, want the cause", err)
 		}
-		b.cluster.Fault(nil)
-		b.sync(w)
+		h.cluster.Fault(nil)
+		h.sync(w)
 		if err := w.WaitForSync(ctx); !errors.Is(err, why) {
 			t.Errorf("WaitForSync returns %v though its context has ended", err)
 		}
@@ -282,18 +332,18 @@ func TestWaitForSyncEndsWithTheCauseOfItsContext(t *testing.T) {
 }
 
 func TestWaitForSyncFailsAtOnceWhereTheListIsRefused(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		b.cluster.Fault(func(*http.Request) testutil.Fault {
+	inBubble(t, func(t *testing.T, h *harness) {
+		h.cluster.Fault(func(*http.Request) testutil.Fault {
 			return testutil.Fault{Status: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: "pods is forbidden"}
 		})
-		w := b.watcher(podwatch.Options{})
-		b.run(w)
+		w := h.watcher(podwatch.Options{})
+		h.run(w)
 		if err := w.WaitForSync(t.Context()); !apierrors.IsForbidden(err) {
 			t.Errorf("WaitForSync returns %v, want the API server's refusal", err)
 		}
-		b.cluster.Fault(nil) // somebody grants it
+		h.cluster.Fault(nil) // somebody grants it
 		settle(2 * time.Minute)
-		b.sync(w)
+		h.sync(w)
 	})
 }
 
@@ -302,13 +352,13 @@ func TestWaitForSyncFailsAtOnceWhereTheListIsRefused(t *testing.T) {
 func TestOverAHostsInformersTheLifetimesAreTheSame(t *testing.T) {
 	for name, started := range map[string]bool{"started before": true, "started after": false} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, b *bench) {
+			inBubble(t, func(t *testing.T, h *harness) {
 				ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-				f := informers.NewSharedInformerFactory(b.client, 0)
+				f := informers.NewSharedInformerFactory(h.client, 0)
 				pods, events := f.Core().V1().Pods().Informer(), f.Core().V1().Events().Informer()
 				defer f.Shutdown()
 				defer cancel()
-				p := b.create("a")
+				p := h.create("a")
 				start := func() {
 					f.Start(ctx.Done())
 					settle(time.Second)
@@ -316,26 +366,26 @@ func TestOverAHostsInformersTheLifetimesAreTheSame(t *testing.T) {
 				if started {
 					start()
 				}
-				w, err := podwatch.FromInformers(b.client, pods, events, podwatch.Options{Notify: b.notices.take})
+				w, err := podwatch.FromInformers(h.client, pods, events, podwatch.Options{Notify: h.notices.take})
 				if err != nil {
 					t.Fatal(err)
 				}
 				var r recorder
-				b.trackPod(w, p, &r)
-				stop := b.run(w)
+				h.trackPod(w, p, &r)
+				stop := h.run(w)
 				r.want(t, "ADDED pod")
 				if !started {
 					settle(time.Minute)
 					start()
 				}
-				b.sync(w)
+				h.sync(w)
 				r.want(t)
-				b.label("a", "1")
-				b.event(b.label("a", "2"), "e1", "Pulled")
+				h.label("a", "1")
+				h.event(h.label("a", "2"), "e1", "Pulled")
 				r.want(t, "MODIFIED pod 1", "MODIFIED pod 2", "ADDED event Pulled x1")
 				stop()
 				r.want(t, "ERROR Closed")
-				b.label("a", "3")
+				h.label("a", "3")
 				settle(time.Minute)
 				r.want(t)
 			})
@@ -344,30 +394,30 @@ func TestOverAHostsInformersTheLifetimesAreTheSame(t *testing.T) {
 }
 
 func TestOverAHostsInformersADeletionUnseenAndALeftSelectorAreToldApart(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(t *testing.T, h *harness) {
 		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-		f := informers.NewSharedInformerFactoryWithOptions(b.client, 0,
+		f := informers.NewSharedInformerFactoryWithOptions(h.client, 0,
 			informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = "app=ci" }))
 		pods := f.Core().V1().Pods().Informer()
 		defer f.Shutdown()
 		defer cancel()
-		w, err := podwatch.FromInformers(b.client, pods, nil, podwatch.Options{})
+		w, err := podwatch.FromInformers(h.client, pods, nil, podwatch.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		f.Start(ctx.Done())
-		b.run(w)
-		b.sync(w)
+		h.run(w)
+		h.sync(w)
 		var left, outside recorder
-		b.follow(w, "a", &left)
-		b.create("a")
+		h.follow(w, "a", &left)
+		h.create("a")
 		left.want(t, "ADDED pod")
-		b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
+		h.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
 		left.want(t, "ERROR OutOfScope")
 
 		p := pod("b")
 		p.Labels = nil
-		b.track(w, "b", &outside).Created(b.make(p))
+		h.track(w, "b", &outside).Created(h.make(p))
 		outside.want(t, "ADDED pod")
 		settle(5 * time.Minute) // a bookmark carries the cache past the pod's version
 		outside.want(t, "ERROR OutOfScope")

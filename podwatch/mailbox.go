@@ -21,7 +21,7 @@ type itemKind uint8
 const (
 	itemVersion itemKind = iota // Added or Modified pod: a newer version may replace it
 	itemEnd                     // Deleted pod: never dropped
-	itemLeft                    // OutOfScope: undone when the pod comes back before it was taken
+	itemLeft                    // OutOfScope: removed when the pod comes back before it is taken
 	itemEvent                   // Kubernetes Event: bounded
 	itemContact                 // Stale, Fresh or a refusal: at most one waits
 	itemClosed                  // the last
@@ -34,143 +34,151 @@ type item struct {
 	ev      watch.Event
 }
 
-// mailbox holds what waits to be handled for one tracking. At most one
-// goroutine at a time takes from it, and only while there is something to take.
+// mailbox holds what waits to be handled for one tracking. At most one goroutine at
+// a time takes from it, and only while there is something to take. What is put in
+// is put in under the core's mutex, which comes before the mailbox's own.
 type mailbox struct {
+	// wake is called when something waits and no goroutine takes: it must start one
+	// that calls take until ok is false.
+	wake func()
+	// lost is called when an item is given up for a newer one, with NoticeCoalesced
+	// for a version and NoticeDropped for an Event; first is true for the first such
+	// item since the handlers last caught up.
+	lost func(k NoticeKind, first bool)
+	// caughtUp is called by the taker when nothing waits any more and items had been
+	// given up; it must call forgive, under the core's mutex.
+	caughtUp func()
+
 	mu      sync.Mutex
 	queue   []item
 	events  int     // Events in queue
-	open    bool    // deliveries may start
-	busy    bool    // somebody takes
+	open    bool    // items may be taken
+	busy    bool    // a goroutine takes
 	closed  bool    // itemClosed is in queue, or was
-	told    contact // the last one taken
-	lossy   bool    // versions were coalesced, and that the handlers caught up was not said yet
-	dropped bool    // Events were dropped since then
+	contact contact // the last one taken
+	lossy   bool    // versions were replaced since the handlers last caught up
+	dropped bool    // Events were dropped since the handlers last caught up
 }
 
-// start reports whether the caller must now see to a delivery. It must be
-// called with mu held.
-func (b *mailbox) start() bool {
-	if !b.open || b.busy || len(b.queue) == 0 {
-		return false
-	}
-	b.busy = true
-	return true
-}
-
-// unlatch lets deliveries begin.
-func (b *mailbox) unlatch() (start bool) {
+// unlatch lets the taking begin.
+func (b *mailbox) unlatch() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.open = true
-	return b.start()
+	b.start()
 }
 
-// pod adds a version of a pod, in the place of one that waits. It reports
-// whether it replaced one, and whether it was the first since the mailbox was
-// empty.
-func (b *mailbox) pod(t watch.EventType, p *corev1.Pod) (start, replaced, first bool) {
+// putVersion adds a version of a pod, in the place of one that waits.
+func (b *mailbox) putVersion(t watch.EventType, p *corev1.Pod) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return false, false, false
+		return
 	}
 	// A pod that left the scope and came back before anybody was told never left.
 	b.remove(itemLeft, p.UID)
 	if i := b.find(itemVersion, p.UID); i >= 0 {
 		b.queue[i].ev.Object = p
-		first, b.lossy = !b.lossy, true
-		return b.start(), true, first
+		first := !b.lossy
+		b.lossy = true
+		b.lost(NoticeCoalesced, first)
+		return
 	}
-	b.queue = append(b.queue, item{kind: itemVersion, uid: p.UID, ev: watch.Event{Type: t, Object: p}})
-	return b.start(), false, false
+	b.append(item{kind: itemVersion, uid: p.UID, ev: watch.Event{Type: t, Object: p}})
 }
 
-// end adds a pod's end. Nothing replaces or drops it.
-func (b *mailbox) end(p *corev1.Pod) (start bool) {
-	return b.append(item{kind: itemEnd, uid: p.UID, ev: watch.Event{Type: watch.Deleted, Object: p}})
+// putEnd adds a pod's end. Nothing replaces or drops it.
+func (b *mailbox) putEnd(p *corev1.Pod) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.append(item{kind: itemEnd, uid: p.UID, ev: watch.Event{Type: watch.Deleted, Object: p}})
+	}
 }
 
-// left adds the notice that a pod left the scope.
-func (b *mailbox) left(uid types.UID, s *metav1.Status) (start bool) {
-	return b.append(item{kind: itemLeft, uid: uid, ev: watch.Event{Type: watch.Error, Object: s}})
+// putLeft adds that a pod left the scope.
+func (b *mailbox) putLeft(uid types.UID, s *metav1.Status) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.append(item{kind: itemLeft, uid: uid, ev: watch.Event{Type: watch.Error, Object: s}})
+	}
 }
 
-func (b *mailbox) append(it item) (start bool) {
+// putEvent adds a version of an Event, in the place of one that waits. When too
+// many wait the oldest is dropped.
+func (b *mailbox) putEvent(t watch.EventType, e *corev1.Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return false
-	}
-	b.queue = append(b.queue, it)
-	return b.start()
-}
-
-// event adds a version of an Event, in the place of one that waits. When too
-// many wait the oldest is dropped; first is true for the first one dropped
-// since the mailbox was empty.
-func (b *mailbox) event(t watch.EventType, e *corev1.Event) (start, dropped, first bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return false, false, false
+		return
 	}
 	if e.UID != "" {
 		if i := b.find(itemEvent, e.UID); i >= 0 {
 			b.queue[i].ev.Object = e
-			return b.start(), false, false
+			return
 		}
 	}
 	if b.events == maxEvents {
 		i := slices.IndexFunc(b.queue, func(it item) bool { return it.kind == itemEvent })
 		b.queue = slices.Delete(b.queue, i, i+1)
 		b.events--
-		dropped, first, b.dropped = true, !b.dropped, true
+		first := !b.dropped
+		b.dropped = true
+		b.lost(NoticeDropped, first)
 	}
 	b.events++
-	b.queue = append(b.queue, item{kind: itemEvent, uid: e.UID, ev: watch.Event{Type: t, Object: e}})
-	return b.start(), dropped, first
+	b.append(item{kind: itemEvent, uid: e.UID, ev: watch.Event{Type: t, Object: e}})
 }
 
-// contact adds how contact with the API server is. What nobody took yet is
-// replaced, and said no more when it is as the handlers last heard.
-func (b *mailbox) contact(c contact, s *metav1.Status) (start bool) {
+// putContact adds whether there is contact with the API server, in the place of
+// what waits; nothing, when the handlers last heard the same.
+func (b *mailbox) putContact(c contact, s *metav1.Status) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return false
+		return
 	}
 	b.remove(itemContact, "")
-	if c == b.told {
-		return b.start()
+	if c != b.contact {
+		b.append(item{kind: itemContact, contact: c, ev: watch.Event{Type: watch.Error, Object: s}})
 	}
-	b.queue = append(b.queue, item{kind: itemContact, contact: c, ev: watch.Event{Type: watch.Error, Object: s}})
-	return b.start()
 }
 
-// close adds the last item; nothing is accepted after it. Deliveries may start
-// now even where they could not before: there is an end to wait for.
-func (b *mailbox) close(s *metav1.Status) (start bool) {
+// close adds the last item; nothing is accepted after it. The taking may begin
+// even where it could not before: there is an end to wait for.
+func (b *mailbox) close(s *metav1.Status) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return false
+		return
 	}
 	b.closed, b.open = true, true
-	b.queue = append(b.queue, item{kind: itemClosed, ev: watch.Event{Type: watch.Error, Object: s}})
-	return b.start()
+	b.append(item{kind: itemClosed, ev: watch.Event{Type: watch.Error, Object: s}})
 }
 
-// next takes the oldest item. When there is none the taker must stop, for the
-// next item starts another one; but if behind is true it must first say that the
-// handlers caught up, and come again.
+// take returns the oldest item. When ok is false there is none, and the caller must
+// stop: the next item wakes another taker.
+func (b *mailbox) take() (it item, ok bool) {
+	for {
+		it, ok, behind := b.next()
+		if !behind {
+			return it, ok
+		}
+		b.caughtUp()
+	}
+}
+
+// next takes the oldest item. behind is true when nothing waits and the handlers,
+// which were slow, have now caught up: that must be said before the taker stops.
 func (b *mailbox) next() (it item, ok, behind bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.queue) == 0 {
-		if b.lossy || b.dropped {
-			return item{}, false, true
-		}
+	switch {
+	case len(b.queue) > 0:
+	case b.lossy || b.dropped:
+		return item{}, false, true
+	default:
 		b.busy = false
 		if cap(b.queue) > 4 {
 			b.queue = nil // an idle mailbox costs nothing
@@ -182,14 +190,14 @@ func (b *mailbox) next() (it item, ok, behind bool) {
 	case itemEvent:
 		b.events--
 	case itemContact:
-		b.told = it.contact
+		b.contact = it.contact
 	}
 	b.queue = slices.Delete(b.queue, 0, 1)
 	return it, true, false
 }
 
-// forgive forgets that the handlers were slow, if they have taken all there is.
-// It reports whether they were, and have.
+// forgive forgets that the handlers were slow, if nothing waits any more. It
+// reports whether it did.
 func (b *mailbox) forgive() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -198,6 +206,20 @@ func (b *mailbox) forgive() bool {
 	}
 	b.lossy, b.dropped = false, false
 	return true
+}
+
+// append and those below need mu held.
+func (b *mailbox) append(it item) {
+	b.queue = append(b.queue, it)
+	b.start()
+}
+
+// start has a goroutine take, if something waits and none does.
+func (b *mailbox) start() {
+	if b.open && !b.busy && len(b.queue) > 0 {
+		b.busy = true
+		b.wake()
+	}
 }
 
 // find returns the index of the newest such item that waits, or -1. It does not

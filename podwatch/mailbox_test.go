@@ -26,30 +26,30 @@ func blocked() *recorder {
 }
 
 func TestASlowHandlerGetsTheNewestVersionAndEveryEnd(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		r := blocked()
-		tr := b.track(w, "a", r)
-		tr.Created(b.create("a"))
+		tr := h.track(w, "a", r)
+		tr.Created(h.create("a"))
 		settle(time.Second)
 		for i := range 5 {
-			b.label("a", fmt.Sprint(i))
+			h.label("a", fmt.Sprint(i))
 			settle(time.Second)
 		}
-		b.delete("a")
+		h.delete("a")
 		settle(time.Second)
-		tr.Created(b.create("a"))
+		tr.Created(h.create("a"))
 		settle(time.Second)
-		b.label("a", "second")
+		h.label("a", "second")
 		settle(time.Second)
-		b.delete("a")
+		h.delete("a")
 		settle(time.Second)
-		tr.Created(b.create("a"))
+		tr.Created(h.create("a"))
 		settle(time.Second)
 		r.want(t)
 		settle(time.Minute)
 		r.want(t, "ADDED pod", "MODIFIED pod 4", "DELETED pod 4", "ADDED pod second", "DELETED pod second", "ADDED pod")
-		b.notices.want(t, "coalesced pods default/a", "caught-up pods default/a")
+		h.notices.want(t, "coalesced pods default/a", "caught-up pods default/a")
 		if n := w.Stats().Coalesced; n != 7 {
 			t.Errorf("%d versions coalesced, want 7: labels, and each deletion's mark", n)
 		}
@@ -57,18 +57,18 @@ func TestASlowHandlerGetsTheNewestVersionAndEveryEnd(t *testing.T) {
 }
 
 func TestASlowHandlerDelaysNobodyElse(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		slow := blocked()
 		var sibling, other recorder
-		b.follow(w, "a", slow)
-		b.follow(w, "a", &sibling)
-		b.follow(w, "b", &other)
-		p := b.create("a")
+		h.follow(w, "a", slow)
+		h.follow(w, "a", &sibling)
+		h.follow(w, "b", &other)
+		p := h.create("a")
 		settle(time.Second)
-		b.label("a", "1")
-		b.event(p, "e1", "Pulled")
-		b.create("b")
+		h.label("a", "1")
+		h.event(p, "e1", "Pulled")
+		h.create("b")
 		settle(time.Second)
 		slow.want(t)
 		other.want(t, "ADDED pod")
@@ -83,14 +83,14 @@ func TestASlowHandlerDelaysNobodyElse(t *testing.T) {
 }
 
 func TestTheEventsThatWaitAreBoundedAndTheOldestGoFirst(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		r := blocked()
-		b.follow(w, "a", r)
-		p := b.create("a")
+		h.follow(w, "a", r)
+		p := h.create("a")
 		settle(time.Second)
 		for i := range 300 {
-			b.event(p, fmt.Sprintf("e%d", i), fmt.Sprintf("R%d", i))
+			h.event(p, fmt.Sprintf("e%d", i), fmt.Sprintf("R%d", i))
 		}
 		settle(2 * time.Minute)
 		lines := r.heard()
@@ -100,21 +100,21 @@ func TestTheEventsThatWaitAreBoundedAndTheOldestGoFirst(t *testing.T) {
 		if s := w.Stats(); s.Dropped != 44 || s.Events != 256 {
 			t.Errorf("%d dropped, %d remembered; want 44 and 256", s.Dropped, s.Events)
 		}
-		b.notices.want(t, "dropped pods default/a", "caught-up pods default/a")
+		h.notices.want(t, "dropped pods default/a", "caught-up pods default/a")
 	})
 }
 
 func TestAPodThatLeftAndCameBackBeforeAnyoneWasToldNeverLeft(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{LabelSelector: "app=ci"})
 		r := blocked()
-		b.follow(w, "a", r)
-		b.create("a")
+		h.follow(w, "a", r)
+		h.create("a")
 		settle(time.Second)
 		for i := range 20 {
-			b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
+			h.patch("a", `{"metadata":{"labels":{"app":"x"}}}`)
 			settle(100 * time.Millisecond)
-			b.patch("a", fmt.Sprintf(`{"metadata":{"labels":{"app":"ci","v":"%d"}}}`, i))
+			h.patch("a", fmt.Sprintf(`{"metadata":{"labels":{"app":"ci","v":"%d"}}}`, i))
 			settle(100 * time.Millisecond)
 		}
 		settle(2 * time.Minute)
@@ -123,14 +123,14 @@ func TestAPodThatLeftAndCameBackBeforeAnyoneWasToldNeverLeft(t *testing.T) {
 }
 
 func TestAnOutageThatEndedBeforeAnyoneWasToldIsNotMentioned(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		r := &recorder{before: func(watch.Event) { time.Sleep(time.Hour) }}
-		b.follow(w, "a", r)
-		b.create("a")
+		h.follow(w, "a", r)
+		h.create("a")
 		settle(time.Second)
 		for range 10 {
-			b.whileDown(func() {})
+			h.whileDown(func() {})
 		}
 		settle(3 * time.Hour)
 		r.want(t, "ADDED pod")
@@ -143,10 +143,10 @@ func (panicking) Handle(watch.Event) { panic("a handler's mistake") }
 
 func TestAPanicInAHandlerEndsTheProcess(t *testing.T) {
 	if os.Getenv("PODWATCH_PANIC") != "" {
-		inBubble(t, func(t *testing.T, b *bench) {
-			w, _ := b.start(podwatch.Options{})
-			b.follow(w, "a", panicking{})
-			b.create("a")
+		inBubble(t, func(t *testing.T, h *harness) {
+			w, _ := h.start(podwatch.Options{})
+			h.follow(w, "a", panicking{})
+			h.create("a")
 			settle(time.Second)
 		})
 		return
@@ -160,11 +160,11 @@ func TestAPanicInAHandlerEndsTheProcess(t *testing.T) {
 }
 
 func TestOnPodHearsOfPodsThatNobodyNamed(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(t *testing.T, h *harness) {
 		var asked []string
 		heard := map[string]*recorder{}
-		b.create("there-before")
-		w := b.watcher(podwatch.Options{LabelSelector: "app=ci", OnPod: func(p *corev1.Pod) []podwatch.Handler {
+		h.create("there-before")
+		w := h.watcher(podwatch.Options{LabelSelector: "app=ci", OnPod: func(p *corev1.Pod) []podwatch.Handler {
 			asked = append(asked, p.Name)
 			if strings.HasPrefix(p.Name, "ignored") {
 				return nil
@@ -174,24 +174,24 @@ func TestOnPodHearsOfPodsThatNobodyNamed(t *testing.T) {
 			return []podwatch.Handler{r, nil}
 		}})
 		var named recorder
-		b.follow(w, "named", &named)
-		b.run(w)
-		b.sync(w)
-		b.create("named")
-		b.create("ignored")
+		h.follow(w, "named", &named)
+		h.run(w)
+		h.sync(w)
+		h.create("named")
+		h.create("ignored")
 		settle(time.Second)
-		b.label("ignored", "1")
-		b.label("there-before", "1")
+		h.label("ignored", "1")
+		h.label("there-before", "1")
 		settle(time.Second)
 		named.want(t, "ADDED pod")
 		heard["there-before1"].want(t, "ADDED pod", "MODIFIED pod 1")
-		b.delete("there-before")
+		h.delete("there-before")
 		settle(time.Second)
-		b.create("there-before")
+		h.create("there-before")
 		settle(time.Second)
 		heard["there-before1"].want(t, "MODIFIED pod 1", "DELETED pod 1", "ERROR Closed")
 		heard["there-before3"].want(t, "ADDED pod")
-		b.patch("there-before", `{"metadata":{"labels":{"app":"x"}}}`)
+		h.patch("there-before", `{"metadata":{"labels":{"app":"x"}}}`)
 		settle(time.Second)
 		heard["there-before3"].want(t, "ERROR OutOfScope", "ERROR Closed")
 		if got := strings.Join(asked, " "); got != "there-before ignored there-before" {
@@ -205,14 +205,14 @@ func TestOnPodHearsOfPodsThatNobodyNamed(t *testing.T) {
 
 // The tracking of the pod before it, which Created pinned, does not follow it.
 func TestOnPodHearsOfAPodWhoseNameIsOnlyTrackedForAnEarlierOne(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(t *testing.T, h *harness) {
 		var found recorder
-		w, _ := b.start(podwatch.Options{OnPod: func(*corev1.Pod) []podwatch.Handler { return []podwatch.Handler{&found} }})
+		w, _ := h.start(podwatch.Options{OnPod: func(*corev1.Pod) []podwatch.Handler { return []podwatch.Handler{&found} }})
 		var pinned recorder
-		tr := b.follow(w, "a", &pinned)
-		tr.Created(b.create("a"))
-		b.delete("a")
-		b.create("a")
+		tr := h.follow(w, "a", &pinned)
+		tr.Created(h.create("a"))
+		h.delete("a")
+		h.create("a")
 		pinned.want(t, "ADDED pod", "MODIFIED pod", "DELETED pod")
 		found.want(t, "ADDED pod")
 	})

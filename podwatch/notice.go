@@ -1,82 +1,104 @@
 package podwatch
 
-import (
-	"slices"
+import "strings"
 
-	"k8s.io/apimachinery/pkg/types"
+// What Notice.Resource says.
+const (
+	podResource   = "pods"
+	eventResource = "events"
 )
 
-// maxNotices bounds the notices that wait for a slow Notify.
-const maxNotices = 1024
+// NoticeKind tells notices apart. A notice of trouble is closed by another one, of
+// the same Resource, Namespace and Name:
+//
+//	NoticeStale                                              NoticeFresh
+//	NoticeForbidden                                          NoticeGranted
+//	NoticeCoalesced, NoticeDropped                           NoticeCaughtUp
+//	NoticeUnclaimed, NoticeOutOfScope, NoticeUnconfirmed     NoticeSettled
+//
+// Where one pod has several trackings each of them opens and closes its own. What is
+// open when Run ends stays open. The other kinds tell of one moment.
+type NoticeKind string
 
-// note raises a notice. It needs mu held, and is called in the section that
-// changes what the notice is about, so that the notices come in the order in
-// which things happened. Of those that wait the oldest are dropped when they are
-// too many: what is told last holds.
-func (w *Watcher) note(n Notice) {
-	if w.opts.Notify == nil || w.phase == stopped {
-		return
-	}
-	if len(w.notices) == maxNotices {
-		w.notices = slices.Delete(w.notices, 0, 1)
-		w.stats.NoticesDropped++
-	}
-	w.notices = append(w.notices, n)
-	w.tell()
+const (
+	// NoticeRelist: a full list was needed again; Err says why, where known.
+	// States that pods went through meanwhile may have been missed.
+	NoticeRelist NoticeKind = "relist"
+	// NoticeExpired: the API server no longer has the history to resume from
+	// (410). A relist follows.
+	NoticeExpired NoticeKind = "expired"
+	// NoticeForbidden: the API server refuses (401, 403) to list or watch Resource, or,
+	// where a pod is named, to get pods. It is said once, until such a request succeeds.
+	NoticeForbidden NoticeKind = "forbidden"
+	// NoticeGranted: a request as NoticeForbidden told of has succeeded.
+	NoticeGranted NoticeKind = "granted"
+	// NoticeStale: the list or watch of Resource has lost contact; Err says why.
+	NoticeStale NoticeKind = "stale"
+	// NoticeFresh: the list or watch of Resource has contact again.
+	NoticeFresh NoticeKind = "fresh"
+	// NoticeCoalesced: a handler of the pod is slow, and versions were replaced by
+	// newer ones before it took them. It is said once, until the handler has caught up.
+	NoticeCoalesced NoticeKind = "coalesced"
+	// NoticeDropped: a handler of the pod is so slow that its oldest Events were
+	// dropped. It is said once, until the handler has caught up.
+	NoticeDropped NoticeKind = "dropped"
+	// NoticeCaughtUp: the slow handlers of the pod have taken all that waited.
+	NoticeCaughtUp NoticeKind = "caught-up"
+	// NoticeUnclaimed: for 30 s a pod has had the name of a tracking of [Watcher.Track],
+	// and [Tracking.Created] has not said whether that pod is the tracking's. The
+	// handlers hear of no pod. Err names its UID.
+	NoticeUnclaimed NoticeKind = "unclaimed"
+	// NoticeOutOfScope: a tracked pod left the selector, or was never in it.
+	NoticeOutOfScope NoticeKind = "out-of-scope"
+	// NoticeUnconfirmed: a live GET failed; it is tried again. Err says why.
+	NoticeUnconfirmed NoticeKind = "unconfirmed"
+	// NoticeSettled: what NoticeUnclaimed, NoticeOutOfScope or NoticeUnconfirmed last said
+	// of the pod no longer holds: Created was called, the pod is in the scope again, the
+	// live GET was answered, the pod is gone, or the tracking was closed.
+	NoticeSettled NoticeKind = "settled"
+	// NoticeMismatch: Created was given a pod of another name and ignored it.
+	NoticeMismatch NoticeKind = "mismatch"
+)
+
+// Notice is something about the watch that a person may want to know.
+type Notice struct {
+	Kind NoticeKind
+	// Resource is "pods" or "events".
+	Resource string
+	// Namespace and Name are those of the pod that it is about; empty when it is
+	// about the watch as a whole.
+	Namespace, Name string
+	// Err is the error behind it, where there is one. API errors are reachable
+	// with errors.As.
+	Err error
 }
 
-// tell sees to it that somebody tells the notices; it needs mu held.
-func (w *Watcher) tell() {
-	if w.phase == running && !w.telling && len(w.notices) > 0 {
-		w.telling = true
-		w.wg.Go(w.notify)
+var noticeText = map[NoticeKind]string{
+	NoticeRelist:      "a full list was needed again",
+	NoticeExpired:     "the API server no longer has the history to resume from",
+	NoticeForbidden:   "the API server refuses the request",
+	NoticeGranted:     "the API server permits the request again",
+	NoticeStale:       "lost contact with the API server, trying again",
+	NoticeFresh:       "in contact again with the API server",
+	NoticeCoalesced:   "a handler is slow: versions were replaced by newer ones",
+	NoticeDropped:     "a handler is slow: its oldest Events were dropped",
+	NoticeCaughtUp:    "the slow handlers have taken all that waited",
+	NoticeUnclaimed:   "Created has not said whether it is the one that is tracked",
+	NoticeOutOfScope:  "it is out of the scope of the watch",
+	NoticeUnconfirmed: "a live GET failed, trying again",
+	NoticeSettled:     "what was said of it holds no longer",
+	NoticeMismatch:    "Created was given a pod of another name",
+}
+
+// String says it in one line, as for a log.
+func (n Notice) String() string {
+	subject := "watch of " + n.Resource
+	if n.Name != "" {
+		subject = "pod " + n.Namespace + "/" + n.Name
 	}
-}
-
-// notify calls Notify, one call at a time, until no notice waits.
-func (w *Watcher) notify() {
-	for {
-		w.mu.Lock()
-		if len(w.notices) == 0 {
-			w.notices, w.telling = nil, false
-			w.mu.Unlock()
-			return
-		}
-		n := w.notices[0]
-		w.notices = slices.Delete(w.notices, 0, 1)
-		w.mu.Unlock()
-		w.opts.Notify(n)
+	text := subject + ": " + noticeText[n.Kind]
+	if n.Err != nil {
+		text += ": " + strings.Join(strings.Fields(n.Err.Error()), " ")
 	}
-}
-
-// notePod raises a notice about a tracked pod; it needs mu held.
-func (w *Watcher) notePod(k NoticeKind, key types.NamespacedName, err error) {
-	w.note(Notice{Kind: k, Resource: podResource, Namespace: key.Namespace, Name: key.Name, Err: err})
-}
-
-// raise raises a notice about the tracking's pod that [NoticeSettled] will close;
-// it needs mu held, as settled does.
-func (t *Tracking) raise(k NoticeKind, err error) {
-	t.settled()
-	t.open = k
-	t.w.notePod(k, t.key, err)
-}
-
-// settled says that what was raised about the tracking's pod no longer holds.
-func (t *Tracking) settled() {
-	if t.open != "" {
-		t.open = ""
-		t.w.notePod(NoticeSettled, t.key, nil)
-	}
-}
-
-// caughtUp says that the tracking's handlers have taken all that waits, if they
-// have and were slow before. It holds the lock under which things come to wait,
-// so that this notice and those of the next delay keep their order.
-func (t *Tracking) caughtUp() {
-	t.w.mu.Lock()
-	defer t.w.mu.Unlock()
-	if t.box.forgive() {
-		t.w.notePod(NoticeCaughtUp, t.key, nil)
-	}
+	return text
 }

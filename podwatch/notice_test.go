@@ -1,9 +1,11 @@
 package podwatch_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -31,29 +33,29 @@ func (n *notices) slowly(kind podwatch.NoticeKind, took time.Duration) func(podw
 }
 
 func TestNoticesComeOneAtATimeInTheOrderOfWhatHappenedHoweverSlowNotifyIs(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, err := podwatch.New(b.client, podwatch.Options{
-			Events: podwatch.EventsOff, Notify: b.notices.slowly(podwatch.NoticeStale, time.Hour),
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, err := podwatch.New(h.client, podwatch.Options{
+			Events: podwatch.EventsOff, Notify: h.notices.slowly(podwatch.NoticeStale, time.Hour),
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.run(w)
-		b.sync(w)
+		h.run(w)
+		h.sync(w)
 		var r recorder
-		b.follow(w, "a", &r)
-		b.create("a")
+		h.follow(w, "a", &r)
+		h.create("a")
 		settle(time.Minute)
 		for range 2 {
-			b.whileDown(func() { b.label("a", time.Now().Format("150405")) })
+			h.whileDown(func() { h.label("a", time.Now().Format("150405")) })
 		}
 		lines := r.heard() // the handlers hear of all of it meanwhile
 		if want := 7; len(lines) != want || lines[len(lines)-1] != "ERROR Fresh" {
 			t.Errorf("the handler heard %q", lines)
 		}
-		b.notices.want(t)
+		h.notices.want(t)
 		settle(3 * time.Hour)
-		b.notices.want(t, "stale pods", "fresh pods", "stale pods", "fresh pods")
+		h.notices.want(t, "stale pods", "fresh pods", "stale pods", "fresh pods")
 		if w.Stats().Stale {
 			t.Error("the notices ended in fresh, Stats in stale")
 		}
@@ -61,22 +63,22 @@ func TestNoticesComeOneAtATimeInTheOrderOfWhatHappenedHoweverSlowNotifyIs(t *tes
 }
 
 func TestNotifyMayCallTheWatcher(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(t *testing.T, h *harness) {
 		var w *podwatch.Watcher
 		var stale []bool
-		w, err := podwatch.New(b.client, podwatch.Options{Events: podwatch.EventsOff, Notify: func(podwatch.Notice) {
+		w, err := podwatch.New(h.client, podwatch.Options{Events: podwatch.EventsOff, Notify: func(podwatch.Notice) {
 			stale = append(stale, w.Stats().Stale)
-			tr := b.track(w, "b")
+			tr := h.track(w, "b")
 			tr.Created(nil)
 			tr.Close()
 		}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.run(w)
-		b.sync(w)
+		h.run(w)
+		h.sync(w)
 		settle(time.Minute)
-		b.whileDown(func() {})
+		h.whileDown(func() {})
 		if !slices.Equal(stale, []bool{true, false}) {
 			t.Errorf("during the notices Stats().Stale was %v", stale)
 		}
@@ -84,61 +86,61 @@ func TestNotifyMayCallTheWatcher(t *testing.T) {
 }
 
 func TestNoticesWaitForRunAndNoneComesAfterIt(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, err := podwatch.New(b.client, podwatch.Options{Notify: b.notices.slowly(podwatch.NoticeMismatch, time.Minute)})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, err := podwatch.New(h.client, podwatch.Options{Notify: h.notices.slowly(podwatch.NoticeMismatch, time.Minute)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		tr := b.track(w, "a")
+		tr := h.track(w, "a")
 		for range 3 {
-			tr.Created(b.leftover("other" + time.Now().Format("150405")))
+			tr.Created(h.leftover("other" + time.Now().Format("150405")))
 			time.Sleep(time.Second)
 		}
 		settle(time.Hour)
-		b.notices.want(t)
-		stop := b.run(w)
-		b.sync(w)
+		h.notices.want(t)
+		stop := h.run(w)
+		h.sync(w)
 		settle(time.Second)
 		before := time.Now()
 		stop() // waits for those that were raised
 		if d := time.Since(before); d < 2*time.Minute || d > 3*time.Minute {
 			t.Errorf("Run took %v to end, want the time of three calls of Notify", d)
 		}
-		b.notices.want(t, "mismatch pods default/a", "mismatch pods default/a", "mismatch pods default/a")
-		tr.Created(b.leftover("z"))
-		b.answer(isGet, forbiddenList)
+		h.notices.want(t, "mismatch pods default/a", "mismatch pods default/a", "mismatch pods default/a")
+		tr.Created(h.leftover("z"))
+		h.answer(isGet, forbiddenList)
 		_, _ = tr.Confirm(t.Context())
 		settle(time.Hour)
-		b.notices.want(t)
+		h.notices.want(t)
 	})
 }
 
 func TestTooManyNoticesForASlowNotifyAreDroppedFromTheOldestAndCounted(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(t *testing.T, h *harness) {
 		first := true
-		w, err := podwatch.New(b.client, podwatch.Options{Notify: func(n podwatch.Notice) {
+		w, err := podwatch.New(h.client, podwatch.Options{Notify: func(n podwatch.Notice) {
 			if first {
 				first = false
 				time.Sleep(time.Hour)
 			}
-			b.notices.take(n)
+			h.notices.take(n)
 		}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.run(w)
-		b.sync(w)
-		other := b.leftover("other")
-		tr := b.track(w, "a")
+		h.run(w)
+		h.sync(w)
+		other := h.leftover("other")
+		tr := h.track(w, "a")
 		for range 3000 {
 			tr.Created(other)
 		}
-		last := b.track(w, "last")
+		last := h.track(w, "last")
 		last.Created(other)
 		settle(2 * time.Hour)
-		b.notices.mu.Lock()
-		n, end := len(b.notices.text), b.notices.text[len(b.notices.text)-1]
-		b.notices.mu.Unlock()
+		h.notices.mu.Lock()
+		n, end := len(h.notices.text), h.notices.text[len(h.notices.text)-1]
+		h.notices.mu.Unlock()
 		if dropped := w.Stats().NoticesDropped; uint64(n)+dropped != 3001 || n > 1026 || n < 1024 || end != "mismatch pods default/last" {
 			t.Errorf("%d notices told, %d dropped of 3,001, the last is %q", n, dropped, end)
 		}
@@ -149,56 +151,84 @@ func TestTooManyNoticesForASlowNotifyAreDroppedFromTheOldestAndCounted(t *testin
 func TestAnAnswerThatComesWhenPatienceEndsLeavesNothingStale(t *testing.T) {
 	for _, request := range []func(*http.Request) bool{isPodList, isPodWatch} {
 		for range 20 {
-			inBubble(t, func(t *testing.T, b *bench) {
-				b.answer(request, testutil.Fault{Delay: 5 * time.Second})
-				w := b.watcher(podwatch.Options{Events: podwatch.EventsOff})
-				b.run(w)
+			inBubble(t, func(t *testing.T, h *harness) {
+				h.answer(request, testutil.Fault{Delay: 5 * time.Second})
+				w := h.watcher(podwatch.Options{Events: podwatch.EventsOff})
+				h.run(w)
 				settle(10 * time.Second)
-				b.sync(w)
+				h.sync(w)
 				settle(10 * time.Second)
 				if w.Stats().Stale {
 					t.Error("the watch is up, and said to be stale")
 				}
-				b.notices.balanced(t)
+				h.notices.balanced(t)
 			})
 		}
 	}
 }
 
 func TestTroubleOfAllKindsIsClosedInTheEnd(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{LabelSelector: "app=ci"})
 		slow := blocked()
-		p := b.leftover("a")
+		p := h.leftover("a")
 		settle(time.Second)
-		b.trackPod(w, p, slow)
-		b.label("a", "1")
-		b.label("a", "2") // coalesced
-		b.answer(isGet, testutil.Fault{Err: io.ErrUnexpectedEOF})
-		b.patch("a", `{"metadata":{"labels":{"app":"x"}}}`) // unconfirmed
+		h.trackPod(w, p, slow)
+		h.label("a", "1")
+		h.label("a", "2") // coalesced
+		h.answer(isGet, testutil.Fault{Err: io.ErrUnexpectedEOF})
+		h.patch("a", `{"metadata":{"labels":{"app":"x"}}}`) // unconfirmed
 		settle(time.Minute)
-		b.answer(isGet, testutil.Fault{})
+		h.answer(isGet, testutil.Fault{})
 		settle(time.Minute)                                  // out of scope
-		b.patch("a", `{"metadata":{"labels":{"app":"ci"}}}`) // settled
+		h.patch("a", `{"metadata":{"labels":{"app":"ci"}}}`) // settled
 		synctest.Wait()
-		b.track(w, "a") // nobody claims
+		h.track(w, "a") // nobody claims
 		settle(time.Minute)
-		b.delete("a")
-		b.answer(isPods, unauthorized)
-		b.cluster.DropWatches(io.ErrUnexpectedEOF)
+		h.delete("a")
+		h.answer(isPods, unauthorized)
+		h.cluster.DropWatches(io.ErrUnexpectedEOF)
 		settle(time.Minute)
-		b.cluster.Fault(nil)
+		h.cluster.Fault(nil)
 		settle(2 * time.Minute)
-		b.notices.mu.Lock()
+		h.notices.mu.Lock()
 		for _, kind := range []podwatch.NoticeKind{
 			podwatch.NoticeCoalesced, podwatch.NoticeUnconfirmed, podwatch.NoticeOutOfScope, podwatch.NoticeUnclaimed,
 			podwatch.NoticeForbidden, podwatch.NoticeStale,
 		} {
-			if !slices.ContainsFunc(b.notices.all, func(n podwatch.Notice) bool { return n.Kind == kind }) {
+			if !slices.ContainsFunc(h.notices.all, func(n podwatch.Notice) bool { return n.Kind == kind }) {
 				t.Errorf("%s was not said", kind)
 			}
 		}
-		b.notices.mu.Unlock()
-		b.notices.balanced(t)
+		h.notices.mu.Unlock()
+		h.notices.balanced(t)
 	})
+}
+
+func TestANoticeSaysItselfInOneLine(t *testing.T) {
+	for _, c := range []struct {
+		notice podwatch.Notice
+		want   string
+	}{
+		{podwatch.Notice{Kind: podwatch.NoticeFresh, Resource: "events"}, "watch of events: in contact again with the API server"},
+		{
+			podwatch.Notice{Kind: podwatch.NoticeStale, Resource: "pods", Err: errors.New("broken\npipe")},
+			"watch of pods: lost contact with the API server, trying again: broken pipe",
+		},
+		{
+			podwatch.Notice{Kind: podwatch.NoticeForbidden, Resource: "pods", Namespace: ns, Name: "a", Err: errors.New("no get")},
+			"pod default/a: the API server refuses the request: no get",
+		},
+	} {
+		if got := c.notice.String(); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+	for opening, closing := range closes {
+		for _, k := range []podwatch.NoticeKind{opening, closing} {
+			if s := (podwatch.Notice{Kind: k, Resource: "pods"}).String(); strings.HasSuffix(s, ": ") {
+				t.Errorf("of kind %s there are no words: %q", k, s)
+			}
+		}
+	}
 }

@@ -16,8 +16,9 @@ import (
 //
 // Added, Modified and Deleted carry a *corev1.Pod; Added and Modified also a
 // *corev1.Event. Error carries a *metav1.Status whose Reason is [OutOfScope],
-// [Stale], [Fresh] or [Closed]; Closed is the last call. A pod is Added once,
-// at its first version, and Deleted once, with its last known state.
+// [Stale], [Fresh] or [Closed], or Forbidden or Unauthorized for a refusal that
+// lasts ([Options].Refusal). Closed is the last call. A pod is Added once, at its
+// first version, and Deleted once, with its last known state.
 //
 // The objects are shared with the cache and with other handlers: read them,
 // never change them. Handle should return soon: while it blocks, newer versions
@@ -60,8 +61,8 @@ type Options struct {
 	// Namespace to watch; empty: all namespaces.
 	Namespace string
 	// LabelSelector limits the pods, in kubectl's syntax; empty: all pods.
-	// Select by labels that do not change while a pod lives. Events have no
-	// labels of their pods: of them, those of all the namespace's pods are read.
+	// Select by labels that do not change while a pod lives. Labels do not select
+	// Events: those about all pods of the namespace are read.
 	LabelSelector string
 	// Name, with Namespace, limits the watch to a single pod and its Events.
 	Name string
@@ -72,93 +73,27 @@ type Options struct {
 	// argument. Namespace, name, UID, resourceVersion, labels, deletionTimestamp
 	// and deletionGracePeriodSeconds are kept whatever it does.
 	Keep func(*corev1.Pod) *corev1.Pod
-	// Refusal is how long the API server may refuse (401, 403) to list or watch
-	// pods, without any other answer in between, before the handlers of all
-	// trackings hear of it, those that begin later included: a permission that was
-	// just granted takes seconds to hold. 0: 15 seconds. The watcher asks on and on,
-	// and Fresh says when it is granted. It concerns informers of [New].
+	// Refusal is how long the API server may refuse (401, 403) to list or watch pods
+	// before the handlers of all trackings hear of the refusal, those of trackings that
+	// begin later included. Any other answer starts the time anew: a permission that was
+	// just granted takes seconds to hold. The watcher keeps asking, and Fresh says that
+	// the API server permits it again. 0: 15 seconds. A watcher of [FromInformers] does
+	// not see refusals.
 	Refusal time.Duration
-	// OnPod is asked once for every pod that nobody tracks, those that exist at
-	// the start included. The handlers it returns hear of that very pod until
-	// it is gone or has left the scope, then of Closed. No handlers: the pod is
-	// ignored. While a tracking of the pod's name waits for Created it is not asked;
-	// it is at the pod's next version, if Created has named another pod by then, or
-	// the tracking is closed. It is called on the watch's goroutine and must not block.
+	// OnPod is called once for every pod that is not tracked, also for those that
+	// exist at the start. The handlers it returns hear of that pod alone, until it is
+	// gone or has left the scope, and then of Closed. A pod for which OnPod returns no
+	// handlers is ignored. While a tracking of the pod's name waits for Created, OnPod is
+	// not called for the pod; if Created then names another pod, or the tracking is
+	// closed, it is called at the pod's next version. It is called on the watch's
+	// goroutine and must not block.
 	OnPod func(*corev1.Pod) []Handler
 	// Notify is told what a person may want to know of the watch's health: one
 	// call at a time, in the order in which things happened, with no lock held, and
-	// only while Run runs (what is raised before waits for it). It may take its time:
-	// nothing waits for it but Run's return. When 1,024 notices wait the oldest are
-	// dropped ([Stats].NoticesDropped).
+	// only while Run runs; notices that are raised before wait for Run. Notify may
+	// block: only Run's return waits for it. At most 1,024 notices wait; then the oldest
+	// is dropped ([Stats].NoticesDropped).
 	Notify func(Notice)
-}
-
-// NoticeKind tells notices apart. Those that say that something is amiss are
-// closed by another one:
-//
-//	NoticeStale                                              NoticeFresh
-//	NoticeForbidden                                          NoticeGranted
-//	NoticeCoalesced, NoticeDropped                           NoticeCaughtUp
-//	NoticeUnclaimed, NoticeOutOfScope, NoticeUnconfirmed     NoticeSettled
-//
-// of the same Resource, Namespace and Name (and, where one pod has several
-// trackings, in equal numbers); what is open when Run ends ends with it. The other
-// kinds tell of one moment.
-type NoticeKind string
-
-const (
-	// NoticeRelist: a full list was needed again; Err says why, where known.
-	// States that pods went through meanwhile may have been missed.
-	NoticeRelist NoticeKind = "relist"
-	// NoticeExpired: the API server no longer has the history to resume from
-	// (410). A relist follows.
-	NoticeExpired NoticeKind = "expired"
-	// NoticeForbidden: the API server refuses a request (401, 403): the list or
-	// watch of Resource, or, where a pod is named, the live GETs of pods. Said once
-	// until one succeeds.
-	NoticeForbidden NoticeKind = "forbidden"
-	// NoticeGranted: what NoticeForbidden said is over: such a request succeeded.
-	NoticeGranted NoticeKind = "granted"
-	// NoticeStale: the list or watch of Resource has lost contact; Err says why.
-	NoticeStale NoticeKind = "stale"
-	// NoticeFresh: the list or watch of Resource has contact again.
-	NoticeFresh NoticeKind = "fresh"
-	// NoticeCoalesced: a handler of the pod is slow, versions were replaced by
-	// newer ones before it took them. Said once until it has caught up.
-	NoticeCoalesced NoticeKind = "coalesced"
-	// NoticeDropped: a handler of the pod is so slow that its oldest Events were
-	// dropped. Said once until it has caught up.
-	NoticeDropped NoticeKind = "dropped"
-	// NoticeCaughtUp: the slow handlers of the pod have taken all that waited.
-	NoticeCaughtUp NoticeKind = "caught-up"
-	// NoticeUnclaimed: a pod of the name that a tracking of [Watcher.Track] has
-	// been there for 30 s, and [Tracking.Created] has not said whether it is the
-	// tracking's: the handlers hear of none. Err names its UID.
-	NoticeUnclaimed NoticeKind = "unclaimed"
-	// NoticeOutOfScope: a tracked pod left the selector, or was never in it.
-	NoticeOutOfScope NoticeKind = "out-of-scope"
-	// NoticeUnconfirmed: a live GET failed; it is tried again. Err says why.
-	NoticeUnconfirmed NoticeKind = "unconfirmed"
-	// NoticeSettled: what was last said of the pod by NoticeUnclaimed,
-	// NoticeOutOfScope or NoticeUnconfirmed holds no longer: somebody said which pod
-	// it is, it is in the scope again, it was asked about, it is gone, or it is
-	// tracked no more.
-	NoticeSettled NoticeKind = "settled"
-	// NoticeMismatch: Created was given a pod of another name; it was ignored.
-	NoticeMismatch NoticeKind = "mismatch"
-)
-
-// Notice is something about the watch that a person may want to know.
-type Notice struct {
-	Kind NoticeKind
-	// Resource is "pods" or "events".
-	Resource string
-	// Namespace and Name are those of the pod that it is about; empty when it is
-	// about the watch as a whole.
-	Namespace, Name string
-	// Err is the error behind it, where there is one. API errors are reachable
-	// with errors.As.
-	Err error
 }
 
 // Stats is a snapshot of a Watcher's counters, all since it was made.
@@ -184,13 +119,18 @@ type Stats struct {
 	NoticesDropped uint64 // notices dropped because Notify was slow
 }
 
+// status makes the object of a watch.Error event.
+func status(reason metav1.StatusReason, message string) *metav1.Status {
+	return &metav1.Status{Status: metav1.StatusFailure, Reason: reason, Message: message}
+}
+
 // ErrStopped is returned when a Watcher is used after its Run has ended.
 var ErrStopped = errors.New("podwatch: the watcher has stopped")
 
-// defaultRefusal outlasts the API server's caches of what is permitted: it watches
-// roles and bindings, and a webhook's refusals it caches for 30 s at most
-// (--authorization-webhook-cache-unauthorized-ttl), which a host with such a
-// webhook must allow for.
+// defaultRefusal is longer than the API server takes to learn of new roles and
+// bindings. The refusals of an authorization webhook it caches for up to 30 s
+// (--authorization-webhook-cache-unauthorized-ttl): a host with such a webhook sets
+// Options.Refusal.
 const defaultRefusal = 15 * time.Second
 
 func (o *Options) refusal() time.Duration { return cmp.Or(o.Refusal, defaultRefusal) }

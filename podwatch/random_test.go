@@ -1,12 +1,14 @@
 package podwatch_test
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +25,15 @@ import (
 	"github.com/go-vela/podlife/internal/testutil"
 	"github.com/go-vela/podlife/podwatch"
 )
+
+var seedFlag = flag.Uint64("seed", 0, "the random trial of this seed alone; 0: some fixed ones, and one by the clock")
+
+func seeds() []uint64 {
+	if *seedFlag != 0 {
+		return []uint64{*seedFlag}
+	}
+	return []uint64{0, 1, 2, 3, 4, rand.Uint64()}
+}
 
 // auditor is a Handler that checks what every handler is promised.
 type auditor struct {
@@ -96,7 +107,7 @@ func (a *auditor) pod(typ watch.EventType, p *corev1.Pod) {
 // expire and are refused, and handlers are slow. Of some pods it says Created, at
 // once or later, when they may be gone; the others are leftovers. It returns the
 // last pod said of each name.
-func chaos(t *testing.T, b *bench, rnd *rand.Rand, names []string, trackings map[string]*podwatch.Tracking, auditors map[string]*auditor) map[string]*corev1.Pod {
+func chaos(t *testing.T, h *harness, rnd *rand.Rand, names []string, trackings map[string]*podwatch.Tracking, auditors map[string]*auditor) map[string]*corev1.Pod {
 	living, unsaid, said := map[string]bool{}, map[string]*corev1.Pod{}, map[string]*corev1.Pod{}
 	created := func(name string) {
 		if p := unsaid[name]; p != nil {
@@ -109,14 +120,14 @@ func chaos(t *testing.T, b *bench, rnd *rand.Rand, names []string, trackings map
 		name := names[rnd.IntN(len(names))]
 		switch n := rnd.IntN(22); {
 		case n < 4 && living[name]:
-			if err := b.client.CoreV1().Pods(ns).Delete(t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
+			if err := h.client.CoreV1().Pods(ns).Delete(t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
 				t.Fatal(err)
 			}
 			living[name] = false
 		case n < 14 && living[name]:
-			b.patchOnly(name, fmt.Sprintf(`{"metadata":{"labels":{"v":"%d"}}}`, step))
+			h.patchOnly(name, fmt.Sprintf(`{"metadata":{"labels":{"v":"%d"}}}`, step))
 		case n < 14:
-			unsaid[name] = b.hurry(name)
+			unsaid[name] = h.hurry(name)
 			living[name] = true
 			if rnd.IntN(2) == 0 {
 				created(name)
@@ -124,37 +135,33 @@ func chaos(t *testing.T, b *bench, rnd *rand.Rand, names []string, trackings map
 		case n < 16:
 			created(name)
 		case n < 18:
-			b.cluster.DropWatches(io.ErrUnexpectedEOF)
+			h.cluster.DropWatches(io.ErrUnexpectedEOF)
 		case n < 19:
-			b.cluster.Compact()
-			b.cluster.DropWatches(nil)
+			h.cluster.Compact()
+			h.cluster.DropWatches(nil)
 		case n < 20:
 			down := time.Now().Add(time.Duration(rnd.Int64N(int64(20 * time.Second))))
-			b.cluster.Fault(func(r *http.Request) testutil.Fault {
+			h.cluster.Fault(func(r *http.Request) testutil.Fault {
 				if r.Method == http.MethodGet && time.Now().Before(down) {
 					return testutil.Fault{Err: io.ErrUnexpectedEOF}
 				}
 				return testutil.Fault{}
 			})
-			b.cluster.DropWatches(io.ErrUnexpectedEOF)
+			h.cluster.DropWatches(io.ErrUnexpectedEOF)
 		default:
 			time.Sleep(time.Duration(rnd.Int64N(int64(3 * time.Second))))
 		}
 	}
-	b.cluster.Fault(nil)
+	h.cluster.Fault(nil)
 	return said
 }
 
 func TestWhateverHappensEveryHandlerHearsOfItsPodsLastStateAndOneEndAndOfNoOther(t *testing.T) {
-	for i := range 6 {
-		seed := uint64(i)
-		if i == 5 {
-			seed = rand.Uint64()
-		}
+	for _, seed := range seeds() {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			inBubble(t, func(t *testing.T, b *bench) {
+			inBubble(t, func(t *testing.T, h *harness) {
 				rnd := rand.New(rand.NewPCG(seed, 0))
-				w, stop := b.start(podwatch.Options{LabelSelector: "app=ci"})
+				w, stop := h.start(podwatch.Options{LabelSelector: "app=ci"})
 				names := []string{"a", "b", "c", "d", "e"}
 				auditors, trackings := map[string]*auditor{}, map[string]*podwatch.Tracking{}
 				for i, n := range names {
@@ -163,11 +170,11 @@ func TestWhateverHappensEveryHandlerHearsOfItsPodsLastStateAndOneEndAndOfNoOther
 						t: t, allowed: map[types.UID]bool{}, ended: map[types.UID]bool{}, versions: map[string]bool{},
 						pause: func() time.Duration { return slow },
 					}
-					trackings[n] = b.track(w, n, auditors[n])
+					trackings[n] = h.track(w, n, auditors[n])
 				}
-				said := chaos(t, b, rnd, names, trackings, auditors)
+				said := chaos(t, h, rnd, names, trackings, auditors)
 				settle(10 * time.Minute)
-				truth, err := b.client.CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{})
+				truth, err := h.client.CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -195,15 +202,15 @@ func TestWhateverHappensEveryHandlerHearsOfItsPodsLastStateAndOneEndAndOfNoOther
 						t.Errorf("%s has not heard Closed", n)
 					}
 				}
-				b.notices.balanced(t)
+				h.notices.balanced(t)
 			})
 		})
 	}
 }
 
 func TestTwoHundredPodsInAMinuteEachHaveOneEndWithTheLastState(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{LabelSelector: "app=ci"})
 		rs := make([]recorder, 200)
 		var wg sync.WaitGroup
 		for i := range rs {
@@ -215,11 +222,11 @@ func TestTwoHundredPodsInAMinuteEachHaveOneEndWithTheLastState(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				tr.Created(b.hurry(name))
+				tr.Created(h.hurry(name))
 				time.Sleep(time.Second)
-				b.patchOnly(name, `{"metadata":{"labels":{"v":"last"}}}`)
+				h.patchOnly(name, `{"metadata":{"labels":{"v":"last"}}}`)
 				time.Sleep(time.Second)
-				if err := b.client.CoreV1().Pods(ns).Delete(t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
+				if err := h.client.CoreV1().Pods(ns).Delete(t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -229,7 +236,7 @@ func TestTwoHundredPodsInAMinuteEachHaveOneEndWithTheLastState(t *testing.T) {
 		for i := range rs {
 			rs[i].want(t, "ADDED pod", "MODIFIED pod last", "MODIFIED pod last", "DELETED pod last")
 		}
-		if n := b.requests("get", "pods") + b.requests("list", "pods") + b.requests("watch", "pods"); n != 2 {
+		if n := h.requests("get", "pods") + h.requests("list", "pods") + h.requests("watch", "pods"); n != 2 {
 			t.Errorf("%d requests for pods, want one list and one watch", n)
 		}
 		if s := w.Stats(); s.Pods != 0 {
@@ -241,15 +248,15 @@ func TestTwoHundredPodsInAMinuteEachHaveOneEndWithTheLastState(t *testing.T) {
 // Hosts test with client-go's fake clientset: no UIDs, no resourceVersions.
 func TestOverTheFakeClientsetIdentityGoesByName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{t: t, client: fake.NewClientset(), notices: &notices{}}
-		w, stop := b.start(podwatch.Options{Namespace: ns})
+		h := &harness{t: t, client: fake.NewClientset(), notices: &notices{}}
+		w, stop := h.start(podwatch.Options{Namespace: ns})
 		var r recorder
-		tr := b.track(w, "a", &r)
-		tr.Created(b.create("a"))
+		tr := h.track(w, "a", &r)
+		tr.Created(h.create("a"))
 		r.want(t, "ADDED pod")
-		b.patch("a", `{"metadata":{"labels":{"v":"1"}}}`)
-		b.delete("a")
-		tr.Created(b.create("a"))
+		h.patch("a", `{"metadata":{"labels":{"v":"1"}}}`)
+		h.delete("a")
+		tr.Created(h.create("a"))
 		r.want(t, "MODIFIED pod 1", "DELETED pod 1", "ADDED pod")
 		stop()
 	})
@@ -272,11 +279,11 @@ func TestVersionsOfOneNameThatDifferAreAllHandedOn(t *testing.T) {
 		}
 		c.PrependReactor("create", "*", version)
 		c.PrependReactor("update", "*", version)
-		b := &bench{t: t, client: c, notices: &notices{}}
-		w, stop := b.start(podwatch.Options{Namespace: ns})
+		h := &harness{t: t, client: c, notices: &notices{}}
+		w, stop := h.start(podwatch.Options{Namespace: ns})
 		var r recorder
-		tr := b.track(w, "a", &r)
-		p := b.create("a")
+		tr := h.track(w, "a", &r)
+		p := h.create("a")
 		tr.Created(p)
 		r.want(t, "ADDED pod")
 		p.Status.Phase = corev1.PodRunning
@@ -290,7 +297,7 @@ func TestVersionsOfOneNameThatDifferAreAllHandedOn(t *testing.T) {
 		if got := tr.Pod(); got.ResourceVersion != "1" || got.Status.Phase != corev1.PodRunning {
 			t.Errorf("the pod is %s, version %q", got.Status.Phase, got.ResourceVersion)
 		}
-		e := b.event(p, "e", "Pulling")
+		e := h.event(p, "e", "Pulling")
 		r.want(t, "ADDED event Pulling x1")
 		e.Count = 2
 		if _, err := c.CoreV1().Events(ns).Update(t.Context(), e, metav1.UpdateOptions{}); err != nil {
@@ -303,17 +310,123 @@ func TestVersionsOfOneNameThatDifferAreAllHandedOn(t *testing.T) {
 
 func TestOverTheFakeClientsetEventsGoByName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{t: t, client: fake.NewClientset(), notices: &notices{}}
-		w, stop := b.start(podwatch.Options{Namespace: ns})
+		h := &harness{t: t, client: fake.NewClientset(), notices: &notices{}}
+		w, stop := h.start(podwatch.Options{Namespace: ns})
 		var early, late recorder
-		tr := b.track(w, "a", &early)
-		mine, other := b.create("a"), b.create("b")
+		tr := h.track(w, "a", &early)
+		mine, other := h.create("a"), h.create("b")
 		tr.Created(mine)
-		b.event(other, "e1", "Other")
-		b.event(mine, "e2", "Mine")
+		h.event(other, "e1", "Other")
+		h.event(mine, "e2", "Mine")
 		early.want(t, "ADDED pod", "ADDED event Mine x1")
-		b.trackPod(w, mine, &late)
+		h.trackPod(w, mine, &late)
 		late.want(t, "ADDED pod", "ADDED event Mine x1")
 		stop()
 	})
+}
+
+// Builds that follow each other under one name, faster than the watch tells, are each
+// other's leftovers.
+func TestBuildsThatFollowEachOtherUnderOneNameEachHearOfTheirOwnPodAlone(t *testing.T) {
+	for _, seed := range seeds() {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, h *harness) {
+				rnd := rand.New(rand.NewPCG(seed, 1))
+				lags := make([]time.Duration, 40)
+				for i := range lags {
+					lags[i] = time.Duration(rnd.Int64N(int64(8 * time.Second)))
+				}
+				var watches atomic.Int64
+				h.cluster.Fault(func(r *http.Request) testutil.Fault {
+					if !isListOrWatch(r) {
+						return testutil.Fault{}
+					}
+					return testutil.Fault{Lag: lags[int(watches.Add(1))%len(lags)]}
+				})
+				w, _ := h.start(podwatch.Options{LabelSelector: "app=ci"})
+				var builds sync.WaitGroup
+				for name := range 6 {
+					rnd := rand.New(rand.NewPCG(seed, uint64(name)+2))
+					builds.Go(func() {
+						for i := range 12 {
+							h.build(w, fmt.Sprintf("build-%d", name), fmt.Sprint(i), rnd)
+						}
+					})
+				}
+				for range 20 {
+					settle(time.Duration(rnd.Int64N(int64(20 * time.Second))))
+					h.cluster.DropWatches(io.ErrUnexpectedEOF)
+				}
+				builds.Wait()
+				h.notices.balanced(t)
+			})
+		})
+	}
+}
+
+// build is one build: a pod that it tracks, creates, names, changes and deletes, with
+// pauses of any length in between.
+func (h *harness) build(w *podwatch.Watcher, name, v string, rnd *rand.Rand) {
+	pause := func(most time.Duration) { time.Sleep(time.Duration(rnd.Int64N(int64(most)))) }
+	pods := h.client.CoreV1().Pods(ns)
+	var r recorder
+	tr, err := w.Track(ns, name, &r)
+	if err != nil {
+		h.t.Error(err)
+		return
+	}
+	pause(5 * time.Second)
+	p, err := pods.Create(h.t.Context(), pod(name), metav1.CreateOptions{})
+	if err != nil {
+		h.t.Error(err)
+		return
+	}
+	h.event(p, string(p.UID), "Mine")
+	named := rnd.IntN(8) > 0
+	late := named && rnd.IntN(2) == 0
+	if named && !late {
+		tr.Created(p)
+	}
+	pause(10 * time.Second)
+	if _, err := pods.Patch(h.t.Context(), name, types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"labels":{"v":%q}}}`, v), metav1.PatchOptions{}); err != nil {
+		h.t.Error(err)
+	}
+	pause(10 * time.Second)
+	if err := pods.Delete(h.t.Context(), name, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
+		h.t.Error(err)
+	}
+	if late {
+		pause(10 * time.Second)
+		tr.Created(p)
+	}
+	patient := rnd.IntN(2) == 0
+	if patient {
+		time.Sleep(2 * time.Minute) // whatever the watch is behind, it has told by then
+	}
+	tr.Close()
+	<-tr.Done()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ends := 0
+	for _, ev := range r.events {
+		switch o := ev.Object.(type) {
+		case *corev1.Pod:
+			if o.UID != p.UID || !named {
+				h.t.Errorf("%s: %s of pod %s; the build's is %s, named: %v", name, ev.Type, o.UID, p.UID, named)
+			}
+			if ev.Type != watch.Deleted {
+				continue
+			}
+			if ends++; o.Labels["v"] != v {
+				h.t.Errorf("%s: the last state has v=%q, want %q: %q", name, o.Labels["v"], v, r.lines)
+			}
+		case *corev1.Event:
+			if o.InvolvedObject.UID != p.UID || !named {
+				h.t.Errorf("%s: an Event of pod %s; the build's is %s, named: %v", name, o.InvolvedObject.UID, p.UID, named)
+			}
+		}
+	}
+	if last := r.lines[len(r.lines)-1]; last != "ERROR Closed" || ends > 1 || patient && named && ends != 1 {
+		h.t.Errorf("%s: %d ends, patient: %v, named: %v: %q", name, ends, patient, named, r.lines)
+	}
 }

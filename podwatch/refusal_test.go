@@ -53,12 +53,12 @@ func TestARefusalThatLastsIsToldToAllWhoWaitAndTakenBackWhenGranted(t *testing.T
 		"all unauthorized":  {isPods, unauthorized, "ERROR Unauthorized", `list pods in namespace "default": Unauthorized`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, b *bench) {
-				b.answer(c.refused, c.fault)
-				w := b.watcher(podwatch.Options{Namespace: ns, Events: podwatch.EventsOff})
+			inBubble(t, func(t *testing.T, h *harness) {
+				h.answer(c.refused, c.fault)
+				w := h.watcher(podwatch.Options{Namespace: ns, Events: podwatch.EventsOff})
 				var early, late recorder
-				b.track(w, "a", &early)
-				b.run(w)
+				h.track(w, "a", &early)
+				h.run(w)
 				settle(14 * time.Second)
 				early.want(t, "ERROR Stale")
 				settle(2 * time.Second)
@@ -66,10 +66,10 @@ func TestARefusalThatLastsIsToldToAllWhoWaitAndTakenBackWhenGranted(t *testing.T
 				if s := early.refusal(); s.Message != c.message || s.Code != int32(c.fault.Status) {
 					t.Errorf("the handler heard %d %q, want %d %q", s.Code, s.Message, c.fault.Status, c.message)
 				}
-				created := b.track(w, "b", &late)
+				created := h.track(w, "b", &late)
 				late.want(t, c.want)
 				settle(time.Hour) // Run goes on, and nothing is said again
-				created.Created(b.leftover("b"))
+				created.Created(h.leftover("b"))
 				early.want(t)
 				if l := late.heard(); len(l) == 0 || l[0] != "ADDED pod" {
 					t.Errorf("after Created the handler heard %q", l)
@@ -77,31 +77,31 @@ func TestARefusalThatLastsIsToldToAllWhoWaitAndTakenBackWhenGranted(t *testing.T
 				if !w.Stats().Stale {
 					t.Error("Stats does not say that the watch is stale")
 				}
-				b.cluster.Fault(nil)
+				h.cluster.Fault(nil)
 				settle(2 * time.Minute)
 				early.want(t, "ERROR Fresh")
 				if l := late.heard(); l[len(l)-1] != "ERROR Fresh" {
 					t.Errorf("the handler heard %q, want Fresh at the end", l)
 				}
 				var after recorder
-				b.track(w, "c", &after)
+				h.track(w, "c", &after)
 				after.want(t)
-				b.notices.without(podwatch.NoticeRelist)
-				b.notices.want(t, "forbidden pods", "stale pods", "granted pods", "fresh pods")
+				h.notices.without(podwatch.NoticeRelist)
+				h.notices.want(t, "forbidden pods", "stale pods", "granted pods", "fresh pods")
 			})
 		})
 	}
 }
 
 func TestARefusalAfterTheWatchWasLostIsToldToo(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{Refusal: time.Minute})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{Refusal: time.Minute})
 		var r recorder
-		b.follow(w, "a", &r)
-		b.create("a")
+		h.follow(w, "a", &r)
+		h.create("a")
 		settle(time.Minute)
-		b.answer(isPods, unauthorized)
-		b.cluster.DropWatches(io.ErrUnexpectedEOF)
+		h.answer(isPods, unauthorized)
+		h.cluster.DropWatches(io.ErrUnexpectedEOF)
 		settle(50 * time.Second)
 		r.want(t, "ADDED pod", "ERROR Stale")
 		settle(time.Minute)
@@ -109,10 +109,10 @@ func TestARefusalAfterTheWatchWasLostIsToldToo(t *testing.T) {
 		if s := r.refusal(); !strings.HasSuffix(s.Message, " pods in all namespaces: Unauthorized") {
 			t.Errorf("the handler heard %q", s.Message)
 		}
-		b.cluster.Fault(nil)
+		h.cluster.Fault(nil)
 		settle(2 * time.Minute)
 		r.want(t, "ERROR Fresh")
-		b.label("a", "1")
+		h.label("a", "1")
 		r.want(t, "MODIFIED pod 1")
 	})
 }
@@ -138,22 +138,22 @@ func TestARefusalThatDoesNotLastIsNotTold(t *testing.T) {
 		"refused, then other trouble": {[]phase{{forbiddenList, 20 * time.Second}, {other, time.Minute}}, []string{"ERROR Stale", "ERROR Forbidden", "ERROR Fresh"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, b *bench) {
-				w := b.watcher(podwatch.Options{Events: podwatch.EventsOff})
+			inBubble(t, func(t *testing.T, h *harness) {
+				w := h.watcher(podwatch.Options{Events: podwatch.EventsOff})
 				var r recorder
-				b.track(w, "a", &r)
+				h.track(w, "a", &r)
 				for i, p := range c.phases {
-					b.fault = nil
-					b.answer(isPodList, p.fault)
+					h.fault = nil
+					h.answer(isPodList, p.fault)
 					if i == 0 {
-						b.run(w)
+						h.run(w)
 					}
 					settle(p.lasts)
 				}
-				b.cluster.Fault(nil)
+				h.cluster.Fault(nil)
 				settle(2 * time.Minute)
 				r.want(t, c.want...)
-				b.notices.balanced(t)
+				h.notices.balanced(t)
 			})
 		})
 	}
@@ -161,13 +161,13 @@ func TestARefusalThatDoesNotLastIsNotTold(t *testing.T) {
 
 func TestRefusedEventsAreNoRefusalOfThePods(t *testing.T) {
 	for _, mode := range []podwatch.EventMode{podwatch.EventsOptional, podwatch.EventsRequired} {
-		inBubble(t, func(t *testing.T, b *bench) {
-			b.answer(func(r *http.Request) bool { return of(r, "events") && r.Method == http.MethodGet }, forbiddenList)
-			w := b.watcher(podwatch.Options{Events: mode})
-			b.run(w)
+		inBubble(t, func(t *testing.T, h *harness) {
+			h.answer(func(r *http.Request) bool { return of(r, "events") && r.Method == http.MethodGet }, forbiddenList)
+			w := h.watcher(podwatch.Options{Events: mode})
+			h.run(w)
 			var r recorder
-			b.follow(w, "a", &r)
-			b.create("a")
+			h.follow(w, "a", &r)
+			h.create("a")
 			settle(time.Hour)
 			r.want(t, "ADDED pod")
 		})
@@ -175,26 +175,26 @@ func TestRefusedEventsAreNoRefusalOfThePods(t *testing.T) {
 }
 
 func TestASlowHandlerHearsHowTheContactIsAndNotHowItWas(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		slow := blocked()
-		b.follow(w, "a", slow)
-		b.create("a")
+		h.follow(w, "a", slow)
+		h.create("a")
 		settle(time.Second)
-		b.answer(isPods, unauthorized)
-		b.cluster.DropWatches(io.ErrUnexpectedEOF)
+		h.answer(isPods, unauthorized)
+		h.cluster.DropWatches(io.ErrUnexpectedEOF)
 		settle(time.Minute)
 		slow.want(t, "ADDED pod", "ERROR Unauthorized")
 	})
 }
 
 func TestARefusalIsAnErrorOfTheAPIServer(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		b.answer(isPodList, forbiddenList)
-		w := b.watcher(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		h.answer(isPodList, forbiddenList)
+		w := h.watcher(podwatch.Options{})
 		var r recorder
-		b.track(w, "a", &r)
-		b.run(w)
+		h.track(w, "a", &r)
+		h.run(w)
 		settle(time.Minute)
 		s := r.refusal()
 		err := error(&apierrors.StatusError{ErrStatus: s})

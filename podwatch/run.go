@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -44,26 +43,24 @@ func (w *Watcher) Run(ctx context.Context) error {
 	cancel()
 	detach()
 	w.finish()
-	w.wg.Wait()
+	w.core.wg.Wait()
 	return err
 }
 
 func (w *Watcher) begin() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch w.phase {
+	w.core.mu.Lock()
+	defer w.core.mu.Unlock()
+	switch w.core.phase {
 	case running:
 		return errors.New("podwatch: Run called while the watcher runs")
 	case stopped:
 		return ErrStopped
 	}
-	w.phase = running
-	for _, ts := range w.tracks {
-		for _, t := range ts {
-			w.deliver(t, t.box.unlatch())
-		}
+	w.core.phase = running
+	for _, t := range w.trackings.all() {
+		t.box.unlatch()
 	}
-	w.tell()
+	w.core.tell()
 	return nil
 }
 
@@ -97,18 +94,18 @@ func (w *Watcher) attach(ctx context.Context) (detach func(), err error) {
 		if err != nil {
 			return detach, err
 		}
-		if w.opts.Events == EventsRequired {
+		if w.core.opts.Events == EventsRequired {
 			needed = append(needed, eventsSynced)
 		}
 	}
-	if w.owned {
-		w.wg.Go(func() { w.pods.RunWithContext(ctx) })
+	if w.core.owned {
+		w.core.wg.Go(func() { w.pods.RunWithContext(ctx) })
 		if w.events != nil {
-			w.wg.Go(func() { w.events.RunWithContext(ctx) })
+			w.core.wg.Go(func() { w.events.RunWithContext(ctx) })
 		}
 	}
-	w.wg.Go(func() { w.resolve(ctx) })
-	w.wg.Go(func() { w.awaitSync(ctx, needed) })
+	w.core.wg.Go(func() { w.gets.run(ctx) })
+	w.core.wg.Go(func() { w.awaitSync(ctx, needed) })
 	return detach, nil
 }
 
@@ -124,48 +121,22 @@ func (w *Watcher) awaitSync(ctx context.Context, needed []func() bool) {
 			}
 		}
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.synced = true
-	w.broadcast()
+	w.core.mu.Lock()
+	defer w.core.mu.Unlock()
+	w.first.done()
 }
 
 // finish closes every tracking and refuses new work. Only then may Run wait:
 // the wait group grows no more.
 func (w *Watcher) finish() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var open []*Tracking
-	for _, ts := range w.tracks {
-		open = append(open, ts...)
+	w.core.mu.Lock()
+	defer w.core.mu.Unlock()
+	for _, t := range w.trackings.all() {
+		t.shut("the watcher has stopped")
 	}
-	for _, t := range open {
-		start := t.shut("the watcher has stopped")
-		w.deliver(t, start)
-	}
-	w.phase = stopped
-	clear(w.known)
-	clear(w.logs)
-	w.broadcast()
-}
-
-// deliver starts a goroutine for t's mailbox if there is need of one; it needs
-// mu held and the watcher running.
-func (w *Watcher) deliver(t *Tracking, start bool) {
-	if start {
-		w.wg.Go(t.deliver)
-	}
-}
-
-// enter counts a call as work that Run waits for, unless Run has ended.
-func (w *Watcher) enter() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.phase != running {
-		return false
-	}
-	w.wg.Add(1)
-	return true
+	w.core.phase = stopped
+	w.cache.clear()
+	w.first.broadcast()
 }
 
 // WaitForSync blocks until the first list of pods (with EventsRequired also that
@@ -177,9 +148,9 @@ func (w *Watcher) enter() bool {
 // the cause of ctx, which wins ties, when that ends first.
 func (w *Watcher) WaitForSync(ctx context.Context) error {
 	for {
-		w.mu.Lock()
-		changed, synced, ended, denied := w.changed, w.synced, w.phase == stopped, w.refusal()
-		w.mu.Unlock()
+		w.core.mu.Lock()
+		changed, synced, ended, denied := w.first.changed, w.first.synced, w.core.phase == stopped, w.first.refusal(w.core.opts.Events)
+		w.core.mu.Unlock()
 		switch {
 		case ctx.Err() != nil:
 			return fmt.Errorf("podwatch: waiting for the first list: %w", context.Cause(ctx))
@@ -195,20 +166,4 @@ func (w *Watcher) WaitForSync(ctx context.Context) error {
 		case <-changed:
 		}
 	}
-}
-
-// refusal is why the first sync cannot come about, or nil; it needs mu held.
-func (w *Watcher) refusal() error {
-	if err := w.denied[podResource]; err != nil {
-		return err
-	}
-	if w.opts.Events == EventsRequired {
-		return w.denied[eventResource]
-	}
-	return nil
-}
-
-// status makes the object of a watch.Error event.
-func status(reason metav1.StatusReason, message string) *metav1.Status {
-	return &metav1.Status{Status: metav1.StatusFailure, Reason: reason, Message: message}
 }

@@ -1,7 +1,6 @@
 package podwatch
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"sync"
@@ -15,28 +14,33 @@ import (
 // errShortWatch is a watch that ended within a second and brought nothing.
 var errShortWatch = errors.New("the watch ended at once and brought nothing")
 
+// proofTime is how long a watch that resumes must stand to count as contact.
+const proofTime = time.Second
+
 // tap passes a watch on and looks at it.
 //
 // A watch that breaks for a reason the reflector does not know, or that ends at
-// once, makes it log a warning and list again (v0.35.3 reflector.go:watch). The
-// tap turns both into an expired watch: the same list, without the log line.
+// once, makes the reflector log a warning and list again (v0.35.3
+// reflector.go:watch). The tap turns both into an expired watch: the same list,
+// without the log line.
 type tap struct {
-	ctx   context.Context // of the request: after its end nothing is trouble
-	feed  *feed
-	in    watch.Interface
-	out   chan watch.Event
-	stop  chan struct{}
-	once  sync.Once
-	start time.Time
-	limit time.Duration // 0: none
-
-	// unproven: the watch resumes after trouble. It may be told at once that its
+	in     watch.Interface
+	start  time.Time
+	limit  time.Duration // the watch is given up after it; 0: none
+	failed func(error)   // told of what breaks the watch
+	// proven is called when the watch has stood for proofTime; nil where it is contact
+	// from the start. A watch that resumes after trouble may be told at once that its
 	// version has expired, and what it brings first is what was missed.
-	unproven bool
+	proven func()
+
+	out  chan watch.Event
+	stop chan struct{}
+	once sync.Once
 }
 
-// proof is how long a watch that resumes must stand to count as contact.
-const proof = time.Second
+func newTap(in watch.Interface, start time.Time, failed func(error)) *tap {
+	return &tap{in: in, start: start, failed: failed, out: make(chan watch.Event), stop: make(chan struct{})}
+}
 
 // ResultChan returns the channel of what the watch brings.
 func (t *tap) ResultChan() <-chan watch.Event { return t.out }
@@ -44,23 +48,15 @@ func (t *tap) ResultChan() <-chan watch.Event { return t.out }
 // Stop ends the watch.
 func (t *tap) Stop() { t.once.Do(func() { close(t.stop) }) }
 
+// run passes the watch on until it ends, is stopped or takes too long.
 func (t *tap) run() {
-	defer t.feed.w.wg.Done()
 	defer close(t.out)
 	defer t.in.Stop()
-	var overdue <-chan time.Time
-	if t.limit > 0 {
-		timer := time.NewTimer(t.limit)
-		defer timer.Stop()
-		overdue = timer.C
-	}
-	var proven <-chan time.Time
-	if t.unproven {
-		timer := time.NewTimer(proof)
-		defer timer.Stop()
-		proven = timer.C
-	}
-	for n := 0; ; n++ {
+	overdue, stopOverdue := after(t.limit, t.limit > 0)
+	defer stopOverdue()
+	proven, stopProven := after(proofTime, t.proven != nil)
+	defer stopProven()
+	for brought := false; ; {
 		var ev watch.Event
 		var ok bool
 		select {
@@ -69,19 +65,19 @@ func (t *tap) run() {
 		case <-overdue:
 			return
 		case <-proven:
-			t.feed.connected()
-			n--
+			t.proven()
 			continue
 		case ev, ok = <-t.in.ResultChan():
 		}
 		switch {
-		case !ok && n == 0 && time.Since(t.start) < time.Second:
+		case !ok && !brought && time.Since(t.start) < time.Second:
 			ev = t.broken(errShortWatch)
 		case !ok:
 			return
 		case ev.Type == watch.Error:
 			ev = t.broken(apierrors.FromObject(ev.Object))
 		}
+		brought = true
 		select {
 		case <-t.stop:
 			return
@@ -90,10 +86,19 @@ func (t *tap) run() {
 	}
 }
 
+// after returns the channel of a timer, or nil, and what stops it.
+func after(d time.Duration, wanted bool) (c <-chan time.Time, stop func() bool) {
+	if !wanted {
+		return nil, func() bool { return false }
+	}
+	timer := time.NewTimer(d)
+	return timer.C, timer.Stop
+}
+
 // broken reports err and returns what the reflector is to make of it. 410 and
 // 429 it knows.
 func (t *tap) broken(err error) watch.Event {
-	t.feed.failed(t.ctx, "watch", err)
+	t.failed(err)
 	var known apierrors.APIStatus
 	if errors.As(err, &known) && (expired(err) || apierrors.IsTooManyRequests(err)) {
 		s := known.Status()

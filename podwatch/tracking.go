@@ -2,16 +2,11 @@ package podwatch
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"reflect"
-	"runtime"
 	"slices"
-	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -45,105 +40,78 @@ func (l Life) String() string {
 // Tracking follows one pod: that which [Tracking.Created] names, or the one that
 // it was made for. All methods may be called from many goroutines.
 type Tracking struct {
-	w        *Watcher
-	key      types.NamespacedName
+	core     *core
+	gets     *liveGets
 	handlers []Handler
-	auto     bool // made by OnPod: ends with its pod
+	remove   func() // takes the tracking off the watcher; needs the core's mutex held
 	done     chan struct{}
 	box      mailbox
-	newest   atomic.Pointer[corev1.Pod]
-
-	identity // guarded by w.mu
+	id       identity
 }
 
-// Track is for a pod that the host is about to create. The handlers, called in
-// the order given, hear nothing of any pod of that name (no version, no deletion,
-// no Event) until [Tracking.Created] says which pod it is: one that is there
-// already, or that comes before Created's, is a leftover of an earlier build. What
-// the watch says of itself ([Stale], [Fresh], a refusal, [Closed]) they hear from
-// the start. For a pod that exists use [Watcher.TrackPod].
-//
-// A host that never calls Created hears of no pod; [NoticeUnclaimed] tells when a
-// pod of the name has been there for 30 seconds.
-//
-// Track may be called before Run and during it, and any number of times for one
-// pod: trackings do not know of each other. It does not block. Close the tracking
-// when the pod is of no more interest; a pod's end does not close it. It returns
-// [ErrStopped] when Run has ended, and an error for a pod outside of the watcher's
-// scope.
-func (w *Watcher) Track(namespace, name string, hs ...Handler) (*Tracking, error) {
-	t, err := w.tracking(types.NamespacedName{Namespace: namespace, Name: name}, hs)
-	if err != nil {
-		return nil, err
+func newTracking(c *core, cache *podCache, gets *liveGets, key types.NamespacedName, hs []Handler) *Tracking {
+	t := &Tracking{core: c, gets: gets, handlers: slices.Clone(hs), done: make(chan struct{})}
+	t.box.wake = func() { c.wg.Go(t.deliver) }
+	t.box.lost = func(k NoticeKind, first bool) {
+		if k == NoticeCoalesced {
+			c.stats.Coalesced++
+		} else {
+			c.stats.Dropped++
+		}
+		if first {
+			c.notePod(k, key, nil)
+		}
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.phase == stopped {
-		return nil, ErrStopped
+	t.box.caughtUp = func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if t.box.forgive() {
+			c.notePod(NoticeCaughtUp, key, nil)
+		}
 	}
-	w.add(t)
-	if k := w.known[t.key]; k != nil {
-		t.see(k.pod)
-	}
-	return t, nil
+	t.id.core, t.id.cache, t.id.gets, t.id.key, t.id.box = c, cache, gets, key, &t.box
+	t.id.claim.mu = &c.mu
+	return t
 }
 
-// TrackPod is for a pod that exists, as the API server returned it: from a list, a
-// get or another watch. The tracking speaks of the pod of that UID alone, as one
-// of Track does after Created: the handlers hear at once of its newest known
-// version, as Added, and of the Events about it that the cache holds; then of what
-// happens to it. Of a pod that is gone by now they hear Added and Deleted.
+// Created tells the tracking what Create returned. Until then nothing of any pod
+// of the name reaches the handlers; from then on they hear of the pod of that UID
+// alone: at once as Added, with the newest version that is known, then the Events
+// about it that came meanwhile, then its end if it came and went. An older pod of
+// the name, whenever the watch shows it, answers nothing, and a later one is not
+// followed. A pod that came and went while the watch was down is found missing:
+// when the cache has reached its resourceVersion without it, one live GET is
+// made, and handlers hear Deleted with the pod that was created.
 //
-// It returns an error for a nil pod, and is else as [Watcher.Track]. The pod is not
-// changed and not kept.
-func (w *Watcher) TrackPod(p *corev1.Pod, hs ...Handler) (*Tracking, error) {
+// Call it with the answer of Create, or, where that was lost, with the pod that a
+// GET shows to be the one that was asked for; the newest version known is best,
+// any will do. Calling it again with that pod changes nothing; with a pod made
+// anew under the name it ends the earlier one: handlers hear Deleted, then Added of
+// the new one. An eventsplit.Splitter is of one pod for good, so a build that is tried
+// again wants a tracking and handlers of its own. A pod that had the name before the
+// tracking's changes nothing.
+// A nil pod changes nothing, nor does one of another name ([NoticeMismatch]), nor
+// any once the tracking is closed.
+// It does not block. The pod is not changed and not kept.
+func (t *Tracking) Created(p *corev1.Pod) {
 	if p == nil {
-		return nil, errors.New("podwatch: TrackPod: the pod is nil")
+		return
 	}
-	t, err := w.tracking(keyOf(p), hs)
-	if err != nil {
-		return nil, err
+	kept := t.core.kept(p.DeepCopy())
+	t.core.mu.Lock()
+	defer t.core.mu.Unlock()
+	if keyOf(p) != t.id.key {
+		t.core.notePod(NoticeMismatch, t.id.key, nil)
+		return
 	}
-	kept := w.keep(p)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.phase == stopped {
-		return nil, ErrStopped
-	}
-	w.add(t)
-	t.bind(kept)
-	return t, nil
-}
-
-func (w *Watcher) tracking(key types.NamespacedName, hs []Handler) (*Tracking, error) {
-	switch {
-	case key.Namespace == "" || key.Name == "":
-		return nil, errors.New("podwatch: a tracking needs a namespace and a name")
-	case w.opts.Namespace != "" && key.Namespace != w.opts.Namespace:
-		return nil, fmt.Errorf("podwatch: the watch is of namespace %q, not of %q", w.opts.Namespace, key.Namespace)
-	case w.opts.Name != "" && key.Name != w.opts.Name:
-		return nil, fmt.Errorf("podwatch: the watch is of pod %q, not of %q", w.opts.Name, key.Name)
-	case slices.Contains(hs, nil):
-		return nil, errors.New("podwatch: a handler is nil")
-	}
-	return &Tracking{w: w, key: key, handlers: slices.Clone(hs)}, nil
-}
-
-// add registers a tracking and tells it how the watch is; it needs mu held.
-func (w *Watcher) add(t *Tracking) {
-	t.done = make(chan struct{})
-	t.box.open = w.phase == running
-	w.tracks[t.key] = append(w.tracks[t.key], t)
-	if w.contact != contactFresh {
-		w.deliver(t, t.box.contact(w.contact, w.trouble))
-	}
+	t.id.created(kept)
 }
 
 // Pod returns the newest known version of the pod, after its end the last one;
 // nil until Created says which pod it is. It does not block and makes no request. It may be newer
 // than what the handlers have taken. The pod is shared: keep it as long as you
 // like, and do not change it.
-func (t *Tracking) Pod() *corev1.Pod { return t.newest.Load() }
+func (t *Tracking) Pod() *corev1.Pod { return t.id.newest.Load() }
 
 // Confirm asks the API server, by one live GET, whether the tracking's pod
 // still exists. It changes nothing and handlers do not hear of it; it works after
@@ -153,10 +121,10 @@ func (t *Tracking) Pod() *corev1.Pod { return t.newest.Load() }
 // Before Created, [Gone] says that no pod has the name, and one that has it is
 // Unknown, with an error: it may be the tracking's or a leftover.
 func (t *Tracking) Confirm(ctx context.Context) (Life, error) {
-	t.w.mu.Lock()
-	uid, bound := t.uid, t.bound
-	t.w.mu.Unlock()
-	p, err := t.w.get(ctx, t.key)
+	t.core.mu.Lock()
+	uid, bound := t.id.uid, t.id.bound
+	t.core.mu.Unlock()
+	p, err := t.gets.get(ctx, t.id.key)
 	switch {
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
@@ -170,109 +138,43 @@ func (t *Tracking) Confirm(ctx context.Context) (Life, error) {
 	default:
 		return Replaced, nil
 	}
-	return Unknown, fmt.Errorf("podwatch: confirming pod %s: %w", t.key, err)
+	return Unknown, fmt.Errorf("podwatch: confirming pod %s: %w", t.id.key, err)
 }
 
-// get makes one live GET. It must not be called with mu held.
-func (w *Watcher) get(ctx context.Context, key types.NamespacedName) (*corev1.Pod, error) {
-	w.gets.Add(1)
-	p, err := w.client.CoreV1().Pods(key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch {
-	case refused(err) && w.ungettable == nil:
-		w.ungettable = &key
-		w.notePod(NoticeForbidden, key, err)
-	case (err == nil || apierrors.IsNotFound(err)) && w.ungettable != nil:
-		w.notePod(NoticeGranted, *w.ungettable, nil)
-		w.ungettable = nil
-	}
-	return p, err
-}
-
-// Close ends the tracking. The handlers still get what waits for them, then
-// Closed as the last call; Close blocks until that call has returned, and no
-// call comes afterwards. It is idempotent.
-//
-// Within a handler's call, of this tracking or another, Close does not wait for
-// handlers that are being called: Closed follows when that call has returned. A
-// handler must not wait in other ways for a Close that waits for it.
+// Close ends the tracking and returns at once: it blocks on nothing and may be
+// called anywhere, also in a handler of this tracking or of another. The handlers
+// still get what waits for them, then Closed as the last call, after which
+// [Tracking.Done] is closed: until then they may be called. Close is idempotent.
 func (t *Tracking) Close() {
-	w := t.w
-	w.mu.Lock()
-	start := t.shut("the tracking was closed")
-	joined := start && w.phase == running
-	if joined {
-		w.wg.Add(1)
-	}
-	w.mu.Unlock()
-	if joined {
-		defer w.wg.Done()
-	}
-	switch {
-	case start:
-		t.deliver() // nobody else delivers: done on the caller's goroutine
-	case !withinHandler():
-		<-t.done
-	}
+	t.core.mu.Lock()
+	defer t.core.mu.Unlock()
+	t.shut("the tracking was closed")
 }
 
-// shut takes the tracking off the watcher and puts Closed in its mailbox. It
-// reports whether the caller must deliver; it needs mu held.
-func (t *Tracking) shut(why string) (start bool) {
-	ts := slices.DeleteFunc(t.w.tracks[t.key], func(o *Tracking) bool { return o == t })
-	if len(ts) == 0 {
-		delete(t.w.tracks, t.key)
-	} else {
-		t.w.tracks[t.key] = ts
-	}
-	t.abandon()
-	t.over = true
-	return t.box.close(status(Closed, why))
+// Done returns a channel that is closed when the tracking has ended and the last
+// call of a handler, the one with [Closed], has returned. A handler of the tracking
+// that waits for Done waits for itself, for ever.
+func (t *Tracking) Done() <-chan struct{} { return t.done }
+
+// shut takes the tracking off the watcher and has Closed delivered; it needs the
+// core's mutex held.
+func (t *Tracking) shut(why string) {
+	t.remove()
+	t.id.close()
+	t.box.close(status(Closed, why))
 }
 
 // deliver calls the handlers until nothing waits.
 func (t *Tracking) deliver() {
-	for {
-		it, ok, behind := t.box.next()
-		if behind {
-			t.caughtUp()
-			continue
-		}
-		if !ok {
-			return
-		}
+	closed := false
+	for it, ok := t.box.take(); ok; it, ok = t.box.take() {
 		for _, h := range t.handlers {
-			t.w.delivered.Add(1)
+			t.core.delivered.Add(1)
 			h.Handle(it.ev)
 		}
-		if it.kind == itemClosed {
-			t.caughtUp()
-			close(t.done)
-			return
-		}
+		closed = it.kind == itemClosed
 	}
-}
-
-// withinHandler reports whether the calling goroutine is inside a handler's
-// call. The stack is the only place where that is written down: a handler gets
-// no context, and a flag in the tracking cannot tell the handler that closes
-// its own tracking from another goroutine that does so meanwhile.
-func withinHandler() bool {
-	deliver := runtime.FuncForPC(reflect.ValueOf((*Tracking).deliver).Pointer()).Name()
-	pcs := make([]uintptr, 64)
-	for skip := 2; ; skip += len(pcs) {
-		n := runtime.Callers(skip, pcs)
-		frames := runtime.CallersFrames(pcs[:n])
-		for more := n > 0; more; {
-			var f runtime.Frame
-			f, more = frames.Next()
-			if f.Function == deliver {
-				return true
-			}
-		}
-		if n < len(pcs) {
-			return false
-		}
+	if closed {
+		close(t.done)
 	}
 }

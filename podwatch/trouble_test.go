@@ -41,28 +41,28 @@ func TestTroubleIsSaidOnceAndNothingIsMissed(t *testing.T) {
 		"garbage":             {fault: testutil.Fault{Status: http.StatusOK, Message: "<html>login</html>"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, b *bench) {
-				w, _ := b.start(podwatch.Options{LabelSelector: "app=ci", Events: podwatch.EventsOff})
+			inBubble(t, func(t *testing.T, h *harness) {
+				w, _ := h.start(podwatch.Options{LabelSelector: "app=ci", Events: podwatch.EventsOff})
 				var r recorder
-				b.follow(w, "a", &r)
-				b.create("a")
-				b.create("b")
+				h.follow(w, "a", &r)
+				h.create("a")
+				h.create("b")
 				settle(time.Minute)
 				r.want(t, "ADDED pod")
-				b.answer(func(q *http.Request) bool { return q.Method == http.MethodGet && of(q, "pods") }, c.fault)
-				b.cluster.DropWatches(io.ErrUnexpectedEOF)
+				h.answer(func(q *http.Request) bool { return q.Method == http.MethodGet && of(q, "pods") }, c.fault)
+				h.cluster.DropWatches(io.ErrUnexpectedEOF)
 				settle(10 * time.Second)
-				b.label("a", "1")
+				h.label("a", "1")
 				settle(50 * time.Second)
 				// client-go by itself repeats a broken request every second.
-				if n := len(b.cluster.Requests()); n > 80 {
+				if n := len(h.cluster.Requests()); n > 80 {
 					t.Errorf("%d requests in a minute: the server is hammered", n)
 				}
-				b.cluster.Fault(nil)
+				h.cluster.Fault(nil)
 				settle(time.Minute)
 				want := []string{"ERROR Stale", c.also, "MODIFIED pod 1", "ERROR Fresh"}
 				r.want(t, slices.DeleteFunc(want, func(s string) bool { return s == "" })...)
-				b.label("a", "2")
+				h.label("a", "2")
 				r.want(t, "MODIFIED pod 2")
 			})
 		})
@@ -70,16 +70,16 @@ func TestTroubleIsSaidOnceAndNothingIsMissed(t *testing.T) {
 }
 
 func TestTheWatchIsBackSecondsAfterTheServerHoweverLongItWasAway(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		var r recorder
-		b.follow(w, "a", &r)
-		b.create("a")
+		h.follow(w, "a", &r)
+		h.create("a")
 		settle(time.Minute)
-		if err := b.cluster.RestartServer(t.Context(), time.Hour); err != nil {
+		if err := h.cluster.RestartServer(t.Context(), time.Hour); err != nil {
 			t.Fatal(err)
 		}
-		b.label("a", "1")
+		h.label("a", "1")
 		settle(14 * time.Second)
 		r.want(t, "ADDED pod", "ERROR Stale", "MODIFIED pod 1", "ERROR Fresh")
 		if s := w.Stats(); s.Stale || s.Relists != 0 {
@@ -89,28 +89,28 @@ func TestTheWatchIsBackSecondsAfterTheServerHoweverLongItWasAway(t *testing.T) {
 }
 
 func TestAnExpiredWatchListsAgainAndLosesNothing(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{Events: podwatch.EventsOff})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{Events: podwatch.EventsOff})
 		var changed, same, gone recorder
-		b.follow(w, "changed", &changed)
-		b.follow(w, "same", &same)
-		b.follow(w, "gone", &gone)
+		h.follow(w, "changed", &changed)
+		h.follow(w, "same", &same)
+		h.follow(w, "gone", &gone)
 		for _, n := range []string{"changed", "same", "gone"} {
-			b.create(n)
+			h.create(n)
 		}
 		settle(time.Second)
 		for _, r := range []*recorder{&changed, &same, &gone} {
 			r.want(t, "ADDED pod")
 		}
-		b.whileDown(func() {
-			b.label("changed", "1")
-			b.delete("gone")
-			b.cluster.Compact()
+		h.whileDown(func() {
+			h.label("changed", "1")
+			h.delete("gone")
+			h.cluster.Compact()
 		})
 		changed.want(t, "ERROR Stale", "MODIFIED pod 1", "ERROR Fresh")
 		same.want(t, "ERROR Stale", "ERROR Fresh")
 		gone.want(t, "ERROR Stale", "DELETED pod", "ERROR Fresh")
-		b.notices.want(t, "stale pods", "expired pods", "relist pods", "fresh pods")
+		h.notices.want(t, "stale pods", "expired pods", "relist pods", "fresh pods")
 		if s := w.Stats(); s.Relists != 1 || s.Expired != 1 || s.Lists != 2 {
 			t.Errorf("%+v: want one relist", s)
 		}
@@ -118,11 +118,11 @@ func TestAnExpiredWatchListsAgainAndLosesNothing(t *testing.T) {
 }
 
 func TestATrackingThatBeginsWhileTheWatchIsLostIsToldSo(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
-		b.whileDown(func() {
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
+		h.whileDown(func() {
 			var r recorder
-			b.follow(w, "a", &r)
+			h.follow(w, "a", &r)
 			r.want(t, "ERROR Stale")
 			if !w.Stats().Stale {
 				t.Error("Stats does not say that the watch is stale")
@@ -132,39 +132,39 @@ func TestATrackingThatBeginsWhileTheWatchIsLostIsToldSo(t *testing.T) {
 }
 
 func TestAWatchThatFallsSilentIsGivenUp(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		b.answer(func(r *http.Request) bool { return isWatch(r) && of(r, "pods") }, testutil.Fault{Stall: true, CutAfter: 1})
-		w, _ := b.start(podwatch.Options{})
-		b.cluster.Fault(nil)
+	inBubble(t, func(t *testing.T, h *harness) {
+		h.answer(func(r *http.Request) bool { return isWatch(r) && of(r, "pods") }, testutil.Fault{Stall: true, CutAfter: 1})
+		w, _ := h.start(podwatch.Options{})
+		h.cluster.Fault(nil)
 		var r recorder
-		b.follow(w, "a", &r)
-		b.create("a")
+		h.follow(w, "a", &r)
+		h.create("a")
 		settle(11 * time.Minute)
 		r.want(t, "ADDED pod")
 	})
 }
 
 func TestAListWithoutAnAnswerIsGivenUp(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		b.answer(func(r *http.Request) bool { return !isWatch(r) && of(r, "pods") }, testutil.Fault{Stall: true})
-		w := b.watcher(podwatch.Options{Events: podwatch.EventsOff})
-		b.run(w)
+	inBubble(t, func(t *testing.T, h *harness) {
+		h.answer(func(r *http.Request) bool { return !isWatch(r) && of(r, "pods") }, testutil.Fault{Stall: true})
+		w := h.watcher(podwatch.Options{Events: podwatch.EventsOff})
+		h.run(w)
 		settle(time.Minute)
-		b.cluster.Fault(nil)
-		b.sync(w)
-		b.notices.want(t, "stale pods", "fresh pods")
+		h.cluster.Fault(nil)
+		h.sync(w)
+		h.notices.want(t, "stale pods", "fresh pods")
 	})
 }
 
 func TestAWatchThatEndsInGoodOrderIsNoTrouble(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		var r recorder
-		b.follow(w, "a", &r)
-		b.create("a")
+		h.follow(w, "a", &r)
+		h.create("a")
 		settle(24 * time.Hour)
 		r.want(t, "ADDED pod")
-		b.notices.want(t)
+		h.notices.want(t)
 		if s := w.Stats(); s.Lists != 2 || s.Watches < 200 || s.Watches > 2*24*12 {
 			t.Errorf("after a day: %+v; want no relist, and a watch in 5 to 10 minutes", s)
 		}
@@ -172,36 +172,36 @@ func TestAWatchThatEndsInGoodOrderIsNoTrouble(t *testing.T) {
 }
 
 func TestEventsForbiddenIsSaidOnceAndNotHammered(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		b.answer(func(r *http.Request) bool { return of(r, "events") && r.Method == http.MethodGet },
+	inBubble(t, func(t *testing.T, h *harness) {
+		h.answer(func(r *http.Request) bool { return of(r, "events") && r.Method == http.MethodGet },
 			testutil.Fault{Status: http.StatusForbidden, Reason: metav1.StatusReasonForbidden, Message: "events is forbidden"})
-		w, stop := b.start(podwatch.Options{})
+		w, stop := h.start(podwatch.Options{})
 		var r recorder
-		b.follow(w, "a", &r)
-		p := b.create("a")
+		h.follow(w, "a", &r)
+		p := h.create("a")
 		settle(time.Hour)
 		r.want(t, "ADDED pod")
-		b.notices.want(t, "forbidden events", "stale events")
-		if !apierrors.IsForbidden(b.notices.lastError()) {
-			t.Errorf("the notice carries %v", b.notices.lastError())
+		h.notices.want(t, "forbidden events", "stale events")
+		if !apierrors.IsForbidden(h.notices.lastError()) {
+			t.Errorf("the notice carries %v", h.notices.lastError())
 		}
-		if n := b.requests("list", "events"); n < 5 || n > 13 {
+		if n := h.requests("list", "events"); n < 5 || n > 13 {
 			t.Errorf("%d lists of Events in an hour, want one in some minutes", n)
 		}
-		b.event(p, "e1", "Pulled")
-		b.cluster.Fault(nil) // granted
+		h.event(p, "e1", "Pulled")
+		h.cluster.Fault(nil) // granted
 		settle(10 * time.Minute)
 		r.want(t, "ADDED event Pulled x1")
-		b.notices.want(t, "granted events", "fresh events")
+		h.notices.want(t, "granted events", "fresh events")
 		stop()
 	})
 }
 
 func TestRunEndsAtOnceWhileARefusedListWaits(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		b.answer(func(r *http.Request) bool { return of(r, "events") },
+	inBubble(t, func(t *testing.T, h *harness) {
+		h.answer(func(r *http.Request) bool { return of(r, "events") },
 			testutil.Fault{Status: http.StatusForbidden, Reason: metav1.StatusReasonForbidden})
-		_, stop := b.start(podwatch.Options{})
+		_, stop := h.start(podwatch.Options{})
 		settle(10 * time.Second)
 		before := time.Now()
 		stop()
@@ -212,19 +212,19 @@ func TestRunEndsAtOnceWhileARefusedListWaits(t *testing.T) {
 }
 
 func TestRequiredEventsAreWaitedForAndTheirRefusalIsAnError(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		p := b.create("a")
-		b.event(p, "e1", "Pulled")
-		w, stop := b.start(podwatch.Options{Events: podwatch.EventsRequired})
+	inBubble(t, func(t *testing.T, h *harness) {
+		p := h.create("a")
+		h.event(p, "e1", "Pulled")
+		w, stop := h.start(podwatch.Options{Events: podwatch.EventsRequired})
 		var r recorder
-		b.trackPod(w, p, &r)
+		h.trackPod(w, p, &r)
 		r.want(t, "ADDED pod", "ADDED event Pulled x1")
 		stop()
 
-		b.answer(func(r *http.Request) bool { return of(r, "events") },
+		h.answer(func(r *http.Request) bool { return of(r, "events") },
 			testutil.Fault{Status: http.StatusForbidden, Reason: metav1.StatusReasonForbidden})
-		w = b.watcher(podwatch.Options{Events: podwatch.EventsRequired})
-		b.run(w)
+		w = h.watcher(podwatch.Options{Events: podwatch.EventsRequired})
+		h.run(w)
 		if err := w.WaitForSync(t.Context()); !apierrors.IsForbidden(err) {
 			t.Errorf("WaitForSync returns %v, want the refusal", err)
 		}
@@ -232,36 +232,36 @@ func TestRequiredEventsAreWaitedForAndTheirRefusalIsAnError(t *testing.T) {
 }
 
 func TestEventsOffMakesNoRequestForEvents(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{Events: podwatch.EventsOff})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{Events: podwatch.EventsOff})
 		var r recorder
-		b.follow(w, "a", &r)
-		b.event(b.create("a"), "e1", "Pulled")
+		h.follow(w, "a", &r)
+		h.event(h.create("a"), "e1", "Pulled")
 		settle(time.Hour)
 		r.want(t, "ADDED pod")
-		if n := b.requests("list", "events") + b.requests("watch", "events"); n != 0 {
+		if n := h.requests("list", "events") + h.requests("watch", "events"); n != 0 {
 			t.Errorf("%d requests for Events", n)
 		}
 	})
 }
 
 func TestARepeatedEventIsModifiedAndItsExpiryIsNotHandedOn(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		var r recorder
-		b.follow(w, "a", &r)
-		p := b.create("a")
+		h.follow(w, "a", &r)
+		p := h.create("a")
 		r.want(t, "ADDED pod")
-		e := b.event(p, "e1", "BackOff")
+		e := h.event(p, "e1", "BackOff")
 		r.want(t, "ADDED event BackOff x1")
 		e.Count = 2
-		e, err := b.client.CoreV1().Events(ns).Update(t.Context(), e, metav1.UpdateOptions{})
+		e, err := h.client.CoreV1().Events(ns).Update(t.Context(), e, metav1.UpdateOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.want(t, "MODIFIED event BackOff x2")
-		b.relist()
-		if err := b.client.CoreV1().Events(ns).Delete(t.Context(), e.Name, metav1.DeleteOptions{}); err != nil {
+		h.relist()
+		if err := h.client.CoreV1().Events(ns).Delete(t.Context(), e.Name, metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		settle(time.Second)
@@ -271,7 +271,7 @@ func TestARepeatedEventIsModifiedAndItsExpiryIsNotHandedOn(t *testing.T) {
 			}
 		}
 		var late recorder
-		b.trackPod(w, p, &late)
+		h.trackPod(w, p, &late)
 		late.want(t, "ADDED pod")
 	})
 }

@@ -8,25 +8,25 @@ import (
 )
 
 func TestATrackingBegunBeforeThePodExistsHearsOfItsWholeLife(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, stop := b.start(podwatch.Options{Namespace: ns})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, stop := h.start(podwatch.Options{Namespace: ns})
 		var r recorder
-		tr := b.follow(w, "a", &r)
+		tr := h.follow(w, "a", &r)
 		if tr.Pod() != nil {
 			t.Error("Pod is not nil before there is one")
 		}
-		p := b.create("a")
+		p := h.create("a")
 		r.want(t, "ADDED pod")
 		tr.Created(p)
 		r.want(t)
-		b.label("a", "1")
+		h.label("a", "1")
 		r.want(t, "MODIFIED pod 1")
-		b.event(p, "e1", "Pulled")
+		h.event(p, "e1", "Pulled")
 		r.want(t, "ADDED event Pulled x1")
 		if got := tr.Pod().Labels["v"]; got != "1" {
 			t.Errorf("Pod has version %q, want 1", got)
 		}
-		b.delete("a")
+		h.delete("a")
 		r.want(t, "MODIFIED pod 1", "DELETED pod 1")
 		if tr.Pod() == nil || tr.Pod().UID != p.UID {
 			t.Error("Pod forgot the last state")
@@ -37,52 +37,52 @@ func TestATrackingBegunBeforeThePodExistsHearsOfItsWholeLife(t *testing.T) {
 }
 
 func TestALateTrackingBeginsWithTheNewestVersionAndTheEventsOfThatPod(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		old := b.create("a")
-		b.event(old, "e0", "OfTheOldPod")
-		b.delete("a")
-		b.create("a")
-		p := b.label("a", "1")
-		b.event(p, "e1", "Pulling")
-		b.event(p, "e2", "Pulled")
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		old := h.create("a")
+		h.event(old, "e0", "OfTheOldPod")
+		h.delete("a")
+		h.create("a")
+		p := h.label("a", "1")
+		h.event(p, "e1", "Pulling")
+		h.event(p, "e2", "Pulled")
+		w, _ := h.start(podwatch.Options{})
 		settle(time.Second)
 		var r recorder
-		b.trackPod(w, p, &r)
+		h.trackPod(w, p, &r)
 		r.want(t, "ADDED pod 1", "ADDED event Pulling x1", "ADDED event Pulled x1")
 	})
 }
 
 func TestEventsThatComeBeforeTheirPodAreHeldBackAndThoseOfAnEarlierPodNeverLeak(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		var r recorder
-		tr := b.follow(w, "a", &r)
+		tr := h.follow(w, "a", &r)
 		mine, old := pod("a"), pod("a")
 		mine.UID, old.UID = "mine", "old"
 		mine.ResourceVersion = "1000000"
-		b.event(old, "e0", "OfTheOldPod")
-		b.event(mine, "e1", "Scheduled")
+		h.event(old, "e0", "OfTheOldPod")
+		h.event(mine, "e1", "Scheduled")
 		r.want(t)
 		tr.Created(mine)
 		r.want(t, "ADDED pod", "ADDED event Scheduled x1")
-		b.event(old, "e3", "StillOfTheOldPod")
-		b.event(mine, "e2", "Pulled")
+		h.event(old, "e3", "StillOfTheOldPod")
+		h.event(mine, "e2", "Pulled")
 		r.want(t, "ADDED event Pulled x1")
 	})
 }
 
 func TestNoRequestAsksForInitialEvents(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		b.start(podwatch.Options{})
-		b.cluster.Compact()
-		b.create("a")
-		b.cluster.DropWatches(nil)
+	inBubble(t, func(t *testing.T, h *harness) {
+		h.start(podwatch.Options{})
+		h.cluster.Compact()
+		h.create("a")
+		h.cluster.DropWatches(nil)
 		settle(15 * time.Minute)
-		if len(b.cluster.Requests()) < 6 {
-			t.Fatalf("only %d requests", len(b.cluster.Requests()))
+		if len(h.cluster.Requests()) < 6 {
+			t.Fatalf("only %d requests", len(h.cluster.Requests()))
 		}
-		for _, r := range b.cluster.Requests() {
+		for _, r := range h.cluster.Requests() {
 			if r.Query.Has("sendInitialEvents") {
 				t.Errorf("%s %s asks for initial events", r.Method, r.Path)
 			}
@@ -91,23 +91,23 @@ func TestNoRequestAsksForInitialEvents(t *testing.T) {
 }
 
 func TestOneListAndWatchServesAnyNumberOfPods(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{LabelSelector: "app=ci"})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{LabelSelector: "app=ci"})
 		var rs [50]recorder
 		for i := range rs {
-			tr := b.follow(w, podName(i), &rs[i])
-			tr.Created(b.create(podName(i)))
+			tr := h.follow(w, podName(i), &rs[i])
+			tr.Created(h.create(podName(i)))
 		}
 		settle(time.Minute)
 		for i := range rs {
 			rs[i].want(t, "ADDED pod")
 		}
 		for _, x := range []struct{ verb, resource string }{{"list", "pods"}, {"watch", "pods"}, {"list", "events"}, {"watch", "events"}} {
-			if n := b.requests(x.verb, x.resource); n != 1 {
+			if n := h.requests(x.verb, x.resource); n != 1 {
 				t.Errorf("%d requests to %s %s, want 1", n, x.verb, x.resource)
 			}
 		}
-		if n := b.requests("get", "pods"); n != 0 {
+		if n := h.requests("get", "pods"); n != 0 {
 			t.Errorf("%d live GETs, want none", n)
 		}
 	})
@@ -116,18 +116,18 @@ func TestOneListAndWatchServesAnyNumberOfPods(t *testing.T) {
 func podName(i int) string { return "pod-" + string(rune('a'+i/26)) + string(rune('a'+i%26)) }
 
 func TestAPodReplacedUnderItsNameWhileTheWatchIsDownEnds(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
-		w, _ := b.start(podwatch.Options{})
+	inBubble(t, func(t *testing.T, h *harness) {
+		w, _ := h.start(podwatch.Options{})
 		var r recorder
-		b.follow(w, "a", &r)
-		b.create("a")
-		b.label("a", "1")
+		h.follow(w, "a", &r)
+		h.create("a")
+		h.label("a", "1")
 		r.want(t, "ADDED pod", "MODIFIED pod 1")
-		b.whileDown(func() {
-			b.delete("a")
-			b.create("a")
-			b.label("a", "2")
-			b.cluster.Compact() // the watch cannot resume: one update from UID to UID
+		h.whileDown(func() {
+			h.delete("a")
+			h.create("a")
+			h.label("a", "2")
+			h.cluster.Compact() // the watch cannot resume: one update from UID to UID
 		})
 		r.want(t, "ERROR Stale", "DELETED pod 1", "ERROR Fresh")
 	})

@@ -78,6 +78,11 @@ func etcdReady(ctx context.Context, c *Cluster) error {
 
 func apiserverCommand(c *Cluster) []string {
 	pki := func(name string) string { return c.path("pki", name) }
+	// Without controllers no node loses its taint and no namespace gets a service account.
+	without := "TaintNodesByCondition"
+	if !c.state.ServiceAccounts {
+		without += ",ServiceAccount"
+	}
 	return []string{
 		c.program("kube-apiserver"),
 		"--etcd-servers=http://" + hostPort(c.state.Ports.Etcd),
@@ -88,8 +93,7 @@ func apiserverCommand(c *Cluster) []string {
 		"--token-auth-file=" + pki("tokens.csv"), "--anonymous-auth=false", "--authorization-mode=RBAC",
 		"--service-account-issuer=https://podlife.test", "--service-account-key-file=" + pki("service-account.key"),
 		"--service-account-signing-key-file=" + pki("service-account.key"),
-		// Without controllers no namespace gets a service account and no node loses its taint.
-		"--disable-admission-plugins=ServiceAccount,TaintNodesByCondition", "--allow-privileged",
+		"--disable-admission-plugins=" + without, "--allow-privileged",
 		"--kubelet-preferred-address-types=Hostname", "--kubelet-certificate-authority=" + pki("ca.crt"),
 		"--kubelet-client-certificate=" + pki("kubelet-client.crt"), "--kubelet-client-key=" + pki("kubelet-client.key"),
 		// SIGTERM ends watches at once, instead of waiting a minute for their clients.

@@ -51,6 +51,9 @@ type Config struct {
 	// LogMonitorInterval is how often the kubelet looks at that size, 3 s or more.
 	// 0: the kubelet's default, 10 s.
 	LogMonitorInterval time.Duration
+	// ServiceAccounts lets the API server want a service account for every pod. No
+	// controller makes any, so that there are those only that somebody creates.
+	ServiceAccounts bool
 	// NoInstall makes a missing Debian package an error instead of installing it.
 	NoInstall bool
 	// Progress is told what goes on, in lines of text. nil: nobody.

@@ -32,6 +32,7 @@ type state struct {
 	Programs           string             `json:"programs"` // directory of the built programs
 	Ports              ports              `json:"ports"`
 	LogMaxSize         string             `json:"logMaxSize,omitempty"`
+	ServiceAccounts    bool               `json:"serviceAccounts,omitempty"`
 	LogMonitorInterval string             `json:"logMonitorInterval,omitempty"`
 	Ready              bool               `json:"ready"` // Up has returned
 	Processes          map[string]process `json:"processes"`

@@ -76,7 +76,7 @@ func checkEmpty(dir string) error {
 }
 
 func (c *Cluster) up(ctx context.Context, cfg Config, programs string) (err error) {
-	c.state = state{ID: newID(), Programs: programs, LogMaxSize: cfg.LogMaxSize, Processes: map[string]process{}}
+	c.state = state{ID: newID(), Programs: programs, LogMaxSize: cfg.LogMaxSize, ServiceAccounts: cfg.ServiceAccounts, Processes: map[string]process{}}
 	if cfg.LogMonitorInterval > 0 {
 		c.state.LogMonitorInterval = cfg.LogMonitorInterval.String()
 	}

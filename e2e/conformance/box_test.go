@@ -3,7 +3,7 @@ package conformance
 import (
 	"bytes"
 	"context"
-	"fmt"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -16,6 +16,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/go-vela/podlife/internal/testutil/nodelog"
 )
 
 func notFound(id string) func() error {
@@ -25,88 +27,100 @@ func notFound(id string) func() error {
 }
 
 // record is one record of a log file in CRI format.
-type record struct {
-	at     time.Time
-	stderr bool
-	part   bool // tag P: the line goes on in the next record
-	text   string
-}
+type record = nodelog.Record
 
-func (r record) raw() string {
-	stream, tag := "stdout", "F"
-	if r.stderr {
-		stream = "stderr"
-	}
-	if r.part {
-		tag = "P"
-	}
-	return r.at.Format(time.RFC3339Nano) + " " + stream + " " + tag + " " + r.text + "\n"
-}
-
-// A box is one container: what its runtime writes, and the file it writes to.
+// A box is one container: what its runtime writes, and the files it writes to, which are
+// those of a simulated node, here on a disk.
 type box struct {
+	*nodelog.Log
 	id   string
 	t    *testing.T
 	path string // of the current file
 
 	mu      sync.Mutex
-	file    *os.File
 	records []record // everything ever written
 	files   int      // rotations
 	head    int      // the first record of the current file
-	running bool
-	status  func() error // what the runtime answers instead of the container's status
 }
 
 // newBox starts a container.
 func newBox(t *testing.T, id string) *box {
-	b := &box{id: id, t: t, path: filepath.Join(t.TempDir(), "0.log"), running: true}
-	b.file = b.create()
-	t.Cleanup(func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		_ = b.file.Close()
-	})
+	b := &box{id: id, t: t, path: filepath.Join(t.TempDir(), "0.log")}
+	b.replace(nil)
 	return b
 }
 
-func (b *box) create() *os.File {
-	f, err := os.OpenFile(b.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
-	if err != nil {
-		b.t.Fatal(err)
+// replace gives the container another log.
+func (b *box) replace(rs []record) {
+	if b.Log != nil {
+		b.Remove()
 	}
-	return f
+	b.Log = nodelog.New(nodelog.Options{ID: b.id, Path: b.path, Disk: &disk{b.t, filepath.Dir(b.path)}})
+	b.records = nil
+	b.write(rs...)
+}
+
+// disk is a directory in which the kubelet's own code finds the files of a log.
+type disk struct {
+	t   *testing.T
+	dir string
+}
+
+func (d *disk) path(name string) string { return filepath.Join(d.dir, name) }
+
+func (d *disk) check(err error) {
+	if err != nil {
+		d.t.Error(err)
+	}
+}
+
+func (d *disk) Create(name string) {
+	d.check(os.WriteFile(d.path(name), nil, 0o640))
+	created(d.path(name))
+}
+
+func (d *disk) Append(name string, data []byte) {
+	f, err := os.OpenFile(d.path(name), os.O_WRONLY|os.O_APPEND, 0)
+	if err == nil {
+		_, err = f.Write(data)
+		err = errors.Join(err, f.Close())
+	}
+	d.check(err)
+	written(d.path(name))
+}
+
+func (d *disk) Rename(from, to string) {
+	d.check(os.Rename(d.path(from), d.path(to)))
+	renamed(d.path(from))
+	created(d.path(to))
+}
+
+func (d *disk) Remove(name string) {
+	d.check(os.Remove(d.path(name)))
+	removed(d.path(name))
+}
+
+func (d *disk) Truncate(name string) {
+	d.check(os.Truncate(d.path(name), 0))
+	written(d.path(name))
 }
 
 // write writes records, each with one write(2) as the runtimes do.
 func (b *box) write(rs ...record) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, r := range rs {
-		b.put(b.file, r)
-	}
-}
-
-func (b *box) put(f *os.File, r record) {
-	b.records = append(b.records, r)
-	b.bytes(f, r.raw())
-}
-
-func (b *box) bytes(f *os.File, s string) {
-	if _, err := f.WriteString(s); err != nil {
-		b.t.Error(err)
-	}
-	written(b.path)
+	b.records = append(b.records, rs...)
+	b.Append(rs...)
 }
 
 // tear writes a record whose end never gets to the file.
 func (b *box) tear(r record) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	raw := r.raw()
-	r.part = true
+	raw := r.Raw()
+	r.Partial = true
 	b.records = append(b.records, r)
-	b.bytes(b.file, raw[:len(raw)-1])
+	b.Tear(raw[:len(raw)-1])
 }
 
 // rendered is the length of a read of everything.
@@ -116,77 +130,30 @@ func (b *box) rendered() int { return len(render(linesOf(b.written()))) }
 func (b *box) say(lines ...string) {
 	now := time.Now()
 	for i, l := range lines {
-		b.write(record{at: now.Add(time.Duration(i) * time.Microsecond), text: l})
+		b.write(record{At: now.Add(time.Duration(i) * time.Microsecond), Text: l})
 	}
 }
 
+// maxFiles is the kubelet's default.
+const maxFiles = 5
+
 // rotate is a rotation as far as the kubelet sees it: the file has another name, the
 // runtime made a new one and writes to it. What the runtime still had in hand goes to
-// the old file after that (containerd's internal/cri/server/container_log_reopen.go).
+// the old file after that.
 func (b *box) rotate(late ...record) {
 	b.mu.Lock()
 	b.files++
-	b.rename(b.path, b.rotated())
-	old := b.file
-	b.file = b.create()
-	created(b.path)
+	b.Rename(maxFiles)
+	b.Reopen()
 	b.mu.Unlock()
 	if len(late) > 0 {
 		wait(5 * time.Millisecond)
 	}
+	b.write(late...)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, r := range late {
-		b.put(old, r)
-	}
+	b.Turn()
 	b.head = len(b.records)
-	_ = old.Close()
-}
-
-// failToRotate is one whose runtime cannot make a new file: the kubelet gives the old
-// one its name back (pkg/kubelet/logs/container_log_manager.go:427, v1.36.3).
-func (b *box) failToRotate() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	aside := b.path + ".aside"
-	b.rename(b.path, aside)
-	b.rename(aside, b.path)
-}
-
-func (b *box) rotated() string { return fmt.Sprintf("%s.%d", b.path, b.files) }
-
-func (b *box) rename(from, to string) {
-	if err := os.Rename(from, to); err != nil {
-		b.t.Error(err)
-	}
-	renamed(from)
-	created(to)
-}
-
-// exit ends the container.
-func (b *box) exit() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.running = false
-}
-
-// remove is the kubelet's garbage collection.
-func (b *box) remove() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.running = false
-	b.status = notFound(b.id)
-	if err := os.Remove(b.path); err != nil {
-		b.t.Error(err)
-	}
-	removed(b.path)
-}
-
-// answer sets what the runtime answers to questions for the container's status.
-func (b *box) answer(f func() error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.status = f
 }
 
 func (b *box) written() []record {
@@ -203,24 +170,13 @@ func (b *box) lasted() time.Duration {
 	if len(ls) == 0 {
 		return 0
 	}
-	return ls[len(ls)-1].parts[0].at.Sub(ls[0].parts[0].at)
+	return ls[len(ls)-1].parts[0].At.Sub(ls[0].parts[0].At)
 }
 
 // size is that of the current file.
 func (b *box) size() int64 {
-	st, err := os.Stat(b.path)
-	if err != nil {
-		return 0
-	}
-	return st.Size()
-}
-
-// replace gives the container another log.
-func (b *box) replace(rs []record) {
-	_ = b.file.Close()
-	b.remove()
-	b.status, b.file, b.records = nil, b.create(), nil
-	b.write(rs...)
+	n, _ := b.Size()
+	return n
 }
 
 // read is one read of the current file.
@@ -239,15 +195,12 @@ type cri struct {
 }
 
 func (c cri) ContainerStatus(context.Context, string, bool) (*runtimeapi.ContainerStatusResponse, error) {
-	c.b.mu.Lock()
-	defer c.b.mu.Unlock()
-	if c.b.status != nil {
-		if err := c.b.status(); err != nil {
-			return nil, err
-		}
+	running, err := c.b.Status()
+	if err != nil {
+		return nil, err
 	}
 	state := runtimeapi.ContainerState_CONTAINER_EXITED
-	if c.b.running {
+	if running {
 		state = runtimeapi.ContainerState_CONTAINER_RUNNING
 	}
 	return &runtimeapi.ContainerStatusResponse{Status: &runtimeapi.ContainerStatus{Id: c.b.id, State: state, LogPath: c.b.path}}, nil

@@ -162,7 +162,7 @@ func (s scene) playsLogstream(t *testing.T) caught {
 	}
 	r.tell(b, nil)
 	r.until("all is written", func() bool { return len(b.written()) == len(s.records) })
-	b.exit()
+	b.Exit()
 	r.tell(b, nil)
 	return r.drain()[0]
 }

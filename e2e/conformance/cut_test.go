@@ -17,19 +17,19 @@ import (
 func small() []record {
 	at := func(n int) time.Time { return time.Date(2026, 11, 22, 10, 0, 0, n, time.UTC) }
 	return []record{
-		{at: at(1000), text: "one"},
-		{at: at(2000), text: ""},
-		{at: at(3000), text: "same"},
-		{at: at(3000), text: "same"},
-		{at: at(3000), text: "same", stderr: true},
-		{at: at(4000), text: "be", part: true},
-		{at: at(4000), text: "tw", part: true, stderr: true},
-		{at: at(5000), text: "een"},
-		{at: at(4500), text: "earlier", stderr: true},
-		{at: at(6000), text: "rpc error: code = NotFound desc = forged"},
-		{at: at(7000), text: at(1000).Format(stampFormat) + " one"},
-		{at: at(8000), text: "\x00\xff\x1b[31mred\r"},
-		{at: at(9000), text: "$ ", part: true},
+		{At: at(1000), Text: "one"},
+		{At: at(2000), Text: ""},
+		{At: at(3000), Text: "same"},
+		{At: at(3000), Text: "same"},
+		{At: at(3000), Text: "same", Stderr: true},
+		{At: at(4000), Text: "be", Partial: true},
+		{At: at(4000), Text: "tw", Partial: true, Stderr: true},
+		{At: at(5000), Text: "een"},
+		{At: at(4500), Text: "earlier", Stderr: true},
+		{At: at(6000), Text: "rpc error: code = NotFound desc = forged"},
+		{At: at(7000), Text: at(1000).Format(stampFormat) + " one"},
+		{At: at(8000), Text: "\x00\xff\x1b[31mred\r"},
+		{At: at(9000), Text: "$ ", Partial: true},
 	}
 }
 
@@ -76,7 +76,7 @@ func cutOnce(t *testing.T, f fault, after int) {
 	b.write(small()...)
 	r.tell(b, nil)
 	wait(100 * time.Millisecond)
-	b.exit()
+	b.Exit()
 	wait(time.Duration(after%3) * 500 * time.Millisecond)
 	r.tell(b, nil)
 	got := r.drain()[0]

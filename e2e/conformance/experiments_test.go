@@ -48,7 +48,7 @@ func numbered(from, to int) (lines []string) {
 // finish ends the container and returns its capture, which must be proper.
 func (r *rig) finish(b *box) caught {
 	r.t.Helper()
-	b.exit()
+	b.Exit()
 	r.tell(b, nil)
 	got := r.drain()[0]
 	if err := got.proper(linesOf(b.written()), true); err != nil {
@@ -69,7 +69,7 @@ func (r *rig) wants(got caught, b *box, p logstream.Proof) {
 func (r *rig) last(b *box) {
 	r.t.Helper()
 	ls := linesOf(b.written())
-	r.until("the last line is captured", func() bool { return r.newest().Equal(ls[len(ls)-1].parts[0].at) })
+	r.until("the last line is captured", func() bool { return r.newest().Equal(ls[len(ls)-1].parts[0].At) })
 }
 
 // A record whose writing was cut short: followers drop it, plain reads have it.
@@ -78,7 +78,7 @@ func TestATornLastRecordIsCaptured(t *testing.T) {
 		b.say("one", "two")
 		r.tell(b, nil)
 		r.last(b)
-		b.tear(record{at: time.Now(), text: "torn"})
+		b.tear(record{At: time.Now(), Text: "torn"})
 		r.wants(r.finish(b), b, logstream.Verified)
 	})
 }
@@ -92,7 +92,7 @@ func TestARemovedContainer(t *testing.T) {
 			r.tell(b, nil)
 			r.last(b)
 			asked := 0
-			b.answer(func() error {
+			b.Answer(func() error {
 				if asked++; asked > 1 {
 					return nil
 				}
@@ -108,7 +108,7 @@ func TestARemovedContainer(t *testing.T) {
 			b.say("one", "two")
 			r.tell(b, nil)
 			r.last(b)
-			b.remove()
+			b.Remove()
 			wait(2 * time.Second)
 			r.tell(b, nil)
 			got := r.drain()[0]
@@ -125,7 +125,7 @@ func TestAnExitEndsTheStreamWithinASecond(t *testing.T) {
 		r.tell(b, nil)
 		r.last(b)
 		wait(1300 * time.Millisecond)
-		b.exit()
+		b.Exit()
 		exit := time.Now()
 		r.until("the stream ends", func() bool { return strings.Contains(r.n.told(), "request 1 ended") })
 		if d := time.Since(exit); d > 2*time.Second {
@@ -163,9 +163,9 @@ func TestANodeWithoutInotifyIsRead(t *testing.T) {
 			wait(time.Millisecond) // the first lines' times are ahead of a clock that stands
 			b.say(l)
 			b.write(
-				record{at: time.Now().Add(time.Microsecond), text: "one ", part: true},
-				record{at: time.Now().Add(2 * time.Microsecond), text: "and two ", part: true},
-				record{at: time.Now().Add(2 * time.Microsecond), text: "and three"},
+				record{At: time.Now().Add(time.Microsecond), Text: "one ", Partial: true},
+				record{At: time.Now().Add(2 * time.Microsecond), Text: "and two ", Partial: true},
+				record{At: time.Now().Add(2 * time.Microsecond), Text: "and three"},
 			)
 		}
 		r.last(b)
@@ -190,7 +190,7 @@ func TestANodeWithoutInotifyIsRead(t *testing.T) {
 func TestAQuietLogThatEndsInAJoinedLineIsLeftAlone(t *testing.T) {
 	play(t, quick, func(r *rig, b *box) {
 		b.say("one")
-		b.write(record{at: time.Now().Add(time.Millisecond), text: "jo", part: true}, record{at: time.Now().Add(2 * time.Millisecond), text: "ined"})
+		b.write(record{At: time.Now().Add(time.Millisecond), Text: "jo", Partial: true}, record{At: time.Now().Add(2 * time.Millisecond), Text: "ined"})
 		r.tell(b, nil)
 		r.last(b)
 		wait(10 * quick.IdleProbe)
@@ -216,7 +216,7 @@ func TestAnAbsentReaderDoesNotHoldUpTheKubelet(t *testing.T) {
 		r.tell(b, nil)
 		text := strings.Repeat("x", 16<<10)
 		for i := range 640 {
-			b.write(record{at: time.Now().Add(time.Duration(i)), text: text})
+			b.write(record{At: time.Now().Add(time.Duration(i)), Text: text})
 		}
 		r.last(b)
 		r.wants(r.finish(b), b, logstream.Verified)
@@ -228,12 +228,12 @@ func TestTheRunBeforeIsReadAsThePreviousOne(t *testing.T) {
 	play(t, quick, func(r *rig, a *box) {
 		r.n.fault = first(fault{after: 200, then: brokenly})
 		a.say(numbered(0, 10)...)
-		a.exit()
+		a.Exit()
 		b := r.begin("b")
 		b.say(numbered(10, 20)...)
 		r.tell(b, a)
 		r.last(b)
-		b.exit()
+		b.Exit()
 		r.tell(b, a)
 		got := r.drain()
 		if len(got) != 2 {
@@ -250,14 +250,14 @@ func TestTheLogOfAnotherRunIsNotTakenForThisOnes(t *testing.T) {
 		a.say(numbered(0, 10)...)
 		r.tell(a, nil)
 		r.last(a)
-		a.exit()
+		a.Exit()
 		b := newBox(r.t, "containerd://b")
 		b.say(numbered(10, 20)...)
 		r.tell(b, a) // the kubelet goes on to answer with a's log
 		wait(time.Second)
 		r.n.start(b)
 		r.last(b)
-		b.exit()
+		b.Exit()
 		r.tell(b, a)
 		got := r.drain()
 		r.wants(got[0], a, logstream.Verified)
@@ -270,12 +270,12 @@ func TestTheKubeletRendersAsLogstreamBelieves(t *testing.T) {
 	t0 := time.Date(2026, 11, 22, 10, 0, 0, 999, time.UTC)
 	s := func(n int) time.Time { return t0.Add(time.Duration(n) * time.Second) }
 	b := newBox(t, "containerd://a")
-	b.exit()
+	b.Exit()
 	b.write(
-		record{at: s(0), text: "one"},
-		record{at: s(1), text: "left", part: true},
-		record{at: s(2), text: "right"},
-		record{at: s(3).In(time.FixedZone("", 7*3600+1800)), text: "east"},
+		record{At: s(0), Text: "one"},
+		record{At: s(1), Text: "left", Partial: true},
+		record{At: s(2), Text: "right"},
+		record{At: s(3).In(time.FixedZone("", 7*3600+1800)), Text: "east"},
 	)
 	one := int64(1)
 	zero := t0.Add(2 * time.Second).Truncate(time.Second)
@@ -301,7 +301,7 @@ func TestTheKubeletRendersAsLogstreamBelieves(t *testing.T) {
 	if err := getContainerLogs(context.WithoutCancel(t.Context()), b, &corev1.PodLogOptions{Timestamps: true, TailLines: &two}, false, &body); err != nil || !strings.HasPrefix(body.String(), "2026-11-22T10:00:02.000000999Z right\n") {
 		t.Errorf("the end of a joined line has a timestamp of its own: %v %q", err, body.String())
 	}
-	b.tear(record{at: s(4), text: "torn"})
+	b.tear(record{At: s(4), Text: "torn"})
 	for follow, want := range map[bool]bool{false: true, true: false} {
 		body.Reset()
 		err := getContainerLogs(context.WithoutCancel(t.Context()), b, &corev1.PodLogOptions{Follow: follow}, false, &body)
@@ -309,7 +309,8 @@ func TestTheKubeletRendersAsLogstreamBelieves(t *testing.T) {
 			t.Errorf("follow %v: %v %q", follow, err, body.String())
 		}
 	}
-	if err := getContainerLogs(context.WithoutCancel(t.Context()), &box{status: notFound("x")}, &corev1.PodLogOptions{}, false, io.Discard); err == nil || !strings.HasPrefix(err.Error(), "unable to retrieve container logs for ") {
+	b.Answer(notFound("x"))
+	if err := getContainerLogs(context.WithoutCancel(t.Context()), b, &corev1.PodLogOptions{}, false, io.Discard); err == nil || !strings.HasPrefix(err.Error(), "unable to retrieve container logs for ") {
 		t.Error(err)
 	}
 }

@@ -110,12 +110,12 @@ func TestTheKubeletsTimeoutCostsNothing(t *testing.T) {
 func TestAKubeletsErrorAfterItsHeadersIsNoOutput(t *testing.T) {
 	harms := map[string]func(b *box) (heal func()){
 		"the runtime is away": func(b *box) func() {
-			b.answer(notFound(b.id))
-			return func() { b.answer(nil) }
+			b.Answer(notFound(b.id))
+			return func() { b.Answer(nil) }
 		},
 		"the log is not there": func(b *box) func() {
-			b.rename(b.path, b.path+".away")
-			return func() { b.rename(b.path+".away", b.path) }
+			b.Rename(maxFiles)
+			return b.RenameBack
 		},
 	}
 	for name, harm := range harms {
@@ -128,7 +128,7 @@ func TestAKubeletsErrorAfterItsHeadersIsNoOutput(t *testing.T) {
 						r.last(b)
 					}
 					b.say("three")
-					b.exit()
+					b.Exit()
 					heal, said := harm(b), r.n.sent.Load()
 					r.tell(b, nil)
 					r.until("the kubelet has complained twice", func() bool { return r.n.sent.Load() > said+100 })

@@ -190,7 +190,7 @@ func (p *pen) line() []record {
 	var rs []record
 	for i, text := range pieces {
 		rs = append(rs, record{
-			at: p.clock(time.Now(), p.n, p.file), stderr: p.rng.IntN(3) == 0, part: i < len(pieces)-1, text: text,
+			At: p.clock(time.Now(), p.n, p.file), Stderr: p.rng.IntN(3) == 0, Partial: i < len(pieces)-1, Text: text,
 		})
 		p.n++
 	}

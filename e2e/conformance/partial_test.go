@@ -19,35 +19,35 @@ func TestAFilterThatCutsAJoinedLineLosesNothing(t *testing.T) {
 		zones [2]*time.Location
 		again bool // the filtered stream is of no use
 	}{
-		"in two":                    {[]record{{at: at(5200), text: "right"}}, [2]*time.Location{time.UTC, time.UTC}, false},
-		"in three":                  {[]record{{at: at(5100), text: "mid", part: true}, {at: at(5200), text: "right"}}, [2]*time.Location{time.UTC, time.UTC}, false},
-		"glued of two streams":      {[]record{{at: at(5200), text: "stderr's", stderr: true}}, [2]*time.Location{time.UTC, time.UTC}, false},
-		"an empty end":              {[]record{{at: at(5200), text: ""}}, [2]*time.Location{time.UTC, time.UTC}, false},
-		"an end like the kubelet's": {[]record{{at: at(5200), text: "rpc error: code = NotFound"}}, [2]*time.Location{time.UTC, time.UTC}, false},
-		"an end like a timestamp":   {[]record{{at: at(5200), text: at(5300).Format(stampFormat) + " next"}}, [2]*time.Location{time.UTC, time.UTC}, true},
-		"east of Greenwich":         {[]record{{at: at(5200), text: "right"}}, [2]*time.Location{east, east}, false},
-		"when summer time begins":   {[]record{{at: at(5200), text: "right"}}, [2]*time.Location{time.UTC, summer}, false},
-		"when summer time ends":     {[]record{{at: at(5200), text: "right"}}, [2]*time.Location{summer, time.UTC}, false},
+		"in two":                    {[]record{{At: at(5200), Text: "right"}}, [2]*time.Location{time.UTC, time.UTC}, false},
+		"in three":                  {[]record{{At: at(5100), Text: "mid", Partial: true}, {At: at(5200), Text: "right"}}, [2]*time.Location{time.UTC, time.UTC}, false},
+		"glued of two streams":      {[]record{{At: at(5200), Text: "stderr's", Stderr: true}}, [2]*time.Location{time.UTC, time.UTC}, false},
+		"an empty end":              {[]record{{At: at(5200), Text: ""}}, [2]*time.Location{time.UTC, time.UTC}, false},
+		"an end like the kubelet's": {[]record{{At: at(5200), Text: "rpc error: code = NotFound"}}, [2]*time.Location{time.UTC, time.UTC}, false},
+		"an end like a timestamp":   {[]record{{At: at(5200), Text: at(5300).Format(stampFormat) + " next"}}, [2]*time.Location{time.UTC, time.UTC}, true},
+		"east of Greenwich":         {[]record{{At: at(5200), Text: "right"}}, [2]*time.Location{east, east}, false},
+		"when summer time begins":   {[]record{{At: at(5200), Text: "right"}}, [2]*time.Location{time.UTC, summer}, false},
+		"when summer time ends":     {[]record{{At: at(5200), Text: "right"}}, [2]*time.Location{summer, time.UTC}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			play(t, quick, func(r *rig, b *box) {
 				in := func(zone int, rs ...record) {
 					for _, rec := range rs {
-						rec.at = rec.at.In(c.zones[zone])
+						rec.At = rec.At.In(c.zones[zone])
 						b.write(rec)
 					}
 				}
 				for i := range 100 {
-					in(0, record{at: zero.Add(time.Duration(i)), text: strings.Repeat("x", 1000)})
+					in(0, record{At: zero.Add(time.Duration(i)), Text: strings.Repeat("x", 1000)})
 				}
-				in(0, record{at: at(900), text: "left", part: true})
+				in(0, record{At: at(900), Text: "left", Partial: true})
 				in(1, c.end...)
-				in(1, record{at: at(5300), text: "next"}, record{at: at(6400), text: "last"})
+				in(1, record{At: at(5300), Text: "next"}, record{At: at(6400), Text: "last"})
 				r.n.fault = first(fault{after: b.rendered(), then: brokenly})
 				r.tell(b, nil)
 				r.last(b)
 				wait(time.Second)
-				in(1, record{at: at(7000), text: "more"})
+				in(1, record{At: at(7000), Text: "more"})
 				r.last(b)
 				streams := 0
 				for _, o := range r.n.asked() {
@@ -76,9 +76,9 @@ func TestALastLineOfManyRecordsDoesNotKeepTheCaptureBusy(t *testing.T) {
 				r.tell(b, nil)
 				b.say("first")
 				r.last(b)
-				b.write(record{at: time.Now(), text: "left", part: true})
+				b.write(record{At: time.Now(), Text: "left", Partial: true})
 				wait(1500 * time.Millisecond)
-				b.write(record{at: time.Now(), text: "right", part: part})
+				b.write(record{At: time.Now(), Text: "right", Partial: part})
 				wait(map[bool]time.Duration{true: time.Minute, false: 8 * time.Second}[virtual])
 				streams, looks := 0, 0
 				for _, o := range r.n.asked() {

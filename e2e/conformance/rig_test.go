@@ -68,10 +68,7 @@ func (r *rig) begin(id string) *box {
 func (r *rig) tell(cur, last *box) {
 	r.rev++
 	st := corev1.ContainerStatus{Name: "c", ContainerID: cur.id}
-	cur.mu.Lock()
-	running := cur.running
-	cur.mu.Unlock()
-	if running {
+	if cur.Running() {
 		st.State.Running = &corev1.ContainerStateRunning{}
 	} else {
 		st.State.Terminated = &corev1.ContainerStateTerminated{ContainerID: st.ContainerID}

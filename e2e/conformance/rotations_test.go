@@ -90,7 +90,7 @@ func TestWritesToTheOldFileAreInsideAGap(t *testing.T) {
 		for i := range 3 {
 			r.last(b)
 			wait(2 * time.Second)
-			b.rotate(record{at: time.Now(), text: "too late"})
+			b.rotate(record{At: time.Now(), Text: "too late"})
 			b.say(numbered(20+20*i, 40+20*i)...)
 		}
 		r.last(b)
@@ -108,7 +108,7 @@ func TestAFailedRotationRepeatsNothing(t *testing.T) {
 		b.say(numbered(0, 50)...)
 		r.tell(b, nil)
 		r.last(b)
-		b.failToRotate()
+		b.FailToRotate(maxFiles)
 		wait(time.Second)
 		b.say(numbered(50, 60)...)
 		r.last(b)

@@ -106,9 +106,9 @@ func (k life) play(t *testing.T, seed uint64) (p logstream.Proof, asked requests
 		}
 	}
 	if rng.IntN(3) == 0 {
-		b.write(record{at: pen.clock(time.Now(), pen.n, pen.file), text: "no newline", part: true})
+		b.write(record{At: pen.clock(time.Now(), pen.n, pen.file), Text: "no newline", Partial: true})
 	}
-	b.exit()
+	b.Exit()
 	r.n.note("exit")
 	wait(time.Duration(rng.IntN(2000)) * time.Millisecond)
 	r.tell(b, nil)
@@ -163,7 +163,7 @@ func (k life) rotate(r *rig, b *box, p *pen) {
 	p.turned = time.Now()
 	if k.back {
 		r.n.note("a rotation fails")
-		b.failToRotate()
+		b.FailToRotate(maxFiles)
 		return
 	}
 	r.n.note("rotation")

@@ -1,11 +1,7 @@
 package conformance
 
 import (
-	"bytes"
-	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +23,7 @@ type line struct {
 func (l line) text(from int) string {
 	var b strings.Builder
 	for _, r := range l.parts[from:] {
-		b.WriteString(r.text)
+		b.WriteString(r.Text)
 	}
 	if !l.open {
 		b.WriteByte('\n')
@@ -45,7 +41,7 @@ func linesOf(rs []record) []line {
 		}
 		l := &ls[len(ls)-1]
 		l.parts = append(l.parts, r)
-		open, l.open = r.part, r.part
+		open, l.open = r.Partial, r.Partial
 	}
 	return ls
 }
@@ -54,7 +50,7 @@ func linesOf(rs []record) []line {
 func render(ls []line) string {
 	var b strings.Builder
 	for _, l := range ls {
-		b.WriteString(l.parts[0].at.Format(stampFormat) + " " + l.text(0))
+		b.WriteString(l.parts[0].At.Format(stampFormat) + " " + l.text(0))
 	}
 	return b.String()
 }
@@ -62,18 +58,9 @@ func render(ls []line) string {
 // rendered is the same by the kubelet's own code.
 func rendered(t *testing.T, rs []record) string {
 	t.Helper()
-	var raw, body bytes.Buffer
-	for _, r := range rs {
-		raw.WriteString(r.raw())
-	}
-	path := filepath.Join(t.TempDir(), "0.log")
-	if err := os.WriteFile(path, raw.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := getContainerLogs(context.WithoutCancel(t.Context()), &box{path: path}, &corev1.PodLogOptions{Timestamps: true}, false, &body); err != nil {
-		t.Fatal(err)
-	}
-	return body.String()
+	b := newBox(t, "x")
+	b.write(rs...)
+	return b.read(t, &corev1.PodLogOptions{Timestamps: true})
 }
 
 // caught is what a capture has of a run.
@@ -113,8 +100,8 @@ func (c caught) proper(truth []line, garbled bool) error {
 	before := uint64(0)
 	for i, l := range truth {
 		before += pieces[i]
-		if !whole[i] && !c.covers(l.parts[0].at, before) {
-			return fmt.Errorf("line %d of %d, %s %s, is missing outside the gaps %+v", i, len(truth), l.parts[0].at.Format(stampFormat), shortened(l.text(0)), c.cert.Gaps)
+		if !whole[i] && !c.covers(l.parts[0].At, before) {
+			return fmt.Errorf("line %d of %d, %s %s, is missing outside the gaps %+v", i, len(truth), l.parts[0].At.Format(stampFormat), shortened(l.text(0)), c.cert.Gaps)
 		}
 	}
 	return nil
@@ -132,7 +119,7 @@ func (c caught) flaws(truth []line) (lost, odd int) {
 		}
 	}
 	for i, l := range truth {
-		if !got[i] && !c.covers(l.parts[0].at, 0) {
+		if !got[i] && !c.covers(l.parts[0].At, 0) {
 			lost++
 		}
 	}
@@ -147,13 +134,13 @@ func find(truth []line, at int, l logstream.Line) (i int, full bool) {
 		text += "\n"
 	}
 	for i := at; i < len(truth); i++ {
-		if truth[i].parts[0].at.Equal(l.Time) && truth[i].text(0) == text {
+		if truth[i].parts[0].At.Equal(l.Time) && truth[i].text(0) == text {
 			return i, true
 		}
 	}
 	for i := at; i < len(truth); i++ {
 		for j, r := range truth[i].parts {
-			if r.at.Equal(l.Time) && strings.HasPrefix(truth[i].text(j), strings.TrimSuffix(text, "\n")) {
+			if r.At.Equal(l.Time) && strings.HasPrefix(truth[i].text(j), strings.TrimSuffix(text, "\n")) {
 				return i, false
 			}
 		}
@@ -208,7 +195,7 @@ func listed(ls []logstream.Line) string {
 func asCaptured(ls []line) []logstream.Line {
 	var all []logstream.Line
 	for _, l := range ls {
-		all = append(all, logstream.Line{Time: l.parts[0].at, Text: []byte(strings.TrimSuffix(l.text(0), "\n"))})
+		all = append(all, logstream.Line{Time: l.parts[0].At, Text: []byte(strings.TrimSuffix(l.text(0), "\n"))})
 	}
 	return all
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/go-vela/podlife/examples/internal/cli"
 	"github.com/go-vela/podlife/internal/testutil"
 )
 
@@ -19,7 +20,7 @@ import (
 func play(t *testing.T, script func(ctx context.Context, cluster *testutil.Cluster)) (stdout, stderr string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		cluster := simulate()
+		cluster := simulate("default").Cluster
 		alive, stop := context.WithCancel(t.Context())
 		ctx, interrupt := context.WithCancel(t.Context())
 		stopped, ended := make(chan struct{}), make(chan struct{})
@@ -43,7 +44,7 @@ func play(t *testing.T, script func(ctx context.Context, cluster *testutil.Clust
 
 func TestEveryContainerGetsItsVerdictAndTheClusterOneWatchOfPods(t *testing.T) {
 	stdout, _ := play(t, func(ctx context.Context, c *testutil.Cluster) {
-		if err := show(ctx, c); err != nil {
+		if err := show(ctx, c, "default"); err != nil {
 			t.Error(err)
 		}
 		asked := map[string]int{}
@@ -76,7 +77,7 @@ func TestTroubleIsTheHostsToNoticeAndTheVerdictsComeAllTheSame(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		c.Fault(nil)
 		time.Sleep(time.Minute)
-		if err := show(ctx, c); err != nil {
+		if err := show(ctx, c, "default"); err != nil {
 			t.Error(err)
 		}
 	})
@@ -104,7 +105,7 @@ func TestBadUsageExitsWith2AndASentence(t *testing.T) {
 		"nope": {"-nope"}, `"x"`: {"x"}, "absent": {"-kubeconfig", filepath.Join(t.TempDir(), "absent")},
 	} {
 		var stdout, stderr strings.Builder
-		if status := command(t.Context(), args, &stdout, &stderr); status != exitUsage || !strings.Contains(stderr.String(), want) {
+		if status := command(t.Context(), args, &stdout, &stderr); status != cli.Usage || !strings.Contains(stderr.String(), want) {
 			t.Errorf("%q: exit status %d, stderr %q", args, status, stderr.String())
 		}
 	}

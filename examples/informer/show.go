@@ -5,40 +5,26 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/go-vela/podlife/examples/internal/cli"
 	"github.com/go-vela/podlife/internal/testutil"
 )
 
 // simulate is a cluster in this process, whose one image runs small scripts.
-func simulate() *testutil.Cluster {
-	return testutil.New(testutil.Options{Images: map[string]testutil.Program{"demo/sh": testutil.Shell}})
+func simulate(namespace string) cli.Simulated {
+	cluster := cli.Cluster(namespace, map[string]testutil.Program{"demo/sh": testutil.Shell})
+	return cli.Simulated{Cluster: cluster, Show: func(ctx context.Context) error { return show(ctx, cluster, namespace) }}
 }
 
 // show makes a pod with two containers, and one whose image does not exist.
-func show(ctx context.Context, cluster *testutil.Cluster) error {
+func show(ctx context.Context, cluster *testutil.Cluster, namespace string) error {
 	for _, p := range []*corev1.Pod{
-		newPod("build",
-			corev1.Container{Name: "test", Image: "demo/sh", Args: []string{"sleep 1", "exit 3"}},
-			corev1.Container{Name: "lint", Image: "demo/sh", Args: []string{"exit 0"}}),
-		newPod("typo", corev1.Container{Name: "test", Image: "demo/shh"}),
+		cli.Pod("build", cli.Script("test", "sleep 1", "exit 3"), cli.Script("lint", "exit 0")),
+		cli.Pod("typo", corev1.Container{Name: "test", Image: "demo/shh"}),
 	} {
-		if _, err := cluster.Client().CoreV1().Pods("default").Create(ctx, p, metav1.CreateOptions{}); err != nil {
+		if err := cli.Create(ctx, cluster, namespace, cli.Once(p)); err != nil {
 			return err
 		}
 	}
-	t := time.NewTimer(4 * time.Second)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-	return context.Cause(ctx)
-}
-
-func newPod(name string, containers ...corev1.Container) *corev1.Pod {
-	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: containers},
-	}
+	return cli.Sleep(ctx, 4*time.Second)
 }

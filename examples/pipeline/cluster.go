@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-vela/podlife/examples/internal/cli"
 	"github.com/go-vela/podlife/internal/testutil"
 )
 
@@ -22,13 +23,13 @@ func builtin() *Pipeline {
 
 // simulate is a cluster in this process. It knows the images below, and the
 // pipeline's placeholder; any other image fails to pull as on a real kubelet.
-func simulate(p *Pipeline) *testutil.Cluster {
-	return testutil.New(testutil.Options{Images: map[string]testutil.Program{
+func simulate(p *Pipeline, namespace string) *testutil.Cluster {
+	return cli.Cluster(namespace, map[string]testutil.Program{
 		p.Placeholder: testutil.Pause,
 		"demo/echo":   echo,
 		"demo/count":  count,
 		"demo/exit":   exit,
-	}})
+	})
 }
 
 // echo prints its arguments, a line each.

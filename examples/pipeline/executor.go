@@ -234,6 +234,7 @@ func (b *build) finish(ctx context.Context, results []StepResult) error {
 		r.Lines = max(r.Lines, r.printed) // what is not final may have grown
 	}
 	b.track.Close()
+	<-b.track.Done() // what the timelines have not been handed yet
 	b.split.Close()
 	hide()
 	_ = progress.Wait()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"sync"
@@ -35,13 +34,9 @@ type logLine struct {
 
 // gapLine stands where lines are missing, or may be.
 type gapLine struct {
-	Type      string     `json:"type"`
-	Step      string     `json:"step"`
-	AfterLine uint64     `json:"afterLine"`
-	From      *time.Time `json:"from"` // the times of the lines before and behind it; null: not known
-	To        *time.Time `json:"to"`
-	Certain   bool       `json:"certain"` // lines are known to be missing
-	Why       string     `json:"why"`
+	Type string `json:"type"`
+	Step string `json:"step"`
+	cli.Gap
 }
 
 type eventLine struct {
@@ -95,7 +90,7 @@ func (p *printer) log(step, line string) {
 
 func (p *printer) gap(step string, g logstream.Gap) {
 	if p.json {
-		p.object(gapLine{"gap", step, g.AfterLine, cli.Known(g.From), cli.Known(g.To), g.Certain, g.Why})
+		p.object(gapLine{"gap", step, cli.GapOf(g)})
 		return
 	}
 	p.text("[%s] [log gap: %s]\n", step, g.Why)
@@ -187,9 +182,7 @@ func (p *printer) text(format string, args ...any) {
 }
 
 func (p *printer) object(v any) {
-	enc := json.NewEncoder(p.out)
-	enc.SetEscapeHTML(false)
-	p.print(func() error { return enc.Encode(v) })
+	p.print(func() error { return cli.Object(p.out, v) })
 }
 
 // print writes to out by write, up to the first error: nothing follows the half of a

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-vela/podlife/examples/internal/cli"
 )
 
 const good = `
@@ -83,8 +85,8 @@ func TestBadUsageExitsWith2AndASentence(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr strings.Builder
-			if status := command(t.Context(), c.args, &stdout, &stderr); status != exitUsage {
-				t.Errorf("exit status %d, want %d", status, exitUsage)
+			if status := command(t.Context(), c.args, &stdout, &stderr); status != cli.Usage {
+				t.Errorf("exit status %d, want %d", status, cli.Usage)
 			}
 			if !strings.Contains(stderr.String(), c.want) || stdout.Len() > 0 {
 				t.Errorf("stderr %q, stdout %q; want %q on stderr alone", stderr.String(), stdout.String(), c.want)

@@ -17,6 +17,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/go-vela/podlife/examples/internal/cli"
 	"github.com/go-vela/podlife/internal/testutil"
 )
 
@@ -32,7 +33,7 @@ type outcome struct {
 func play(t *testing.T, p *Pipeline, o options, interrupt time.Duration, change func(*testutil.Cluster)) (got outcome) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		cluster := simulate(p)
+		cluster := simulate(p, "default")
 		alive, stop := context.WithCancel(t.Context())
 		stopped := make(chan struct{})
 		go func() { defer close(stopped); _ = cluster.Run(alive) }()
@@ -51,7 +52,7 @@ func play(t *testing.T, p *Pipeline, o options, interrupt time.Duration, change 
 			o.timeout = time.Hour
 		}
 		var stdout, stderr strings.Builder
-		out := &printer{out: &stdout, err: &stderr, json: o.output == "json"}
+		out := &printer{out: &stdout, err: &stderr, json: o.json}
 		got = outcome{status: run(ctx, cluster.Config(), p, o, out), stdout: stdout.String(), stderr: stderr.String()}
 		cluster.Fault(nil)
 		pods, err := cluster.Client().CoreV1().Pods("").List(t.Context(), metav1.ListOptions{})
@@ -68,7 +69,7 @@ func play(t *testing.T, p *Pipeline, o options, interrupt time.Duration, change 
 	return got
 }
 
-func asJSON() options { return options{output: "json"} }
+func asJSON() options { return options{json: true} }
 
 // lines decodes JSON output: its log and event lines, and the result that must
 // come last. It has as many gaps of each step as were printed.
@@ -345,7 +346,7 @@ func (s *slowly) Write(p []byte) (int, error) {
 func TestASlowReaderOfTheOutputGetsEveryLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := steps(Step{"count", "demo/count", []string{"20"}})
-		cluster := simulate(p)
+		cluster := simulate(p, "default")
 		ctx, stop := context.WithCancel(t.Context())
 		stopped := make(chan struct{})
 		go func() { defer close(stopped); _ = cluster.Run(ctx) }()
@@ -381,7 +382,7 @@ func TestAStdoutThatFailsIsSaidAndIsNoSuccess(t *testing.T) {
 	for _, output := range []string{"text", "json"} {
 		synctest.Test(t, func(t *testing.T) {
 			p := steps(Step{"count", "demo/count", []string{"20"}}, Step{"exit", "demo/echo", []string{"a"}})
-			cluster := simulate(p)
+			cluster := simulate(p, "default")
 			ctx, stop := context.WithCancel(t.Context())
 			stopped := make(chan struct{})
 			go func() { defer close(stopped); _ = cluster.Run(ctx) }()
@@ -402,7 +403,7 @@ func TestAStdoutThatFailsIsSaidAndIsNoSuccess(t *testing.T) {
 func TestAFrozenStdoutKeepsNoPodAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := steps(Step{"count", "demo/count", []string{"20"}}, Step{"slow", "demo/nosuch", nil})
-		cluster := simulate(p)
+		cluster := simulate(p, "default")
 		alive, stop := context.WithCancel(t.Context())
 		stopped := make(chan struct{})
 		go func() { defer close(stopped); _ = cluster.Run(alive) }()
@@ -421,7 +422,7 @@ func TestAFrozenStdoutKeepsNoPodAlive(t *testing.T) {
 			t.Errorf("%d pods are left (%v)", len(pods.Items), err)
 		}
 		_ = frozen.Close()
-		want(t, "exit status", <-ended, exitInterrupted)
+		want(t, "exit status", <-ended, cli.Interrupted)
 		stop()
 		<-stopped
 	})
@@ -445,7 +446,7 @@ func TestAWatchThatIsRefusedEndsThePipelineInsteadOfHangingIt(t *testing.T) {
 func TestCtrlCDrainsAndDeletesThePod(t *testing.T) {
 	got := play(t, steps(Step{"slow", "demo/count", []string{"1000"}}, Step{"next", "demo/echo", nil}), asJSON(), 5*time.Second, nil)
 	logs, _, result := got.lines(t)
-	want(t, "exit status", got.status, exitInterrupted)
+	want(t, "exit status", got.status, cli.Interrupted)
 	want(t, "steps", strings.Join(brief(result), ", "), "slow error incomplete, next skipped none")
 	if n := uint64(len(logs["slow"])); n == 0 || n > result[0].Lines {
 		t.Errorf("%d lines were printed, %d captured", n, result[0].Lines)

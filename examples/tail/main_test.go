@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"github.com/go-vela/podlife/examples/internal/cli"
 )
 
 func TestTheBuiltInShowEndsByItself(t *testing.T) {
@@ -19,7 +21,7 @@ func TestTheBuiltInShowEndsByItself(t *testing.T) {
 				t.Errorf("not once on stdout: %q\n%s", want, stdout.String())
 			}
 		}
-		for _, want := range []string{"simulated", "demo/shh", "read again after a break", "0 incomplete"} {
+		for _, want := range []string{"simulated", "demo/shh", "the log is read again", "0 incomplete"} {
 			if !strings.Contains(stderr.String(), want) {
 				t.Errorf("not on stderr: %q\n%s", want, stderr.String())
 			}
@@ -45,8 +47,8 @@ func TestBadUsageExitsWith2AndASentence(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr strings.Builder
-			if status := command(t.Context(), c.args, &stdout, &stderr); status != exitUsage {
-				t.Errorf("exit status %d, want %d", status, exitUsage)
+			if status := command(t.Context(), c.args, &stdout, &stderr); status != cli.Usage {
+				t.Errorf("exit status %d, want %d", status, cli.Usage)
 			}
 			if !strings.Contains(stderr.String(), c.want) || stdout.Len() > 0 {
 				t.Errorf("stderr %q, stdout %q; want %q on stderr alone", stderr.String(), stdout.String(), c.want)

@@ -11,6 +11,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/go-vela/podlife/internal/testutil/nodelog"
 )
 
 // containerd is the container runtime of the node: it outlives the
@@ -28,7 +30,7 @@ type containerd struct {
 // guarded by the runtime's lock.
 type container struct {
 	status containerStatus
-	log    *containerLog
+	log    *nodelog.Log
 	term   context.CancelCauseFunc
 	ended  func()        // called at its end, whatever ended it
 	killed chan struct{} // closed then
@@ -90,15 +92,20 @@ func (p podStatus) differs(before podStatus) bool {
 }
 
 // create makes a container, not yet running; ended is called at its end.
-func (r *containerd) create(uid types.UID, c *corev1.Container, image image, attempt int32, ended func()) *container {
-	it := &container{log: newContainerLog(r.stamp), ended: ended, killed: make(chan struct{})}
+func (r *containerd) create(pod *corev1.Pod, c *corev1.Container, image image, attempt int32, ended func()) *container {
+	id := "containerd://" + r.id()
+	it := &container{ended: ended, killed: make(chan struct{})}
+	it.log = nodelog.New(nodelog.Options{
+		ID: id, Path: fmt.Sprintf("/var/log/pods/%s_%s_%s/%s/%d.log", pod.Namespace, pod.Name, pod.UID, c.Name, attempt),
+		Stamp: r.stamp, Notice: followEnds,
+	})
 	it.status = containerStatus{
-		container: it, id: "containerd://" + r.id(), name: c.Name, specImage: c.Image,
+		container: it, id: id, name: c.Name, specImage: c.Image,
 		image: image.ref, imageID: image.id, attempt: attempt,
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.pods[uid] = slices.Insert(r.pods[uid], 0, it)
+	r.pods[pod.UID] = slices.Insert(r.pods[pod.UID], 0, it)
 	return it
 }
 
@@ -154,7 +161,7 @@ func (r *containerd) exited(c *container, code int32, reason, message string) {
 			s.reason = "Error"
 		}
 	}
-	c.log.close() // everything it wrote is in the log before anybody sees the exit
+	c.log.Exit() // everything it wrote is in the log before anybody sees the exit
 	close(c.killed)
 	term := c.term
 	r.mu.Unlock()
@@ -250,9 +257,6 @@ func (r *containerd) running() (all []*container) {
 	slices.SortFunc(all, func(a, b *container) int { return cmp.Compare(a.status.id, b.status.id) })
 	return all
 }
-
-// logName is the name of the file that the container's log is in.
-func (c *container) logName() string { return fmt.Sprintf("%d.log", c.status.attempt) }
 
 // close kills everything and waits for the programs.
 func (r *containerd) close() {

@@ -21,7 +21,7 @@
 //     policies and rules, back-off, deadlines, grace periods, Events with their
 //     budgets (kubelet.go to status.go).
 //   - pods/log, and the rotation of logs with what it costs their readers (logs.go,
-//     logfile.go, rotate.go).
+//     rotate.go; the files and their reader are in package nodelog).
 //   - Trouble: see [Fault] and the methods named Drop, Compact and Restart.
 //
 // # What it does not

@@ -224,7 +224,7 @@ func on(p *corev1.Pod, images ...string) *corev1.Pod {
 
 const nope = "127.0.0.1:1/nope:1"
 
-// The traces in testdata are what a real kubelet, v1.36.3, was seen to do, with
+// The traces in testdata are what a real kubelet, v1.36.3 or v1.37.2, was seen to do, with
 // the times of this one. Each test is named by what surprises in it.
 
 func TestASwapShowsNeitherWaitingNorTheEndOfThePlaceholder(t *testing.T) {
@@ -330,6 +330,26 @@ func TestInitContainersRunInOrderAndSidecarsEndLast(t *testing.T) {
 		}
 		s.run(p, 30*time.Second)
 		s.trace("init")
+	})
+}
+
+func TestAPodIsNotReadyBeforeItsSidecarsAre(t *testing.T) {
+	tell(t, testutil.Options{}, func(s *story) {
+		p, always := on(steps("sleep 2"), "sh:1"), corev1.ContainerRestartPolicyAlways
+		p.Spec.InitContainers = []corev1.Container{
+			{Name: "first", Image: "sh:1", Args: []string{"sleep 2"}},
+			{Name: "side", Image: "sh:1", Args: []string{"sleep 1000"}, RestartPolicy: &always},
+		}
+		s.run(p, time.Second)
+		p, err := s.CoreV1().Pods("default").Get(s.ctx, "p", metav1.GetOptions{})
+		if err != nil {
+			s.Fatal(err)
+		}
+		for _, c := range p.Status.Conditions {
+			if want := "containers with unready status: [side a]"; c.Type == corev1.PodReady && c.Message != want {
+				s.Errorf("%s: %q, want %q", c.Type, c.Message, want)
+			}
+		}
 	})
 }
 

@@ -1,20 +1,20 @@
 package testutil
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/go-vela/podlife/internal/testutil/nodelog"
 )
 
 // logs answers pods/log: first what the API server has to say about it
@@ -65,10 +65,14 @@ func (c *Cluster) kubeletLogs(w http.ResponseWriter, r *http.Request, pod *corev
 		_, _ = fmt.Fprintf(w, "unable to retrieve container logs for %s", id)
 		return
 	}
-	path := fmt.Sprintf("/var/log/pods/%s_%s_%s/%s/%s", pod.Namespace, pod.Name, pod.UID, o.Container, it.logName())
-	if err := readLog(c.answering(r, id, w), r, it, path, o); err != nil {
-		_, _ = io.WriteString(w, err.Error())
+	read := nodelog.For(o)
+	read.EndAtRotation = faultOf(r).LostAtRotation
+	if faultOf(r).NoWatcher {
+		read.Watch = func() error { return syscall.EMFILE }
 	}
+	log := it.log.Open(r.Context(), read)
+	defer log.Close()
+	_, _ = log.WriteTo(c.answering(r, id, w))
 }
 
 // whichRun finds the containerID that a request for a container's log is about.
@@ -108,116 +112,6 @@ func whichRun(pod *corev1.Pod, s corev1.PodStatus, name string, previous bool) (
 	return "", fmt.Errorf("container %q in pod %q is waiting to start - %s", name, pod.Name, why)
 }
 
-// readLog writes the log of one container and, when asked to follow, goes on
-// until it is dead: a follow never crosses over to the next run. An error is the
-// end of the body (k8s.io/cri-client v0.36.3 pkg/logs/logs.go:259-413).
-//
-// A follower learns of a new file from inotify only, of which it takes one event
-// at each end of its file. So one that had not come to the end of the old file when
-// it was rotated stays with it until the next rotation, and one that lags behind by
-// two rotations skips a file and is sent another one twice.
-func readLog(w io.Writer, r *http.Request, c *container, path string, o *corev1.PodLogOptions) error {
-	file := c.log.open()
-	if file == nil {
-		return fmt.Errorf("failed to try resolving symlinks in path %q: lstat %s: no such file or directory", path, path)
-	}
-	next := 0
-	if o.TailLines != nil { // counts records, not lines
-		next = max(0, len(c.log.from(file, 0))-int(*o.TailLines))
-	}
-	out := &logWriter{w: w, o: o, start: true}
-	var watcher *logWatcher
-	for dead := false; ; {
-		for _, rec := range c.log.from(file, next) {
-			if next++; !out.write(rec) {
-				return nil
-			}
-		}
-		switch {
-		case !o.Follow || dead:
-			return nil
-		case watcher == nil && faultOf(r).NoWatcher:
-			return errors.New("failed to create fsnotify watcher: too many open files")
-		case watcher == nil: // what was written before is not told
-			watcher = c.log.watch()
-			defer watcher.close()
-			continue
-		}
-		recreated, found := watcher.wait(r.Context(), c)
-		if dead = !found; recreated && faultOf(r).LostAtRotation {
-			return nil
-		}
-		if f := c.log.open(); recreated && f != nil {
-			file, next = f, 0
-		}
-	}
-}
-
-// wait returns when something happened to the log, and whether its name has a
-// file again; found is false when the container is dead, or the client gone. The
-// kubelet asks the runtime only now and then; of a container that was dead all along
-// it knows at once.
-func (w *logWatcher) wait(ctx context.Context, c *container) (recreated, found bool) {
-	var asks <-chan time.Time
-	for killed := c.killed; ; {
-		select {
-		case <-killed:
-			if !w.waited {
-				return false, false
-			}
-			if killed = nil; asks == nil {
-				asks = time.After(followEnds)
-			}
-		default:
-		}
-		if e, ok := w.next(); ok {
-			return e == fileRecreated, true
-		}
-		w.waited = true
-		select {
-		case <-w.more:
-		case <-killed:
-		case <-asks:
-			return false, false
-		case <-ctx.Done():
-			return false, false
-		}
-	}
-}
-
-// logWriter renders records as a log request asks.
-type logWriter struct {
-	w     io.Writer
-	o     *corev1.PodLogOptions
-	start bool // of a line
-	sent  int64
-}
-
-// write writes one record; false: it is over. Only the first part of a line has
-// a timestamp: nine digits always, unlike RFC3339Nano. A line of which only the
-// rest is new enough has none.
-func (l *logWriter) write(rec logRecord) bool {
-	start := l.start
-	l.start = !rec.partial
-	if l.o.SinceTime != nil && rec.time.Before(l.o.SinceTime.Time) {
-		return true
-	}
-	var b []byte
-	if l.o.Timestamps && start {
-		b = append(b, rec.time.UTC().Format("2006-01-02T15:04:05.000000000Z07:00 ")...)
-	}
-	if b = append(b, rec.data...); l.start {
-		b = append(b, '\n')
-	}
-	if limit := l.o.LimitBytes; limit != nil && l.sent+int64(len(b)) >= *limit {
-		_, _ = l.w.Write(b[:*limit-l.sent])
-		return false
-	}
-	n, err := l.w.Write(b)
-	l.sent += int64(n)
-	return err == nil
-}
-
 // logOptions reads and checks the query.
 func logOptions(q url.Values, pod *corev1.Pod) (*corev1.PodLogOptions, error) {
 	o := &corev1.PodLogOptions{Container: q.Get("container")}
@@ -239,8 +133,7 @@ func logOptions(q url.Values, pod *corev1.Pod) (*corev1.PodLogOptions, error) {
 		if err != nil {
 			return nil, apierrors.NewBadRequest(err.Error())
 		}
-		// The API server hands it on as RFC3339: in whole seconds, rounded down.
-		o.SinceTime = &metav1.Time{Time: seconds(t)}
+		o.SinceTime = &metav1.Time{Time: t}
 	}
 	if q.Has("stream") && q.Get("stream") != corev1.LogStreamAll {
 		errs = append(errs, field.Forbidden(field.NewPath("stream"), "may not be specified"))
@@ -250,9 +143,6 @@ func logOptions(q url.Values, pod *corev1.Pod) (*corev1.PodLogOptions, error) {
 	}
 	if len(errs) > 0 {
 		return nil, apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("PodLogOptions").GroupKind(), pod.Name, errs)
-	}
-	if o.SinceSeconds != nil {
-		o.SinceTime = &metav1.Time{Time: time.Now().Add(-time.Duration(*o.SinceSeconds) * time.Second)}
 	}
 	return o, logContainer(o, pod)
 }

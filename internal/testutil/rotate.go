@@ -3,8 +3,9 @@ package testutil
 import (
 	"cmp"
 	"context"
-	"slices"
 	"time"
+
+	"github.com/go-vela/podlife/internal/testutil/nodelog"
 )
 
 // LogRotation is how the kubelet rotates the logs of containers. The zero value
@@ -40,7 +41,7 @@ func (k *kubelet) rotateLogs(ctx context.Context) {
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		for _, c := range k.runtime.running() {
-			c.log.rotate(ctx, c, o)
+			c.rotate(ctx, o)
 		}
 		select {
 		case <-tick.C:
@@ -49,67 +50,34 @@ func (k *kubelet) rotateLogs(ctx context.Context) {
 	}
 }
 
-// rotate gives a log that is too large another name and has the runtime make a
-// new file. Until there is one, the log cannot be read. A kubelet that dies
-// meanwhile leaves that to the next one (container_log_manager.go:236-247).
-func (l *containerLog) rotate(ctx context.Context, c *container, o LogRotation) {
-	l.mu.Lock()
-	rename := l.current != nil
-	if l.closed || rename && l.current.size < o.MaxSize {
-		l.mu.Unlock()
+// rotate has a log that is too large rotated. A kubelet that dies meanwhile leaves the
+// rest to the next one (container_log_manager.go:236-247).
+func (c *container) rotate(ctx context.Context, o LogRotation) {
+	size, found := c.log.Size()
+	if !c.log.Running() || found && size < o.MaxSize {
 		return
 	}
-	if rename {
-		l.rename(c, o)
-	}
-	l.mu.Unlock()
+	renamed := c.log.Rename(o.MaxFiles)
 	makes, turns, err := o.Reopen(c.status.id)
-	if wait(ctx, makes) != nil || !l.reopen(rename, err) {
-		return
-	}
-	// containerd makes the new file before it turns to it, and writes what it has of
-	// a line to the old one (internal/cri/server/container_log_reopen.go:39-50). A
-	// follower that opened the new file never sees what is written until then.
-	_ = wait(context.WithoutCancel(ctx), turns)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.flush()
-	l.out = l.current
-}
-
-// reopen makes the new file. Where the runtime cannot, or the container is dead
-// by now, the old one gets its name back (container_log_manager.go:424-433).
-func (l *containerLog) reopen(renamed bool, err error) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	last := len(l.rotated) - 1
 	switch {
-	case err == nil && !l.closed:
-		l.current = &logFile{}
+	case wait(ctx, makes) != nil:
+	case err == nil && c.log.Reopen():
+		_ = wait(context.WithoutCancel(ctx), turns) // of the runtime
+		c.log.Turn()
 	case renamed:
-		l.current, l.rotated = l.rotated[last].logFile, l.rotated[:last]
-	default:
-		return false
+		c.log.RenameBack()
 	}
-	l.tell(fileRecreated)
-	return l.current != l.out
 }
 
-// rename makes room for one more rotated file, compresses the older ones and
-// gives the current file another name: of five files that are kept one is the
-// current one, one was rotated last, and three are compressed
-// (container_log_manager.go:277-371, 416-422). Called with the lock held.
-func (l *containerLog) rename(c *container, o LogRotation) {
-	if excess := len(l.rotated) - max(o.MaxFiles-2, 0); excess > 0 {
-		l.rotated = slices.Delete(l.rotated, 0, excess)
+// LogFile is one file of a container's log on its node.
+type LogFile = nodelog.File
+
+// LogFiles returns the files of a container's log, the current one last; it may
+// not be there for a moment. Of a container that was removed there are none.
+func (c *Cluster) LogFiles(containerID string) []LogFile {
+	it := c.node.runtime.named(containerID)
+	if it == nil {
+		return nil
 	}
-	for i := range l.rotated {
-		if f := &l.rotated[i]; !f.gzip {
-			f.name, f.gzip = f.name+".gz", true
-		}
-	}
-	name := c.logName() + "." + time.Now().Format("20060102-150405")
-	l.rotated = append(l.rotated, rotatedFile{logFile: l.current, name: name})
-	l.current = nil
-	l.tell(fileWritten)
+	return it.log.Files()
 }

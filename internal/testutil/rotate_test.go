@@ -18,7 +18,7 @@ import (
 )
 
 // small logs are rotated every ten seconds once they have ten lines of a flood.
-var small = testutil.LogRotation{MaxSize: 1400}
+var small = testutil.LogRotation{MaxSize: 1300}
 
 // printing is a pod whose container, the first, runs a script from 0.555 s on. Its
 // kubelet looks at logs at 10 s, 20 s and so on.

@@ -27,7 +27,7 @@ func generateStatus(pod *corev1.Pod, old corev1.PodStatus, has podStatus, why re
 	s.InitContainerStatuses = containerStatuses(pod, pod.Spec.InitContainers, old.InitContainerStatuses, has, why)
 	s.ContainerStatuses = containerStatuses(pod, pod.Spec.Containers, old.ContainerStatuses, has, why)
 	slices.SortFunc(s.ContainerStatuses, func(a, b corev1.ContainerStatus) int { return cmp.Compare(a.Name, b.Name) })
-	if s.Phase != corev1.PodFailed && s.Phase != corev1.PodSucceeded { // there is no way back from those
+	if !isTerminal(s.Phase) { // there is no way back from those
 		s.Phase = phaseOf(pod, s, terminal)
 	}
 	setConditions(pod, &s, len(has) > 0)
@@ -185,8 +185,11 @@ func phaseOf(pod *corev1.Pod, s corev1.PodStatus, terminal bool) corev1.PodPhase
 func setConditions(pod *corev1.Pod, s *corev1.PodStatus, sandbox bool) {
 	var unready []string
 	initialized := true
-	for _, c := range s.InitContainerStatuses {
+	for i, c := range s.InitContainerStatuses {
 		initialized = initialized && c.Ready
+		if isSidecar(&pod.Spec.InitContainers[i]) && !c.Ready {
+			unready = append(unready, c.Name)
+		}
 	}
 	for _, c := range s.ContainerStatuses {
 		initialized = initialized || c.State.Running != nil || c.State.Terminated != nil
@@ -194,7 +197,7 @@ func setConditions(pod *corev1.Pod, s *corev1.PodStatus, sandbox bool) {
 			unready = append(unready, c.Name)
 		}
 	}
-	over := s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed
+	over := isTerminal(s.Phase)
 	set := func(kind corev1.PodConditionType, yes bool, reason, message string) {
 		c := corev1.PodCondition{Type: kind, Status: corev1.ConditionTrue, ObservedGeneration: pod.Generation}
 		if !yes {

@@ -15,7 +15,8 @@ import (
 // at once (pods/log goes by it, so it can know of a run before the API does) and
 // writes them to the API server one after the other. What changes twice before
 // its turn is written once (kubernetes v1.36.3
-// pkg/kubelet/status/status_manager.go:282, 976, 1142).
+// pkg/kubelet/status/status_manager.go:282, 976, 1142). That a pod is over is not
+// said while a container of it may run (:1402-1417).
 type statuses struct {
 	store *store
 	asks  func(types.NamespacedName) time.Duration // Options.Status
@@ -27,18 +28,27 @@ type statuses struct {
 }
 
 type knownStatus struct {
-	key        key
-	status     corev1.PodStatus
-	terminated bool // nothing runs any more: delete the pod if that is wanted
+	key    key
+	status corev1.PodStatus
+	stage  stage
 }
+
+// stage is how far a pod is on its way out.
+type stage int
+
+const (
+	mayRun     stage = iota // its containers may run: its phase is not said to be terminal
+	stopped                 // none runs any more
+	terminated              // nor is anything left of them: it is deleted if that is wanted
+)
 
 func newStatuses(s *store, asks func(types.NamespacedName) time.Duration) *statuses {
 	return &statuses{store: s, asks: asks, wake: make(chan struct{}, 1), known: map[types.UID]knownStatus{}}
 }
 
-func (m *statuses) set(pod *corev1.Pod, status corev1.PodStatus, terminated bool) {
+func (m *statuses) set(pod *corev1.Pod, status corev1.PodStatus, to stage) {
 	m.mu.Lock()
-	m.known[pod.UID] = knownStatus{pods.key(pod.Namespace, pod.Name), status, terminated}
+	m.known[pod.UID] = knownStatus{pods.key(pod.Namespace, pod.Name), status, to}
 	m.queue = append(m.queue, pod.UID)
 	m.mu.Unlock()
 	signal(m.wake)
@@ -118,14 +128,20 @@ func (m *statuses) write(uid types.UID) {
 			return nil, apierrors.NewNotFound(pods.gr(), s.key.name)
 		}
 		pod := old.(*corev1.Pod)
+		was := pod.Status
 		pod.Status = *s.status.DeepCopy()
+		if s.stage == mayRun && !isTerminal(was.Phase) && isTerminal(pod.Status.Phase) {
+			pod.Status.Phase, pod.Status.Reason, pod.Status.Message = was.Phase, was.Reason, was.Message
+		}
 		return pod, nil
 	})
-	if err == nil && s.terminated && v.GetDeletionTimestamp() != nil {
+	if err == nil && s.stage == terminated && v.GetDeletionTimestamp() != nil {
 		now := metav1.NewDeleteOptions(0)
 		now.Preconditions = &metav1.Preconditions{UID: &uid}
 		_, _ = m.store.delete(pods, s.key.namespace, s.key.name, *now)
 	}
 }
+
+func isTerminal(p corev1.PodPhase) bool { return p == corev1.PodSucceeded || p == corev1.PodFailed }
 
 func now() metav1.Time { return metav1.Time{Time: seconds(metav1.Now().Time)} }

@@ -88,18 +88,21 @@ func (w *worker) sync(ctx context.Context) (over bool) {
 	gone := w.read()
 	has := w.k.runtime.containers(w.pod.UID)
 	status := w.status(has, false)
-	w.k.statuses.set(w.pod, status, false)
+	w.k.statuses.set(w.pod, status, mayRun)
 	w.k.runtime.collect(w.pod.UID)
-	if gone || w.pod.DeletionTimestamp != nil || status.Phase == corev1.PodSucceeded || status.Phase == corev1.PodFailed {
+	switch {
+	case gone || w.pod.DeletionTimestamp != nil:
 		return w.terminate(ctx, has, gone)
+	case isTerminal(status.Phase): // which asks for a newer picture of the containers (pod_workers.go:1280)
+		return wait(ctx, time.Until(w.k.nextLook())) != nil || w.terminate(ctx, has, gone)
 	}
-	do, sandbox := computeActions(w.pod, has), w.sandbox
+	do, sandbox, before := computeActions(w.pod, has), w.sandbox, w.k.runtime.containers(w.pod.UID)
 	err := w.act(ctx, do, has)
 	w.fresh = w.k.nextLook()
 	switch {
 	case err != nil:
 		w.dueBy(retryTime(err))
-		if w.sandbox != sandbox || w.k.runtime.containers(w.pod.UID).differs(has) {
+		if w.sandbox != sandbox || w.k.runtime.containers(w.pod.UID).differs(before) {
 			w.dueBy(w.fresh) // what it did do is seen with the next look
 		}
 	case !do.none():
@@ -153,7 +156,7 @@ func (w *worker) status(has podStatus, terminal bool) corev1.PodStatus {
 // (pkg/kubelet/active_deadline.go).
 func (w *worker) deadline(s *corev1.PodStatus) {
 	limit := w.pod.Spec.ActiveDeadlineSeconds
-	if limit == nil || s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed {
+	if limit == nil || isTerminal(s.Phase) {
 		return
 	}
 	end := s.StartTime.Add(time.Duration(*limit) * time.Second)
@@ -238,11 +241,11 @@ func (w *worker) terminate(ctx context.Context, has podStatus, gone bool) (over 
 	if w.killAll(ctx, has) != nil {
 		return true
 	}
-	w.k.statuses.set(w.pod, w.status(w.k.runtime.containers(w.pod.UID), true), false)
+	w.k.statuses.set(w.pod, w.status(w.k.runtime.containers(w.pod.UID), true), stopped)
 	if wait(ctx, time.Until(w.k.nextLook())) != nil { // to be sure that nothing runs
 		return true
 	}
-	w.k.statuses.set(w.pod, w.k.statuses.of(w.pod), true)
+	w.k.statuses.set(w.pod, w.k.statuses.of(w.pod), terminated)
 	for !gone { // its logs can be read until it is deleted
 		select {
 		case <-ctx.Done():
@@ -250,7 +253,7 @@ func (w *worker) terminate(ctx context.Context, has podStatus, gone bool) (over 
 		case <-w.changed:
 		}
 		if gone = w.read(); !gone && w.pod.DeletionTimestamp != nil {
-			w.k.statuses.set(w.pod, w.k.statuses.of(w.pod), true)
+			w.k.statuses.set(w.pod, w.k.statuses.of(w.pod), terminated)
 		}
 	}
 	w.k.statuses.forget(w.pod.UID)
@@ -289,7 +292,7 @@ func (w *worker) startNow(ctx context.Context, c *corev1.Container, has podStatu
 	if err := wait(ctx, createTakes); err != nil {
 		return "", err
 	}
-	it := w.k.runtime.create(w.pod.UID, c, image, attempt, func() { w.k.died(uid) })
+	it := w.k.runtime.create(w.pod, c, image, attempt, func() { w.k.died(uid) })
 	say(corev1.EventTypeNormal, "Created", "Container created")
 	if err := wait(ctx, startTakes); err != nil {
 		return "", err
