@@ -12,6 +12,7 @@ const (
 	reasonErrImagePull     = "ErrImagePull"
 	reasonImagePullBackOff = "ImagePullBackOff"
 	reasonImageInspect     = "ImageInspectError"
+	reasonCrashLoop        = "CrashLoopBackOff"
 	reasonStatusUnknown    = "ContainerStatusUnknown"
 	reasonRestartingAll    = "RestartingAllContainers"
 	reasonStartError       = "StartError"
@@ -91,7 +92,7 @@ var waitingReasons = map[string]verdict{
 	"PreStartHookError":    {ClassCreate, "", true},
 	"PostStartHookError":   {ClassStart, "", true},
 	"RunContainerError":    {ClassStart, "", true},
-	"CrashLoopBackOff":     {ClassCrashLoop, "", true},
+	reasonCrashLoop:        {ClassCrashLoop, "", true},
 
 	"CreatePodSandboxError": {ClassSandbox, "", true},
 	"ConfigPodSandboxError": {ClassSandbox, "", true},
