@@ -210,6 +210,7 @@ func (h *hearing) status(name, text string) {
 var notShown = map[string]string{
 	"cure-by-events-alone":          noScheduler + "; " + noVolumes,
 	"cure-owner-refused":            noControllers,
+	"cure-sandbox-made-anew":        "the pods of the cluster are in the node's network, and no plugin fails for them",
 	"cure-scheduled":                noScheduler,
 	"cure-status-goes-on":           noChance,
 	"events-before-pod":             noScheduler,
@@ -227,6 +228,7 @@ var notShown = map[string]string{
 	"no-ids-restarts":               noKubelet,
 	"no-ids-virtual-kubelet":        noKubelet,
 	"owner-refused":                 noControllers,
+	"pod-drained-after-the-end":     noControllers + ", whose finalizer keeps a pod that has ended",
 	"pod-evicted":                   "the kubelet of the cluster does not find the file system that is below its root, and without it its eviction manager does nothing",
 	"pod-failed-then-disrupted":     noControllers,
 	"pod-node-lost":                 noControllers,
