@@ -30,7 +30,7 @@ func (f rotatedFlood) play(t *testing.T, seed uint64) (cert Certificate, capture
 		time.Sleep(time.Second)
 		const pause = 5 * time.Millisecond
 		if f.behind {
-			b.n.lag = pause + time.Duration(rng.Int64N(int64(pause)))
+			b.n.change(func() { b.n.lag = pause + time.Duration(rng.Int64N(int64(pause))) })
 		}
 		next, files := time.Now().Add(f.every), 2+rng.IntN(8)
 		for i := 0; files > 0; i++ {
