@@ -7,7 +7,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -216,7 +215,7 @@ func TestARotationIsNoticedWhileTheRunGoesOn(t *testing.T) {
 		b.c.Handle(b.p.running("a", "a1"))
 		for range 5 {
 			b.n.print("a", numbered(40)...)
-			synctest.Wait()
+			time.Sleep(2 * time.Second)
 			b.n.rotate("a")
 			b.n.print("a", "first of the next file")
 			time.Sleep(6 * time.Second)

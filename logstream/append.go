@@ -178,6 +178,10 @@ func (s *splicer) reloadLine(end int64) {
 // end is the end of the response: what it was, and whether it equals the capture
 // to its end. follow: it was a stream, whose kubelet may have died in a line.
 func (s *splicer) end(follow bool) (a kubelog.Answer, equal bool) {
+	if s.oneFile { // all that it brought is of the file that it began in
+		committed, _ := s.l.bounds()
+		s.heads.covers(committed, s.asked.asked)
+	}
 	if s.mode == modeHead {
 		if a, ok := s.endHead(follow); !ok {
 			return a, false

@@ -58,9 +58,10 @@ type drain struct {
 	refusal   kubelog.Answer // the last of them
 	refusedAt time.Time      // since when they are all the same
 	failures  int
-	grown     int // reads that brought something new, or were the first
-	short     int // reads that ended before the capture does
-	empty     int // of these, the empty ones
+	grown     int       // reads that brought something new, or were the first
+	short     int       // reads that ended before the capture does
+	empty     int       // of these, the empty ones
+	emptyAt   time.Time // the first
 }
 
 // step makes one final read. It returns true when the run is final.
@@ -95,14 +96,24 @@ func (d *drain) step(ctx context.Context, l life) bool {
 		d.grown++
 	default:
 		if d.short++; res.bytes == 0 {
-			d.empty++
+			if d.empty++; d.empty == 1 {
+				d.emptyAt = d.readAt
+			}
 		}
 		d.pause(ctx, l, min(time.Duration(d.short)*250*time.Millisecond, 2*time.Second))
 	}
 	switch {
 	case d.empty >= shortTries || d.empty >= emptyTries && d.mayBeRotated():
-		d.sp.rotated = true
-		d.uncertain("the node's file is empty: it was rotated before the container ended")
+		d.sp.seal(false)
+		_, end := d.log.bounds()
+		// The kubelet rotates the log of a container that runs (kubernetes v1.36.3
+		// pkg/kubelet/logs/container_log_manager.go:206).
+		f := nodeFile{found: d.emptyAt}
+		if ended := d.standing().ended; !ended.IsZero() {
+			f.by = ended.Add(time.Second).UnixNano() // it has whole seconds
+		}
+		d.sp.comeTo(f, end)
+		d.sp.seam("the node's file is empty: it was rotated before the container ended", end, 0, false)
 		d.prove(l)
 	case d.short >= shortTries || d.grown >= finalTries || time.Since(d.started) > finalTime:
 		d.incomplete("no read of the log on the node agrees with what was captured")
@@ -278,12 +289,13 @@ func (r *run) wasWhole() bool {
 	return !dying.IsZero() && r.wholeAt.After(dying) && !r.sp.short && len(r.log.lost()) == 0
 }
 
-// uncertain notes that nothing proves what was captured since the node's file
-// began, nor that it was the end.
+// uncertain notes that nothing proves what was captured since the node's file was last seen,
+// nor that it was the end.
 func (r *run) uncertain(why string) {
 	r.sp.seal(false)
 	_, end := r.log.bounds()
-	r.sp.gap(why, r.sp.headNS, 0, end, false)
+	known, until := r.sp.heads.known()
+	r.sp.gap(why, r.sp.timeBefore(r.sp.behind(known, until, end))-r.sp.skew, 0, end, false)
 }
 
 // cutOff ends a run because its owner ends. That a container goes on is no loss: of what it

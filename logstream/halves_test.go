@@ -46,7 +46,7 @@ func TestALineThatARotationCutsInTwoIsCapturedWhole(t *testing.T) {
 				b.n.exit("a")
 				b.c.Handle(b.p.ended("a", "a1"))
 				cert := b.drain()[0]
-				if cert.Proof != c.want || len(cert.Gaps) != 1 || cert.Gaps[0].Certain != c.broken || cert.Lines != c.lines {
+				if g := seams(cert)[0]; cert.Proof != c.want || len(seams(cert)) != 1 || g.Certain != c.broken || g.AfterLine != c.lines-2 || cert.Lines != c.lines {
 					t.Errorf("certificate %+v", cert)
 				}
 				if cert.Bytes != int64(len(c.text)) {

@@ -60,6 +60,7 @@ func (s *splicer) takeBack() {
 	p := s.parts[last]
 	s.parts, s.progress = s.parts[:last], p.before
 	s.l.rewind(p.mark)
+	s.heads.restart(s.head, s.headNS)
 	if s.lineAt < p.at {
 		s.reloadLine(p.at) // a long line may go on
 	} else {

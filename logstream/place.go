@@ -9,7 +9,11 @@ import (
 	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
 
-const whyRotated = "the node rotated the log here, and lines written at that moment may be missing"
+const (
+	whyRotated = "the node rotated the log here, and lines written at that moment may be missing"
+	whyAway    = "the node rotated the log while it was not being read"
+	whyUnseen  = "the node may have rotated the log unseen between here and the next gap"
+)
 
 // place decides where the response's first line, in hold, belongs.
 func (s *splicer) place() (kubelog.Answer, bool) {
@@ -27,10 +31,16 @@ func (s *splicer) place() (kubelog.Answer, bool) {
 		if !s.takes(line, ns) {
 			return kubelog.Foreign, false
 		}
+		s.looked(line, ns)
 		s.startFile(0, line, ns)
 		s.mode = modeAppend
 		return s.refeed()
 	case len(s.skipped) == 0 && s.startsAt(s.expect, line):
+		if s.filtered {
+			s.heads.still(s.expect, ns, s.asked)
+		} else {
+			s.looked(line, ns)
+		}
 		if s.expect == s.fileStart && !s.isHeadCertain() && (len(line) > len(s.head) || line[len(line)-1] == '\n') {
 			s.startFile(s.fileStart, line, ns) // its first line was cut before
 		}
@@ -86,35 +96,81 @@ func (s *splicer) placeRotated(line []byte, ns int64, n int) (kubelog.Answer, bo
 
 // placeAt continues at the captured line at off, with which a file begins.
 func (s *splicer) placeAt(off int64, line []byte, ns int64) {
+	first := line // of the file
+	if len(s.skipped) > 0 {
+		first = s.skipped
+	}
+	firstNS, _ := s.clock.Parse(first)
+	s.looked(first, firstNS)
 	if off != s.fileStart {
 		why, certain := whyRotated, false
 		if len(s.skipped) > 0 && !s.skippedEndsAt(off) {
 			why, certain = "lines are in the node's file that were not captured", true
 		}
-		s.gap(why, s.headNS, ns, off, certain)
-		s.rotated = true
+		s.comeTo(nodeFile{head: first, ns: firstNS}, off)
+		s.seam(why, off, ns, certain)
 	}
 	s.startFile(off, line, ns)
 	s.startCompare(off)
 	s.placed = true
 }
 
-// turn finds the next file's head in what the stream brought: there the node rotated,
-// and the stream with it.
-func (s *splicer) turn(h *nextFile) bool {
-	committed, _ := s.l.bounds()
-	off := s.l.find(h.head, max(h.searched, s.fileStart+1), committed, h.ns)
-	if h.searched = committed; off < 0 {
+// looked notes that the response shows a file of the node's that begins with line.
+func (s *splicer) looked(line []byte, ns int64) {
+	if ns == 0 { // the beginning of a timestamp is that of many
+		return
+	}
+	if n := len(line); n < lineLen && line[n-1] != '\n' {
+		line = line[:stamp.Len(line)] // what follows may be the kubelet's words
+	}
+	k := s.asked
+	k.answered = time.Now()
+	s.heads.look(line[:min(len(line), headLen)], ns, k)
+}
+
+// turn looks for the files that looks have shown in what a stream brought, and for where it
+// has passed them over. It reports whether it has passed over one that may be current still.
+func (s *splicer) turn() (past bool) {
+	for i := 0; ; i++ {
+		f, ok := s.heads.next(i)
+		if !ok || s.newest < f.ns {
+			break
+		}
+		if off := s.l.fileAt(&f, s.fileStart); off >= 0 {
+			s.turnTo(&f, off)
+			i = -1
+			continue
+		}
+		committed, _ := s.l.bounds()
+		s.heads.change(f.head, func(f *nodeFile) { f.sought = committed })
+	}
+	const margin = int64(time.Second) // lines are in near order of time
+	f, ok := s.heads.next(0)
+	// Times before the clock was set back say nothing of where the stream is.
+	if !ok || min(s.suspect.newest, s.suspect.last) < f.ns+margin {
 		return false
 	}
-	s.gap(whyRotated, s.headNS, h.ns, off, false)
-	s.rotated = true
+	if _, more := s.heads.next(1); more || f.asks {
+		committed, _ := s.l.bounds()
+		s.comeTo(f, committed)
+		s.passOver(f.ns, committed)
+		return false
+	}
+	s.heads.change(f.head, func(f *nodeFile) { f.asks = true })
+	return true
+}
+
+// turnTo notes that the stream has come to f, which begins at off.
+func (s *splicer) turnTo(f *nodeFile, off int64) {
+	committed, _ := s.l.bounds()
 	head := s.l.peek(make([]byte, headLen), off, committed)
 	if j := bytes.IndexByte(head, '\n'); j >= 0 {
 		head = head[:j+1]
 	}
-	s.startFile(off, head, h.ns)
-	return true
+	ns, _ := s.clock.Parse(head)
+	s.comeTo(*f, off)
+	s.seam(whyRotated, off, ns, false)
+	s.startFile(off, head, ns)
 }
 
 // placeNew takes a response that shares nothing with the capture for what follows it.
@@ -128,11 +184,11 @@ func (s *splicer) placeNew() (kubelog.Answer, bool) {
 	}
 	committed, _ = s.l.bounds()
 	s.skipped = s.skipped[:0]
+	s.looked(first, ns)
 	s.stepped = s.stepped || ns != 0 && ns < s.newest-int64(time.Second)
-	// The stretch since the file before began is unproved: the stream may have
-	// passed over other rotations in it.
-	s.gap("the node rotated the log while it was not being read", s.headNS, ns, committed, torn)
-	s.rotated, s.grew, s.joined = true, true, true
+	s.comeTo(nodeFile{head: first, ns: ns}, committed)
+	s.seam(whyAway, committed, ns, torn)
+	s.grew, s.joined = true, true
 	s.startFile(committed, first, ns)
 	s.mode, s.hold = modeAppend, first
 	s.startLine(committed)
@@ -222,11 +278,112 @@ func (s *splicer) skippedEndsAt(off int64) bool {
 }
 
 func (s *splicer) gap(why string, from, to, at int64, certain bool) {
+	if s.stepped {
+		from, to = 0, 0
+	}
+	s.enclose(why, from, to, at, certain)
+}
+
+// enclose notes a gap at the line at, between two times.
+func (s *splicer) enclose(why string, from, to, at int64, certain bool) {
 	s.short = s.short || certain
-	if s.stepped || to != 0 && from > to+int64(time.Second) {
+	switch back := from - to; {
+	case to == 0 || back <= 0:
+	case back > int64(time.Second):
 		from, to = 0, 0 // the clock was set back: they enclose nothing
+	default:
+		from, to = to, from // two streams are stamped apart
 	}
 	s.l.addGap(Gap{Why: why, From: stamp.Time(from), To: stamp.Time(to), Certain: certain}, at)
+}
+
+// seam notes that one of the node's files begins at off, with a line of time ns (0: it is
+// empty): lines may be missing there.
+func (s *splicer) seam(why string, off, ns int64, certain bool) {
+	s.rotated = true
+	before := s.timeBefore(off)
+	if ns != 0 {
+		ns += s.skew
+	}
+	s.enclose(why, before-s.skew, ns, off, certain)
+}
+
+// comeTo notes that the capture has come to a file of the node's, at off. Lines may be missing
+// where it passed over others, and where those may have begun that nobody saw.
+func (s *splicer) comeTo(f nodeFile, off int64) {
+	if s.plain {
+		return
+	}
+	if f.found.IsZero() {
+		f.found = time.Now()
+	}
+	f.head = f.head[:min(len(f.head), headLen)]
+	steps := s.heads.reach(f)
+	for i, k := range steps {
+		if k.unseen {
+			s.passUnseen(k, off)
+		}
+		if i < len(steps)-1 {
+			s.passOver(k.ns, off)
+		}
+	}
+}
+
+// passOver notes that before off a file was passed over that begins with a line of time ns.
+func (s *splicer) passOver(ns, off int64) {
+	if at := s.l.after(ns-1, s.fileStart, off); at < off && !s.stepped {
+		s.seam(whyRotated, at, s.timeAt(at), false)
+	}
+}
+
+// passUnseen notes that before off files may have begun that nobody saw.
+func (s *splicer) passUnseen(k step, off int64) {
+	from, to, last := s.behind(k.end, k.from, off), off, s.timeBefore(off)
+	if k.upTo != 0 && !s.stepped {
+		to = s.l.after(k.upTo, from, off)
+	}
+	if to < off {
+		last = s.timeAt(to)
+	}
+	if from < off {
+		s.rotated = true
+		s.gap(whyUnseen, s.timeBefore(from)-s.skew, last+s.skew, from, false)
+	}
+}
+
+// behind is where, before off, the first line begins that was not captured by end, nor printed
+// until then; 0: that is not known.
+func (s *splicer) behind(end, until, off int64) int64 {
+	from := max(s.fileStart, s.lineOf(min(end, off)))
+	if until != 0 && !s.stepped {
+		from = max(from, s.l.after(until, s.fileStart, off))
+	}
+	return from
+}
+
+// lineOf is where the line begins that off is in.
+func (s *splicer) lineOf(off int64) int64 {
+	back := max(s.fileStart, off-longLine)
+	if back >= off {
+		return off
+	}
+	w := s.l.peek(make([]byte, off-back), back, off)
+	return back + int64(bytes.LastIndexByte(w, '\n')+1)
+}
+
+// timeBefore is the time of the line before off; of the first line of its file where
+// that begins there, or is all that is known.
+func (s *splicer) timeBefore(off int64) int64 {
+	if _, before := s.timesAt(off); before != 0 && off > s.fileStart {
+		return before
+	}
+	return s.headNS
+}
+
+// timeAt is the time of the line at off.
+func (s *splicer) timeAt(off int64) int64 {
+	ns, _ := s.timesAt(off)
+	return ns
 }
 
 // retarget tries the next place where the head of a rotated file occurs: lines
@@ -252,8 +409,8 @@ func (s *splicer) retarget() bool {
 			continue
 		}
 		if !s.placed { // it was taken for the file before, whose head is equal
-			s.gap(whyRotated, s.headNS, s.headNS, off, false)
-			s.rotated, s.placed = true, true
+			s.seam(whyRotated, off, s.headNS, false)
+			s.placed = true
 		}
 		s.startFile(off, append([]byte(nil), s.head...), s.headNS)
 		s.startCompare(off + got)

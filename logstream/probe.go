@@ -15,6 +15,8 @@ import (
 const (
 	probeTick   = 500 * time.Millisecond
 	probeLimit  = 10 * time.Second // for one probe
+	probesAFile = 16               // head probes of as many bytes as the node rotates a log at, at most
+	floodProbes = 5                // of a log that grows faster than that come so much closer: by default every second, less than fileLife
 	probesAtAll = 64               // at a time; open lets few of them ask
 	endWait     = 10 * time.Second // silence of a stream whose container is dead
 	goneWait    = 30 * time.Second // and of one whose pod is deleted
@@ -33,6 +35,7 @@ type probeState struct {
 	idleAt  time.Time     // last idle probe
 	headAt  time.Time     // last head probe
 	headEnd int64         // bytes captured by then
+	floodAt time.Time     // when the log was last seen to grow fast
 	newer   int64         // a line of this time is on the node and was not captured
 	known   int64         // such a line that a new stream did not bring either
 }
@@ -89,9 +92,11 @@ func (r *run) due(now time.Time, mayProbe bool) func(context.Context) {
 	silence := now.Sub(time.Unix(0, r.active.Load()))
 	dead := now.Sub(since) // if it is
 	newest, fileStart := r.log.progress()
+	p, o := &r.probe, &r.s.opt
+	rotateSize := min(o.RotateSize, r.log.rotatedAt()*3/4)
+	f, waits := r.sp.heads.next(0)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p, o := &r.probe, &r.s.opt
 	if p.newer <= newest {
 		p.newer = 0 // the stream brought it; the clock may go back yet
 	}
@@ -120,16 +125,14 @@ func (r *run) due(now time.Time, mayProbe bool) func(context.Context) {
 		r.kick(errKick)
 		return nil
 	}
-	if h := r.file.Load(); h != nil {
-		// What is still to come of the file before is nowhere else to be had: while
-		// the stream delivers, it is left alone. Cut by the clock, a follower on a
-		// busy node (v1.36, load 15 on 2 cores) lost 171,000 lines of 515,000 to one
-		// rotation; left alone, it brought them all, late. The node had an answer for
-		// the probe: a stream that is silent since then has fallen behind for good.
-		if min(silence, now.Sub(h.found)) >= fallenQuiet {
-			r.recheck = true
-			r.kick(errKick)
-		}
+	// What is still to come of the file before is nowhere else to be had: while the stream
+	// delivers, it is left alone. Cut by the clock, a follower on a busy node (v1.36, load
+	// 15 on 2 cores) lost 171,000 lines of 515,000 to one rotation; left alone, it brought
+	// them all, late. The node had an answer for the probe: a stream that is silent since
+	// then has fallen behind for good.
+	if waits && f.found.After(p.opened) && min(silence, now.Sub(f.found)) >= fallenQuiet {
+		r.recheck = true
+		r.kick(errKick)
 		return nil
 	}
 	if silence < o.IdleProbe {
@@ -143,7 +146,15 @@ func (r *run) due(now time.Time, mayProbe bool) func(context.Context) {
 		p.idleAt, p.running = now, true
 		return r.probeTail
 	}
-	if o.HeadProbe > 0 && end-fileStart > o.RotateSize && end > p.headEnd && now.Sub(p.headAt) >= o.HeadProbe {
+	every, grown := o.HeadProbe, end-p.headEnd
+	if grown > rotateSize/probesAFile {
+		p.floodAt = now
+	}
+	flood := waits || now.Sub(p.floodAt) < o.HeadProbe
+	if flood {
+		every /= floodProbes
+	}
+	if o.HeadProbe > 0 && (flood || end-fileStart > rotateSize && grown > 0) && now.Sub(p.headAt) >= every {
 		p.headAt, p.headEnd, p.running = now, end, true
 		return r.probeHead
 	}
@@ -172,7 +183,9 @@ func (r *run) probeTail(ctx context.Context) {
 // probeHead looks whether the node's file is another one now.
 func (r *run) probeHead(ctx context.Context) {
 	limit := int64(128)
-	b, _ := r.look(ctx, kubelog.Request{Container: r.slot, Limit: limit})
+	committed, _ := r.log.bounds()
+	k := look{asked: time.Now(), end: committed}
+	b, err := r.look(ctx, kubelog.Request{Container: r.slot, Limit: limit})
 	var c stamp.Clock
 	ns, n := c.Parse(b)
 	if j := bytes.IndexByte(b, '\n'); j >= 0 {
@@ -180,39 +193,15 @@ func (r *run) probeHead(ctx context.Context) {
 	} else if len(b) < int(limit) {
 		b = b[:n] // what follows may be the kubelet's words
 	}
+	switch k.answered = time.Now(); {
+	case n > 0:
+		r.sp.heads.look(b, ns, k)
+	case len(b) == 0 && err == nil:
+		r.sp.heads.lookedEmpty(k.answered)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.probe.running = false
-	if n > 0 && !r.log.fileBeginsWith(b) {
-		r.file.Store(&nextFile{head: b, ns: ns, found: time.Now()})
-	}
-}
-
-// nextFile is a file of the node's that the open stream has not been seen to come to.
-type nextFile struct {
-	head     []byte // the beginning of its first line
-	ns       int64  // and that line's time
-	found    time.Time
-	searched int64 // the pump's own: the capture up to there does not have it
-}
-
-// turn looks whether the stream has come to the next file. It says that the stream
-// went past its head: a whole read has to tell what it passed over.
-func (r *run) turn() (past bool) {
-	const margin = int64(time.Second) // lines are in near order of time
-	h := r.file.Load()
-	switch {
-	case h == nil || r.sp.newest < h.ns || r.sp.mode != modeAppend:
-		return false
-	case r.sp.turn(h):
-		r.file.Store(nil)
-		return false
-	}
-	// Times before the clock was set back say nothing of where the stream is.
-	if past = min(r.sp.suspect.newest, r.sp.suspect.last) >= h.ns+margin; past {
-		r.askRecheck()
-	}
-	return past
 }
 
 // look makes one small read.

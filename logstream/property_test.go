@@ -90,6 +90,11 @@ type trial struct {
 func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 	rng := rand.New(rand.NewPCG(seed, seed))
 	inBubble(t, Options{IdleProbe: 2 * time.Second, HeadProbe: time.Second, RotateSize: 400}, nil, func(b *bench) {
+		turns := time.Duration(seed%2) * 3 * time.Second // the node looks so often, or whenever a test likes
+		if turns == 0 {
+			b.s.fileLife = 0
+		}
+		turnedAt := time.Now()
 		b.s.filterFrom = int64(rng.IntN(2)) * 1 << 20          // every resumed stream is asked for by time, or none
 		b.n.fault = k.faultsBy(rand.New(rand.NewPCG(seed, 1))) // under the node's lock
 		b.n.deaf = k.deaf
@@ -117,7 +122,8 @@ func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 			if k.deaf {
 				b.n.change(func() { b.n.deaf = rng.IntN(50) > 0 })
 			}
-			if k.rotations && rng.IntN(12) == 0 {
+			if k.rotations && rng.IntN(12) == 0 && time.Since(turnedAt) >= turns {
+				turnedAt = time.Now()
 				if rng.IntN(2) == 0 {
 					synctest.Wait() // seldom does a reader keep up to the byte
 				}

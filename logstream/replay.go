@@ -37,6 +37,9 @@ func (s *splicer) sawLine(ns, length int64) {
 	s.newest = max(s.newest, ns)
 	s.batch.add(ns)
 	q := &s.suspect
+	if back := q.newest - ns; back < int64(time.Second) {
+		s.skew = max(s.skew, back)
+	}
 	if s.oneFile && ns < q.newest-int64(time.Second) {
 		q.newest = ns // nothing is sent again within one file: the clock was set back
 	}
@@ -181,16 +184,25 @@ func (s *splicer) endReplay(over bool) {
 		}
 		return
 	}
-	ns, before := s.timesAt(from)
-	// Whatever the stream passed over since the file that is known began is unproved.
-	s.gap("the node sent lines twice here, and may have skipped a rotated file before them", min(s.headNS, before), ns, from, false)
-	s.rotated = true
-	if !s.filtered { // what is asked for by time need not begin with its file
-		head := s.l.peek(make([]byte, headLen), from, off)
-		if j := bytes.IndexByte(head, '\n'); j >= 0 {
-			head = head[:j+1]
+	if from == s.fileStart || s.filtered && from == s.expect {
+		// The file that was being read: the runtime could not make another, and the
+		// kubelet gave it its name back (kubernetes v1.36.3
+		// pkg/kubelet/logs/container_log_manager.go:424). Nothing came between.
+		if !over {
+			s.again(line, off)
 		}
-		s.startFile(from, head, ns)
+		return
+	}
+	ns, _ := s.timesAt(from)
+	sent := s.l.peek(make([]byte, headLen), from, off)
+	if j := bytes.IndexByte(sent, '\n'); j >= 0 {
+		sent = sent[:j+1]
+	}
+	s.comeTo(nodeFile{head: sent, ns: ns}, from)
+	s.heads.covers(off, time.Time{}) // when it was opened again, all that was captured was there
+	s.seam("the node sent lines twice here, and may have skipped a rotated file before them", from, ns, false)
+	if !s.filtered { // what is asked for by time need not begin with its file
+		s.startFile(from, sent, ns)
 	}
 	if over {
 		return

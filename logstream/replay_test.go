@@ -141,7 +141,7 @@ func TestAFileSentAgainFromATimeOnIsCapturedOnce(t *testing.T) {
 	if got := s.captured(); got != string(data) {
 		t.Errorf("captured %d lines of %d", len(got)/line, len(data)/line)
 	}
-	if len(s.l.gaps) != 1 || s.l.gaps[0].AfterLine != 50 {
+	if len(s.l.gaps) > 0 { // it is the file that was being read
 		t.Errorf("gaps %+v", s.l.gaps)
 	}
 }

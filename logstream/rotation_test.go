@@ -70,7 +70,7 @@ func TestAStreamThatIsBehindARotationIsNotCut(t *testing.T) {
 				b.n.exit("a")
 				b.c.Handle(b.p.ended("a", "a1"))
 				cert := b.drain()[0]
-				if cert.Proof != Unverified || len(cert.Gaps) != 1 || cert.Gaps[0].AfterLine != uint64(c.lines+1) || cert.Lines != uint64(c.lines+11) {
+				if cert.Proof != Unverified || len(seams(cert)) != 1 || seams(cert)[0].AfterLine != uint64(c.lines+1) || cert.Lines != uint64(c.lines+11) {
 					t.Errorf("certificate %+v", cert)
 				}
 				if follows, _ := b.n.requests(); follows != 1 {
@@ -125,7 +125,7 @@ func TestAGapInWhichTheClockWasSetBackHasNoTimes(t *testing.T) {
 				b.c.Handle(b.p.ended("a", "a1"))
 				cert := b.drain()[0]
 				want := []Gap{{ContainerID: "a1", Why: "the node rotated the log while it was not being read", AfterLine: 2}}
-				if d := cmp.Diff(want, cert.Gaps); d != "" {
+				if d := cmp.Diff(want, seams(cert)); d != "" {
 					t.Errorf("gaps (-want +got):\n%s", d)
 				}
 			})
@@ -145,50 +145,70 @@ func TestAStreamIsNotCutForASilenceBeforeTheProbesAnswer(t *testing.T) {
 		b.c.Handle(b.p.running("a", "a1"))
 		b.n.print("a", numbered(60)...)
 		time.Sleep(time.Second)
-		lag(2300 * time.Millisecond) // the next probe is at 2.5 s
+		lag(2300 * time.Millisecond)
 		b.n.print("a", "the last one in time")
-		time.Sleep(time.Second)
+		time.Sleep(1300 * time.Millisecond)
 		lag(0)
 		b.n.print("a", numbered(10)...)
 		b.n.rotate("a")
-		b.n.print("a", "of the next file")
-		time.Sleep(10 * time.Second)
+		b.n.print("a", "of the next file") // the next probe is at 2.5 s
+		time.Sleep(time.Second)
+		for range 30 {
+			b.n.print("a", "of the next file")
+			time.Sleep(300 * time.Millisecond)
+		}
 		if follows, _ := b.n.requests(); follows != 1 {
 			t.Errorf("it took %d streams", follows)
 		}
 		b.n.exit("a")
 		b.c.Handle(b.p.ended("a", "a1"))
-		if cert := b.drain()[0]; cert.Proof != Unverified || cert.Lines != 72 {
+		if cert := b.drain()[0]; cert.Proof != Unverified || cert.Lines != 102 {
 			t.Errorf("certificate %+v", cert)
 		}
 	})
 }
 
 // The kubelet's follower passes over a file that came and went while it was behind. The
-// stream goes on, never silent; but what it passed over was seen by a probe.
-func TestAStreamThatPassesOverAFileIsLookedAtAgain(t *testing.T) {
-	inBubble(t, Options{RotateSize: 1000, HeadProbe: time.Second}, nil, func(b *bench) {
-		b.n.lag = 100 * time.Millisecond
-		b.n.start("a", "a1")
-		b.c.Handle(b.p.running("a", "a1"))
-		b.n.print("a", numbered(120)...)
-		time.Sleep(4 * time.Second)
-		b.n.rotate("a")
-		b.n.print("a", "passed over")
-		time.Sleep(1500 * time.Millisecond)
-		b.n.rotate("a")
-		for range 100 {
-			b.n.print("a", "goes on")
-			time.Sleep(50 * time.Millisecond)
-		}
-		if follows, _ := b.n.requests(); follows < 2 {
-			t.Error("it was not looked at again")
-		}
-		b.n.exit("a")
-		b.c.Handle(b.p.ended("a", "a1"))
-		cert := b.drain()[0]
-		if cert.Proof != Unverified || len(cert.Gaps) != 1 || cert.Gaps[0].AfterLine != 120 || cert.Lines != 220 {
-			t.Errorf("certificate %+v", cert)
-		}
-	})
+// stream goes on, never silent; but looks have shown what it passed over. Where they have not
+// shown what it went on with, the log is read again.
+func TestAStreamThatPassesOverAFileLeavesAGap(t *testing.T) {
+	for name, c := range map[string]struct {
+		unseen  bool // the file that the stream goes on with
+		streams int
+	}{
+		"and both were looked at":         {false, 1},
+		"and the later was not looked at": {true, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{RotateSize: 1000, HeadProbe: time.Second}, nil, func(b *bench) {
+				b.n.lag = 100 * time.Millisecond
+				refuses := false
+				b.n.fault = func(_ int, o *corev1.PodLogOptions) *fault {
+					return map[bool]*fault{true: {err: refused()}}[refuses && o.LimitBytes != nil]
+				}
+				b.n.start("a", "a1")
+				b.c.Handle(b.p.running("a", "a1"))
+				b.n.print("a", numbered(120)...)
+				time.Sleep(4 * time.Second)
+				b.n.rotate("a")
+				b.n.print("a", "passed over")
+				time.Sleep(1500 * time.Millisecond)
+				b.n.change(func() { refuses = c.unseen })
+				b.n.rotate("a")
+				for range 100 {
+					b.n.print("a", "goes on")
+					time.Sleep(50 * time.Millisecond)
+				}
+				if follows, _ := b.n.requests(); follows != c.streams {
+					t.Errorf("it took %d streams, want %d", follows, c.streams)
+				}
+				b.n.exit("a")
+				b.c.Handle(b.p.ended("a", "a1"))
+				cert := b.drain()[0]
+				if gaps := seams(cert); cert.Proof != Unverified || len(gaps) != 1 || gaps[0].AfterLine != 120 || cert.Lines != 220 {
+					t.Errorf("certificate %+v", cert)
+				}
+			})
+		})
+	}
 }

@@ -91,8 +91,7 @@ type run struct {
 	recheck bool // the next stream is to be a whole one
 	behind  int  // streams that did not bring what the node had, since one was seen to
 
-	file   atomic.Pointer[nextFile] // where the open stream should come; nil: it is there
-	active atomic.Int64             // when the open stream last delivered, in ns since the epoch
+	active atomic.Int64 // when the open stream last delivered, in ns since the epoch
 }
 
 func newRun(c *Capture, slot, id string, number int) *run {
@@ -100,7 +99,7 @@ func newRun(c *Capture, slot, id string, number int) *run {
 	r.log.st, r.log.id, r.log.number = c.s.store, id, number
 	r.log.share.tell = func(lost error) { r.notify(NoticeDropped, lost) }
 	r.log.proof = Live
-	r.sp = splicer{l: &r.log, only: r.isOnly, filterFrom: c.s.filterFrom}
+	r.sp = splicer{l: &r.log, only: r.isOnly, filterFrom: c.s.filterFrom, heads: heads{life: c.s.fileLife}}
 	return r
 }
 
@@ -290,6 +289,8 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	} else {
 		r.s.counts.reads.Add(1)
 	}
+	committed, _ := r.log.bounds()
+	r.sp.asked = look{asked: time.Now(), end: committed}
 	body, err := r.s.open(ctx, r.c.namespace, r.c.name, q.options(r.slot), !r.asked)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -337,12 +338,15 @@ func (r *run) pump(ctx context.Context, body io.Reader, q query) (res result) {
 		n, err := body.Read(buf)
 		if n > 0 {
 			idle, total = 0, total+n
-			r.active.Store(time.Now().UnixNano())
+			now := time.Now()
+			r.active.Store(now.UnixNano())
 			r.s.counts.bytes.Add(int64(n))
 			if a, ok := r.sp.feed(buf[:n]); !ok {
 				return result{answer: a}
 			}
-			if r.turn() {
+			r.sp.heads.note(r.sp.newest, now)
+			if r.sp.mode == modeAppend && r.sp.turn() {
+				r.askRecheck()
 				_, _ = r.sp.end(q.follow)
 				return result{answer: kubelog.Interrupted}
 			}
@@ -377,7 +381,6 @@ func (r *run) setStream(kick context.CancelCauseFunc, final bool) {
 	r.mu.Lock()
 	r.kick, r.final = kick, final
 	r.probe = probeState{known: r.probe.known, opened: time.Now()}
-	r.file.Store(nil)
 	r.mu.Unlock()
 }
 

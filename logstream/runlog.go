@@ -2,6 +2,7 @@ package logstream
 
 import (
 	"bytes"
+	"math"
 	"slices"
 	"sort"
 	"sync"
@@ -362,6 +363,20 @@ func (l *runLog) isFinal() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.proof != Live
+}
+
+// rotatedAt is the least that is known to have been captured of one of the node's files
+// before another followed.
+func (l *runLog) rotatedAt() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	least := int64(math.MaxInt64 / 4)
+	for i := 1; i < len(l.files); i++ {
+		if n := l.files[i].at - l.files[i-1].at; n > 0 {
+			least = min(least, n)
+		}
+	}
+	return least
 }
 
 // progress is the newest time committed, as the node's clock is now, and where the

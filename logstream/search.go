@@ -184,3 +184,83 @@ func (l *runLog) peek(p []byte, off, limit int64) []byte {
 	}
 	return p[:n]
 }
+
+// shortRest is the length of the end of a line, with its newline, that many have.
+const shortRest = 3
+
+// fileAt is where behind fileStart, at which the file before begins, a file of the node's
+// begins; -1: nowhere.
+func (l *runLog) fileAt(f *nodeFile, fileStart int64) int64 {
+	committed, _ := l.bounds()
+	if off := l.find(f.head, max(f.sought, fileStart+1), committed, f.ns); off >= 0 {
+		return off
+	}
+	// The runtime may have turned to it in the middle of a line, of which the stream has
+	// the rest without its time.
+	rest := f.head[stamp.Len(f.head):]
+	if len(rest) <= shortRest || rest[len(rest)-1] != '\n' {
+		return -1
+	}
+	off := l.after(f.ns, fileStart, committed)
+	at := off - int64(len(rest))
+	if off == committed || at <= fileStart || !l.equal(at, rest, off) {
+		return -1
+	}
+	return off
+}
+
+// after is where in [from, to), which begins with a line, the first line begins that is newer
+// than ns; to: none is.
+func (l *runLog) after(ns, from, to int64) int64 {
+	buf := l.st.buffer()
+	defer l.st.give(buf)
+	var c stamp.Clock
+	for begins := true; from < to; {
+		if older := min(l.older(from, ns), to); older > from {
+			from, begins = older, false
+			continue
+		}
+		n, next, err := l.readAt(buf, from, to)
+		if err != nil { // dropped
+			from, begins = next, false
+			continue
+		}
+		if n == 0 {
+			break
+		}
+		for p := buf[:n]; len(p) > 0; {
+			if at := next - int64(len(p)); begins {
+				start := p[:min(len(p), stamp.Max)]
+				if len(p) < stamp.Max {
+					start = l.peek(make([]byte, stamp.Max), at, to)
+				}
+				if t, k := c.Parse(start); k > 0 && t > ns {
+					return at
+				}
+			}
+			j := bytes.IndexByte(p, '\n')
+			if begins = j >= 0; !begins {
+				break
+			}
+			p = p[j+1:]
+		}
+		from = next
+	}
+	return to
+}
+
+// older is where the chunks end, from off on, whose lines are none newer than ns.
+func (l *runLog) older(off, ns int64) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := l.chunkAt(off)
+	for ; i >= 0 && i < len(l.chunks) && l.chunks[i].times.hi <= ns; i++ {
+	}
+	switch {
+	case i < 0:
+		return off
+	case i == len(l.chunks):
+		return l.end
+	}
+	return max(off, l.chunks[i].start)
+}

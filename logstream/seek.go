@@ -75,6 +75,8 @@ func (s *splicer) seek(p []byte) ([]byte, kubelog.Answer, bool) {
 	isLine := s.torn && !s.midLine
 	s.torn, s.midLine = true, s.hold[len(s.hold)-1] != '\n'
 	if isLine && s.expect >= 0 && s.startsAt(s.expect, s.hold) {
+		ns, _ := s.clock.Parse(s.hold)
+		s.heads.still(s.expect, ns, s.asked)
 		s.startCompare(s.expect)
 		a, ok := s.refeed()
 		return rest, a, ok

@@ -25,11 +25,13 @@ type splicer struct {
 	ended      bool  // the last stream ended cleanly
 	filterFrom int64 // bytes from which a resumed stream is asked for by time
 
+	heads heads
 	clock stamp.Clock
 	progress
 	parts []part // the newest ones
 
 	// The response's.
+	asked     look // its request; its answer shows a file once it has come
 	mode      spliceMode
 	filtered  bool
 	late      bool  // it is taken though it may be another run's
@@ -55,6 +57,7 @@ type progress struct {
 	batch     span  // times of lines appended and not yet committed
 	lead      int64 // bytes in the log of the line being appended
 	suspect   suspicion
+	skew      int64  // by which lines are out of the order of time, two streams stamped apart
 	stepped   bool   // the node's clock went back by more than a second
 	fileStart int64  // where the file that is current began, as far as is known
 	head      []byte // its first line, up to headLen bytes

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-vela/podlife/logstream/internal/kubelog"
 )
@@ -26,7 +27,7 @@ func numbered(n int) []string {
 }
 
 func newTestSplicer() *splicer {
-	return &splicer{l: &runLog{st: newStore(64<<20, 0, ""), id: "c"}}
+	return &splicer{l: &runLog{st: newStore(64<<20, 0, ""), id: "c"}, heads: heads{life: fileLife}, asked: look{asked: time.Now()}}
 }
 
 // respond plays one whole response.

@@ -41,8 +41,9 @@ type Options struct {
 	// IdleProbe is the silence after which a live run's stream is checked against
 	// the node's last line; it doubles up to six times itself. 0: 10 s; below 0: never.
 	IdleProbe time.Duration
-	// HeadProbe is the interval of looking whether the node rotated a log that
-	// RotateSize bytes came from; 0: 5 s; below 0: never.
+	// HeadProbe is the interval of looking whether the node rotated a log that grows and
+	// that RotateSize bytes came from, or three quarters of what it was rotated at before;
+	// a fifth of it while more than a sixteenth of that came since. 0: 5 s; below 0: never.
 	HeadProbe time.Duration
 	// RotateSize is the size in bytes from which rotation is plausible; 0: 8 MiB,
 	// for the kubelet's default containerLogMaxSize of 10Mi.
@@ -66,7 +67,8 @@ type Streamer struct {
 	opens   chan struct{} // places for requests that wait for their answer
 	later   chan struct{} // those of them that a run's first request leaves to others
 
-	filterFrom int64 // see splicer; tests lower it
+	filterFrom int64         // see splicer; tests lower it
+	fileLife   time.Duration // likewise
 
 	mu     sync.Mutex
 	ctx    context.Context // Run's; nil before
@@ -120,7 +122,7 @@ func New(o Opener, opt Options) *Streamer {
 	s := &Streamer{
 		opener: o, opt: opt, store: newStore(opt.Memory, opt.Disk, opt.Dir), opens: make(chan struct{}, opt.Opens),
 		notices: newNotices(opt.Notify), later: make(chan struct{}, max(1, opt.Opens/4)),
-		filterFrom: longLine, live: map[*run]struct{}{}, wake: make(chan struct{}, 1),
+		filterFrom: longLine, fileLife: fileLife, live: map[*run]struct{}{}, wake: make(chan struct{}, 1),
 	}
 	s.store.tell = func(err error) {
 		n := Notice{Kind: NoticeDiskFailed, Err: err}

@@ -38,7 +38,8 @@ type Gap struct {
 	Run int
 	// Why, for people, in one clause without a full stop.
 	Why string
-	// AfterLine is the number of lines captured before the gap.
+	// AfterLine is the number of lines captured before the gap, or, where a file of the
+	// node's may have come and gone unseen, before the stretch that it was in.
 	AfterLine uint64
 	// From and To enclose the timestamps of what may be missing: the lines that
 	// are known before and after it. Zero: not known, as when the node's clock was

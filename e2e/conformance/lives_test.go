@@ -169,6 +169,8 @@ type pen struct {
 	clock clock
 	n     int // records
 	file  int // which the next one goes to
+
+	turned time.Time // when the kubelet last rotated, or tried to
 }
 
 func (p *pen) line() []record {

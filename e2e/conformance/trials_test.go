@@ -147,15 +147,20 @@ func pause(rng *rand.Rand) time.Duration {
 	return time.Duration(rng.ExpFloat64() * float64(rng.IntN(2)) * float64(mean))
 }
 
+// monitorInterval is the shortest containerLogMonitorInterval (kubernetes v1.36.3
+// pkg/kubelet/apis/config/validation/validation.go:381).
+const monitorInterval = 3 * time.Second
+
 // rotate makes the node rotate the log, if the file is large enough: 10Mi are not all of
 // one time. What is rotated before it was ever read is lost untold.
 func (k life) rotate(r *rig, b *box, p *pen) {
 	if p.rng.IntN(2) == 0 {
 		wait(20 * time.Millisecond) // seldom does a reader keep up to the byte
 	}
-	if b.size() < quick.RotateSize*5/4 || b.lasted() == 0 || r.newest().IsZero() {
+	if b.size() < quick.RotateSize*5/4 || b.lasted() == 0 || r.newest().IsZero() || time.Since(p.turned) < monitorInterval {
 		return
 	}
+	p.turned = time.Now()
 	if k.back {
 		r.n.note("a rotation fails")
 		b.FailToRotate(maxFiles)
