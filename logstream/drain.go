@@ -227,12 +227,7 @@ func (r *run) pause(ctx context.Context, l life, d time.Duration) {
 func (r *run) prove(l life) {
 	s := &r.sp
 	s.seal(true)
-	lost := r.log.lost()
 	switch {
-	case len(lost) > 0:
-		r.finish(Incomplete, whyLost(lost))
-	case s.short:
-		r.finish(Incomplete, "lines are missing")
 	case l == lifeBlind:
 		r.finish(Unverified, "the pod left the scope of its watch")
 	case s.strange:
@@ -271,7 +266,7 @@ func (r *run) wasWhole() bool {
 	r.c.mu.Lock()
 	dying := r.dying
 	r.c.mu.Unlock()
-	return !dying.IsZero() && r.wholeAt.After(dying) && !r.sp.short && len(r.log.lost()) == 0
+	return !dying.IsZero() && r.wholeAt.After(dying) && r.whyMissing() == ""
 }
 
 // uncertain notes that nothing proves what was captured since the node's file
@@ -285,26 +280,32 @@ func (r *run) uncertain(why string) {
 // cutOff ends a run because its owner ends. That a container goes on is no loss: of what it
 // printed until now nothing is known to be missing.
 func (r *run) cutOff() {
-	l, closed, lost := r.lifeNow(), r.isClosed(), r.log.lost()
+	l, closed := r.lifeNow(), r.isClosed()
 	why, count := whyStopped, &r.s.counts.incomplete
 	if closed {
 		why = whyClosed
 	}
 	goesOn := l == lifeAlive || l == lifeBlind
-	if goesOn && !r.sp.short && len(lost) == 0 {
+	if goesOn && r.whyMissing() == "" {
 		count = &r.s.counts.closed
 	}
-	switch {
-	case !closed || !goesOn || !r.asked:
+	if !closed || !goesOn || !r.asked {
 		r.uncertain(why)
 		r.finishAs(Incomplete, why, count)
-	case len(lost) > 0:
-		r.finish(Incomplete, whyLost(lost))
-	case r.sp.short:
-		r.finish(Incomplete, "lines are missing")
-	default:
-		r.finishAs(Unverified, whyLeft, count)
+		return
 	}
+	r.finishAs(Unverified, whyLeft, count)
+}
+
+// whyMissing says why lines are known to be missing; empty: none are.
+func (r *run) whyMissing() string {
+	switch lost := r.log.lost(); {
+	case len(lost) > 0:
+		return whyLost(lost)
+	case r.sp.short:
+		return "lines are missing"
+	}
+	return ""
 }
 
 // finish makes the run final.
@@ -313,9 +314,13 @@ func (r *run) finish(p Proof, why string) {
 	r.finishAs(p, why, map[Proof]*atomic.Int64{Verified: &c.verified, Unverified: &c.unverified, Incomplete: &c.incomplete}[p])
 }
 
-// finishAs makes the run final, and counts it.
+// finishAs makes the run final, and counts it. Lines that are known to be missing make it
+// Incomplete.
 func (r *run) finishAs(p Proof, why string, count *atomic.Int64) {
 	r.sp.seal(p == Verified)
+	if missing := r.whyMissing(); missing != "" && p != Incomplete {
+		p, why, count = Incomplete, missing, &r.s.counts.incomplete
+	}
 	r.log.finish(p, why)
 	r.sp.shed()
 	r.sp.hold, r.sp.suspect.recent = nil, nil
