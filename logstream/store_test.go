@@ -209,9 +209,7 @@ func TestADiskThatFailsLaterIsToldOfUntilItWorks(t *testing.T) {
 		if d := cmp.Diff([]NoticeKind{NoticeDiskFailed, NoticeDropped}, told.kinds()); d != "" {
 			t.Errorf("full (-want +got):\n%s", d)
 		}
-		f.mu.Lock()
 		f.grow()
-		f.mu.Unlock()
 		time.Sleep(2 * diskRetry)
 		if d := cmp.Diff([]NoticeKind{NoticeDiskResumed}, told.kinds()); d != "" {
 			t.Errorf("room again (-want +got):\n%s", d)
