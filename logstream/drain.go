@@ -13,6 +13,7 @@ const (
 	finalTries = 50               // final reads of a log that changes from one to the next
 	shortTries = 20               // final reads that end before the capture does
 	emptyTries = 4                // final reads that are empty, of a log that may have been rotated
+	passedWait = time.Second      // for a second answer that the log is gone, where that is to be expected
 	finalTime  = 10 * time.Minute // for all of them, and for any one; and for a dead container's stream
 )
 
@@ -31,6 +32,10 @@ func (r *run) drain(ctx context.Context) (final bool) {
 			r.cutOff()
 		case l == lifeAlive:
 			return false
+		case d.hasNexts():
+			if !d.takeBack(ctx) {
+				continue
+			}
 		case l == lifeGone:
 			r.unread("the pod was deleted before the log was verified")
 		case l == lifeUnreadable:
@@ -77,7 +82,7 @@ func (d *drain) step(ctx context.Context, l life) bool {
 	if d.log.isFinal() {
 		return true
 	}
-	proved := own && res.equal && d.half
+	proved := own && res.equal && (d.half || d.sp.foreign) // nothing proves the end of one that had another's lines
 	if res.joined {
 		d.foreignAt, d.half = time.Time{}, true
 	}
@@ -147,8 +152,8 @@ func (d *drain) isOwn(ctx context.Context, q query) bool {
 	return false
 }
 
-// takeBack takes the newest part back, which is the next run's, where that one's log has it.
-// Else nobody else has it: it stays, and the run is final.
+// takeBack takes the newest part back, which is the next run's, from where that one's own
+// log begins. What it has before that nobody else has: it stays, and the run is final.
 func (d *drain) takeBack(ctx context.Context) (final bool) {
 	p := d.sp.parts[len(d.sp.parts)-1]
 	if after := d.standing().after; after != nil {
@@ -158,7 +163,11 @@ func (d *drain) takeBack(ctx context.Context) (final bool) {
 			}
 			d.pause(ctx, d.lifeNow(), 100*time.Millisecond)
 		}
-		if first := after.log.firstSeen(); first != nil && !isSameLine(first, p.head) {
+		off, first := d.nextsAt()
+		if first != nil && off != p.at && !isLineBefore(first, p.ns) {
+			if off > p.at {
+				d.sp.takeBackFrom(off, first)
+			}
 			d.sp.gap(whyKept, p.before.newest, p.ns, p.at, false)
 			d.finish(Unverified, whyKept)
 			return true
@@ -187,7 +196,11 @@ func (d *drain) failed(ctx context.Context, l life, res result) bool {
 	if fresh || res.answer != d.refusal { // what was answered before proves nothing of this
 		d.refusal, d.refusedAt = res.answer, time.Now()
 	}
-	if time.Since(d.refusedAt) >= res.patience() || time.Since(d.failing) >= finalTime {
+	patience := res.patience()
+	if d.isPassed(l, res.answer) {
+		patience = passedWait
+	}
+	if time.Since(d.refusedAt) >= patience || time.Since(d.failing) >= finalTime {
 		d.unread(res.why())
 		return true
 	}
@@ -199,8 +212,21 @@ func (d *drain) failed(ctx context.Context, l life, res result) bool {
 			wait = statusWait
 		}
 	}
+	wait = min(wait, max(patience-time.Since(d.refusedAt), time.Millisecond))
 	d.pause(ctx, l, wait+rand.N(wait/4+1))
 	return false
+}
+
+// isPassed reports whether an answer says that the node has no log of the run any more. It
+// keeps one dead container of a slot, so when the next run has ended, too, this one is removed
+// (kubernetes v1.36.3 pkg/kubelet/pod_container_deletor.go:84-99), which a status tells, or
+// what was read for this run's log.
+func (d *drain) isPassed(l life, a answer) bool {
+	if l != lifePrevious || a != answerAbsent && a != answerForeign {
+		return false
+	}
+	st := d.standing()
+	return a == answerAbsent && st.nextEnded || d.sp.foreign
 }
 
 // pause waits, or until the run's life is not l any more. That it was poked tells
@@ -231,7 +257,8 @@ func (r *run) prove(l life) {
 	case l == lifeBlind:
 		r.finish(Unverified, "the pod left the scope of its watch")
 	case s.strange:
-		r.finish(Unverified, "by its times the log may be another run's")
+		r.uncertain(whyStrange)
+		r.finish(Unverified, whyStrange)
 	case s.foreign:
 		r.finish(Unverified, whyNexts)
 	case s.rotated:
@@ -320,6 +347,9 @@ func (r *run) finishAs(p Proof, why string, count *atomic.Int64) {
 	r.sp.seal(p == Verified)
 	if missing := r.whyMissing(); missing != "" && p != Incomplete {
 		p, why, count = Incomplete, missing, &r.s.counts.incomplete
+	}
+	if ns := r.log.firstNS(); p != Verified && ns != 0 && r.mayBeginWithNexts(ns) {
+		r.sp.gap(whyBefore, 0, ns, 0, false)
 	}
 	r.log.finish(p, why)
 	r.sp.shed()

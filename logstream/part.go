@@ -15,6 +15,8 @@ const whyNexts = "lines that were read here belong to the container's next run, 
 
 const whyKept = "the lines from here on belong to the container's next run, and the last ones of this run may be missing"
 
+const whyFirstFile = "the node rotated the log before it was read: lines before this one may be among those of the run before, or missing"
+
 const (
 	mostParts = 32 // that can be taken back; older ones are this run's
 	mostFiles = 64 // whose first lines are kept
@@ -67,6 +69,15 @@ func (s *splicer) takeBack() {
 	s.foreign = true
 }
 
+// takeBackFrom takes back what the newest part has from off on, where the next run's own log
+// begins, with the line head. Nothing is appended any more.
+func (s *splicer) takeBackFrom(off int64, head []byte) {
+	p := s.parts[len(s.parts)-1]
+	s.l.beginFile(off, head)
+	s.l.rewind(s.l.markAt(off, p))
+	s.startLine(off)
+}
+
 // logMark is a state of a log that it can go back to.
 type logMark struct {
 	at              int64
@@ -98,6 +109,45 @@ func (l *runLog) mark() logMark {
 		at: l.committed, newlines: l.newlines, lines: l.lines, stamps: l.stamps,
 		newest: l.newest, latest: l.latest, gaps: len(l.gaps),
 	}
+}
+
+// markAt is the log as it was at off, the beginning of a line in the part p.
+func (l *runLog) markAt(off int64, p part) logMark {
+	m, buf, c := p.mark, make([]byte, longLine), clock{}
+	m.at = off
+	stops := []int64{off}
+	l.mu.Lock()
+	for _, at := range slices.Backward(l.halves) {
+		if p.at < at && at <= off {
+			m.newlines, m.lines = m.newlines+1, m.lines+1
+			stops = slices.Insert(stops, 0, at)
+		}
+	}
+	l.mu.Unlock()
+	at := p.at
+	for _, stop := range stops {
+		for start := true; at < stop; {
+			b := l.peek(buf[:min(int64(len(buf)), stop-at)], at, stop)
+			if len(b) == 0 {
+				break
+			}
+			if j := bytes.LastIndexByte(b, '\n'); j >= 0 && at+int64(len(b)) < stop {
+				b = b[:j+1]
+			}
+			for line := range bytes.Lines(b) {
+				if start {
+					ns, n := c.parse(line)
+					m.stamps, m.newest = m.stamps+int64(n), max(m.newest, ns)
+				}
+				if start = bytes.HasSuffix(line, newline); start {
+					m.newlines, m.lines = m.newlines+1, m.lines+1
+				}
+			}
+			at += int64(len(b))
+		}
+	}
+	m.latest = m.newest
+	return m
 }
 
 // rewind takes back what was captured since m. Writer only.
@@ -150,6 +200,21 @@ func (l *runLog) noteFile(off int64, head []byte) {
 		l.files = slices.Delete(l.files, 1, 2)
 	}
 	l.files = append(l.files, f)
+}
+
+// beginFile notes that the file of another run begins at off, with head.
+func (l *runLog) beginFile(off int64, head []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := len(l.files)
+	for i > 0 && l.files[i-1].at > off {
+		i--
+	}
+	if i > 0 && l.files[i-1].at == off {
+		i--
+		l.files = slices.Delete(l.files, i, i+1)
+	}
+	l.files = slices.Insert(l.files, i, fileMark{at: off, head: bytes.Clone(head[:min(len(head), headLen)]), part: true})
 }
 
 // notePart notes that a part begins at off, with line.
@@ -244,6 +309,15 @@ func (l *runLog) partNS() (ns int64) {
 			ns, _ = c.parse(f.head)
 		}
 	}
+	return ns
+}
+
+// firstNS is the time of the log's first line; 0: there is none.
+func (l *runLog) firstNS() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var c clock
+	ns, _ := c.parse(l.head())
 	return ns
 }
 

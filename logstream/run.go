@@ -36,6 +36,8 @@ const (
 	whyStopped  = "the Streamer stopped before the log was verified"
 	whyClosed   = "the capture was closed before the log was verified"
 	whyNameless = "the node gave the container no ID, so its log could not be captured"
+	whyStrange  = "by its times the log may be another run's"
+	whyBefore   = "by their times the lines from here on may be those of the container's next run, and this run's own may be missing"
 	whyLeft     = "the capture was closed while the container ran"
 	whyDropped  = "output was dropped to stay within the buffer's budget"
 )
@@ -292,7 +294,13 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
 	r.sp.oneFile = !q.follow
-	r.sp.whose = func(line []byte, ns int64) owner { return r.whose(ctx, q, line, ns) }
+	r.sp.whose = func(line []byte, ns int64) owner {
+		who := r.whose(ctx, q, line, ns)
+		if who == ownRun && !r.log.began() {
+			r.noteFirstFile(line, ns)
+		}
+		return who
+	}
 	r.sp.begin(q, r.foreignFor(blindWait))
 	start := time.Now()
 	res := r.pump(ctx, body, q)

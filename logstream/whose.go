@@ -46,15 +46,16 @@ func (r *run) nowIs(l life) {
 type standing struct {
 	life
 	times
-	told   bool      // by a status, not by the kubelet's answers alone
-	next   time.Time // when its successor began
-	fresh  bool      // the kubelet is not at the next run, if it waits for restartWait before that
-	noNext bool      // no run follows it
-	atOnce bool      // the next run may have begun as soon as it ended
-	before *run      // the one before it; nil: not known
-	after  *run      // and the one after it
-	number int
-	others []*run // of the slot, those of pods before this one of the same name included
+	told      bool      // by a status, not by the kubelet's answers alone
+	next      time.Time // when its successor began
+	fresh     bool      // the kubelet is not at the next run, if it waits for restartWait before that
+	noNext    bool      // no run follows it
+	atOnce    bool      // the next run may have begun as soon as it ended
+	before    *run      // the one before it; nil: not known
+	after     *run      // and the one after it
+	nextEnded bool      // which has ended, by a status
+	number    int
+	others    []*run // of the slot, those of pods before this one of the same name included
 }
 
 func (r *run) standing() standing {
@@ -73,7 +74,7 @@ func (r *run) standingLocked() standing {
 			case r.log.number - 1:
 				st.before = o
 			case r.log.number + 1:
-				st.after = o
+				st.after, st.nextEnded = o, o.told >= lifeEnded
 			}
 		}
 	}
@@ -283,6 +284,73 @@ func (r *run) mayHaveNexts() bool {
 	return !st.noNext && ns != 0 && st.mayBeNexts(ns)
 }
 
+// mayBeginWithNexts says whether what was captured, which begins at ns, may be the next run's
+// from its first line on.
+func (r *run) mayBeginWithNexts(ns int64) bool {
+	if off, first := r.nextsAt(); first != nil && off < 0 { // that one begins otherwise
+		return false
+	}
+	st := r.standing()
+	return !r.isSure() && (st.after != nil || !st.noNext) && !st.ended.IsZero() && st.mayBeNexts(ns)
+}
+
+// nextsAt is where in the newest part the next run's log begins, by the first line that was
+// seen of that one, which is returned; -1: nowhere. The kubelet had that log when a status
+// still called this run the newest, and may have rotated it since.
+func (r *run) nextsAt() (off int64, first []byte) {
+	st := r.standing()
+	if st.after == nil {
+		return -1, nil
+	}
+	first = st.after.log.firstSeen()
+	var c clock
+	ns, n := c.parse(first)
+	if n == 0 || len(r.sp.parts) == 0 {
+		return -1, first
+	}
+	p := r.sp.parts[len(r.sp.parts)-1]
+	if isSameLine(first, p.head) {
+		return p.at, first
+	}
+	committed, _ := r.log.bounds()
+	return r.log.find(first, p.at, committed, ns), first
+}
+
+// noteFirstFile notes a gap before the run's first line, at ns, where the run before took an
+// earlier file of this run's for its own: the node has rotated the log since.
+func (r *run) noteFirstFile(line []byte, ns int64) {
+	st := r.standing()
+	if st.before == nil || st.before.log.isVerified() {
+		return
+	}
+	of, l := st.before.standing(), &st.before.log
+	taken := l.partNS()
+	if taken == 0 || taken >= ns || !l.has(line, ns) && !of.isSurelyNexts(taken) {
+		return
+	}
+	r.sp.rotated = true
+	r.sp.gap(whyFirstFile, taken, ns, 0, false)
+}
+
+// isSurelyNexts says whether a log that begins at ns is the next run's: that one began in
+// another second than the run ended in.
+func (st *standing) isSurelyNexts(ns int64) bool {
+	return !st.ended.IsZero() && st.next.After(st.ended) && st.mayBeNexts(ns)
+}
+
+// hasNexts reports whether the newest part has the next run's log in it.
+func (r *run) hasNexts() bool {
+	off, _ := r.nextsAt()
+	return off >= 0
+}
+
+// isLineBefore reports whether a line is older than ns.
+func isLineBefore(line []byte, ns int64) bool {
+	var c clock
+	at, n := c.parse(line)
+	return n > 0 && at < ns
+}
+
 // tookNexts reports whether the newest part is the next run's, whose log the kubelet had
 // when a status still called this one the newest: this one's begins with an earlier file,
 // or, as the previous one, before it.
@@ -302,6 +370,9 @@ func (r *run) tookNexts(ctx context.Context, q query) bool {
 	}
 	var c clock
 	ns, n := c.parse(b)
+	if len(b) == 0 { // it is silent
+		return st.after != nil && st.isSurelyNexts(r.log.partNS())
+	}
 	return n > 0 && ns <= r.sp.headNS && !r.log.fileBeginsWith(b)
 }
 

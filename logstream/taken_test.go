@@ -1,0 +1,226 @@
+package logstream
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// wantWithinGaps holds the certificates of runs against what their boxes printed, and what
+// readers get of all.
+func (b *bench) wantWithinGaps(certs []Certificate, boxes ...*box) {
+	b.Helper()
+	text, _ := b.readAll("a", ReadOptions{Snapshot: true})
+	for i, x := range boxes {
+		for _, line := range x.truth {
+			var c clock
+			ns, n := c.parse([]byte(line))
+			switch strings.Count("\n"+text, "\n"+line[n:]) {
+			case 0:
+				in := false
+				for _, g := range certs[i].Gaps {
+					in = in || ns >= g.From.UnixNano() && (g.To.IsZero() || ns <= g.To.UnixNano()) || g.From.IsZero() && (g.To.IsZero() || ns <= g.To.UnixNano())
+				}
+				if !in {
+					b.Errorf("%q is missing outside the gaps of %+v", line, certs[i])
+				}
+			case 1:
+			default:
+				b.Errorf("%q is read twice: %q", line, text)
+			}
+		}
+	}
+}
+
+// removedPrevious answers for the previous container as a kubelet that has removed it.
+func removedPrevious(id string) func(int, *corev1.PodLogOptions) *fault {
+	return func(_ int, o *corev1.PodLogOptions) *fault {
+		if o.Previous {
+			return &fault{words: "unable to retrieve container logs for containerd://" + id}
+		}
+		return nil
+	}
+}
+
+// The watch is late: when it tells of a run, the next one has ended, too.
+func TestWhatARunPrintedThatIsGoneIsWithinAGap(t *testing.T) {
+	for name, waits := range map[string]bool{"the next one ended": false, "and the container waits": true} {
+		for second, text := range map[string]string{"that one printed": "two\n", "that one is silent": ""} {
+			t.Run(name+", "+second, func(t *testing.T) {
+				inBubble(t, Options{}, nil, func(b *bench) {
+					b.p = newPod(corev1.RestartPolicyAlways, "a")
+					if !waits {
+						b.n.fault = removedPrevious("a0")
+					}
+					first := b.quick("a1", "one\n")
+					gone := b.n.cur["a"]
+					time.Sleep(60 * time.Millisecond)
+					b.n.start("a", "a2")
+					b.p.running("a", "a2")
+					if text != "" {
+						b.n.raw("a", text)
+					}
+					b.n.exit("a")
+					next := b.p.ended("a", "a2")
+					boxes := []*box{gone, b.n.cur["a"]}
+					if waits {
+						b.n.wait("a")
+					}
+					b.c.Handle(first)
+					time.Sleep(60 * time.Millisecond)
+					if waits {
+						next = b.p.waiting("a", "CrashLoopBackOff")
+					}
+					b.c.Handle(next)
+					certs := b.drain()
+					if certs[0].Proof == Verified {
+						t.Errorf("certificate %+v", certs[0])
+					}
+					b.wantWithinGaps(certs, boxes...)
+				})
+			})
+		}
+	}
+}
+
+// The kubelet keeps one dead container of a slot.
+func TestARunWhoseSuccessorHasEndedIsNotAskedForForLong(t *testing.T) {
+	for name, c := range map[string]struct {
+		ended bool
+		most  time.Duration
+	}{
+		"its successor has ended":                            {true, 2 * time.Second},
+		"its successor runs: the runtime may have restarted": {false, 15 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, nil, func(b *bench) {
+				b.p = newPod(corev1.RestartPolicyOnFailure, "a")
+				b.n.fault = removedPrevious("a1")
+				b.c.Handle(b.quick("a1", ""))
+				b.n.start("a", "a2")
+				next := b.p.running("a", "a2")
+				if c.ended {
+					b.n.exit("a")
+					next = b.p.ended("a", "a2")
+				}
+				b.c.Handle(next)
+				start := time.Now()
+				certs := b.drain()
+				if took := time.Since(start); certs[0].Proof != Incomplete || took < time.Second || took > c.most || !c.ended && took < 9*time.Second {
+					t.Errorf("after %s: %+v", took, certs)
+				}
+			})
+		})
+	}
+}
+
+// A stream that a run's status calls its own may bring the next run's log, over rotations.
+func TestTheNextRunsLogThatRotatesBeforeItsStatusIsReadOnceAndWhole(t *testing.T) {
+	for _, quiet := range []bool{false, true} { // the next run prints nothing after a rotation until its status is there
+		for _, lost := range []bool{false, true} {
+			for _, silent := range []bool{false, true} { // the run before
+				t.Run(fmt.Sprintf("quiet %t, a file lost %t, behind a silent one %t", quiet, lost, silent), func(t *testing.T) {
+					inBubble(t, Options{}, nil, func(b *bench) {
+						b.p = newPod(corev1.RestartPolicyAlways, "a")
+						live := b.live("a")
+						b.begin("a", "a1")
+						if !silent {
+							b.n.print("a", "one")
+						}
+						time.Sleep(1500 * time.Millisecond)
+						b.n.exit("a")
+						boxes := []*box{b.n.cur["a"]}
+						b.p.ended("a", "a1")
+						time.Sleep(1200 * time.Millisecond)
+						b.n.start("a", "a2")
+						next := b.p.running("a", "a2")
+						boxes = append(boxes, b.n.cur["a"])
+						b.n.print("a", "two", "three")
+						time.Sleep(3 * time.Second)
+						if lost {
+							b.n.late("a", "four\n")
+						}
+						b.n.rotate("a")
+						if !quiet {
+							b.n.print("a", "five", "six")
+						}
+						time.Sleep(100 * time.Millisecond)
+						b.c.Handle(next)
+						synctest.Wait()
+						b.n.print("a", "seven")
+						time.Sleep(10 * time.Second)
+						b.n.print("a", "eight")
+						time.Sleep(time.Second)
+						endLast(b)
+						certs := b.drain()
+						b.wantWithinGaps(certs, boxes...)
+						if certs[0].Proof == Verified || lost && certs[1].Proof == Verified {
+							t.Errorf("certificates %+v", certs)
+						}
+						if text := live(); !strings.Contains(text, "three\n") || !strings.Contains(text, "seven\neight\n") {
+							t.Errorf("read live: %q", text)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// Nothing of a run is held back because the one before is being asked for.
+func TestTheNextRunsLinesAreReadSoonAfterItsStatus(t *testing.T) {
+	for name, pause := range map[string]time.Duration{"which ends at once": 400 * time.Millisecond, "which ends before": -time.Second, "which goes on": time.Hour} {
+		for _, text := range []string{"", "one\n"} {
+			t.Run(fmt.Sprintf("%s, behind %q", name, text), func(t *testing.T) {
+				inBubble(t, Options{}, nil, func(b *bench) {
+					b.p = newPod(corev1.RestartPolicyAlways, "a")
+					b.begin("a", "a1")
+					if text != "" {
+						b.n.raw("a", text)
+					}
+					time.Sleep(1500 * time.Millisecond)
+					b.n.exit("a")
+					b.p.ended("a", "a1")
+					time.Sleep(1200 * time.Millisecond)
+					b.n.start("a", "a2")
+					next := b.p.running("a", "a2")
+					b.n.print("a", "two")
+					time.Sleep(3 * time.Second)
+					remove := func() {
+						b.n.exit("a")
+						b.n.change(func() { b.n.fault = removedPrevious("a1") })
+					}
+					if pause < 0 {
+						remove()
+					}
+					b.c.Handle(next)
+					told := time.Now()
+					b.n.print("a", "three")
+					var at time.Time
+					read := make(chan struct{})
+					go func() {
+						defer close(read)
+						for l := range b.c.Reader(b.ctx, "a", ReadOptions{}).Lines() {
+							if string(l.Text) == "three" {
+								at = time.Now()
+								return
+							}
+						}
+					}()
+					if pause > 0 && pause < time.Minute {
+						time.Sleep(pause)
+						remove()
+					}
+					<-read
+					if late := at.Sub(told); late > 2*time.Second {
+						t.Errorf("after %s", late)
+					}
+				})
+			})
+		}
+	}
+}
