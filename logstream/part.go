@@ -312,6 +312,29 @@ func (l *runLog) partNS() (ns int64) {
 	return ns
 }
 
+// everTaken are the times of the first lines of all parts, of those that were taken back,
+// too, in order, and that of the one that has the byte at off; 0: none has.
+func (l *runLog) everTaken(off int64) (all []int64, holder int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	files := slices.Clone(l.files)
+	for _, b := range l.retreats {
+		files = append(files, b.files...)
+	}
+	var c clock
+	for i, f := range files {
+		ns, n := c.parse(f.head)
+		if n == 0 || !f.part {
+			continue
+		}
+		if all = append(all, ns); i < len(l.files) && f.at <= off {
+			holder = ns
+		}
+	}
+	slices.Sort(all)
+	return all, holder
+}
+
 // firstNS is the time of the log's first line; 0: there is none.
 func (l *runLog) firstNS() int64 {
 	l.mu.Lock()

@@ -122,8 +122,9 @@ func TestARunWhoseSuccessorHasEndedIsNotAskedForForLong(t *testing.T) {
 func TestTheNextRunsLogThatRotatesBeforeItsStatusIsReadOnceAndWhole(t *testing.T) {
 	for _, quiet := range []bool{false, true} { // the next run prints nothing after a rotation until its status is there
 		for _, lost := range []bool{false, true} {
-			for _, silent := range []bool{false, true} { // the run before
-				t.Run(fmt.Sprintf("quiet %t, a file lost %t, behind a silent one %t", quiet, lost, silent), func(t *testing.T) {
+			for i := range 6 {
+				silent, broken, still := i%2 == 1, i > 1, i > 3 // the run before; its stream; the file of its second stream
+				t.Run(fmt.Sprintf("quiet %t, a file lost %t, behind a silent one %t, in two streams %t, the second file is the last %t", quiet, lost, silent, broken, still), func(t *testing.T) {
 					inBubble(t, Options{}, nil, func(b *bench) {
 						b.p = newPod(corev1.RestartPolicyAlways, "a")
 						live := b.live("a")
@@ -141,10 +142,18 @@ func TestTheNextRunsLogThatRotatesBeforeItsStatusIsReadOnceAndWhole(t *testing.T
 						boxes = append(boxes, b.n.cur["a"])
 						b.n.print("a", "two", "three")
 						time.Sleep(3 * time.Second)
-						if lost {
+						if broken {
+							b.n.late("a", "two and a half\n")
+							b.n.breakStreams("a") // which rotates, too
+							b.n.raw("a", "three and a half\n")
+							time.Sleep(3 * time.Second)
+						}
+						if lost && !still {
 							b.n.late("a", "four\n")
 						}
-						b.n.rotate("a")
+						if !still {
+							b.n.rotate("a")
+						}
 						if !quiet {
 							b.n.print("a", "five", "six")
 						}
@@ -158,7 +167,7 @@ func TestTheNextRunsLogThatRotatesBeforeItsStatusIsReadOnceAndWhole(t *testing.T
 						endLast(b)
 						certs := b.drain()
 						b.wantWithinGaps(certs, boxes...)
-						if certs[0].Proof == Verified || lost && certs[1].Proof == Verified {
+						if certs[0].Proof == Verified || (lost && !still || broken) && certs[1].Proof == Verified {
 							t.Errorf("certificates %+v", certs)
 						}
 						if text := live(); !strings.Contains(text, "three\n") || !strings.Contains(text, "seven\neight\n") {

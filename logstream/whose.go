@@ -324,12 +324,15 @@ func (r *run) noteFirstFile(line []byte, ns int64) {
 		return
 	}
 	of, l := st.before.standing(), &st.before.log
-	taken := l.partNS()
-	if taken == 0 || taken >= ns || !l.has(line, ns) && !of.isSurelyNexts(taken) {
-		return
+	committed, _ := l.bounds()
+	parts, holder := l.everTaken(l.find(line, 0, committed, ns))
+	for _, taken := range parts {
+		if taken < ns && of.mayBeNexts(taken) && (taken == holder || of.isSurelyNexts(taken)) {
+			r.sp.rotated = true
+			r.sp.gap(whyFirstFile, taken, ns, 0, false)
+			return
+		}
 	}
-	r.sp.rotated = true
-	r.sp.gap(whyFirstFile, taken, ns, 0, false)
 }
 
 // isSurelyNexts says whether a log that begins at ns is the next run's: that one began in
