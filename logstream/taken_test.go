@@ -233,3 +233,44 @@ func TestTheNextRunsLinesAreReadSoonAfterItsStatus(t *testing.T) {
 		}
 	}
 }
+
+// Statuses have whole seconds, and the first restart comes at once.
+func TestRunsOfWhichStatusesTellInTimeAreVerifiedWhereverInASecondTheyBegin(t *testing.T) {
+	for _, began := range []int{0, 400, 850, 899, 901, 950, 990, 999} { // ms of a second
+		for _, lived := range []int{0, 3, 60, 700, 1500} {
+			for _, pause := range []int{1, 40, 300} {
+				if lived+2*pause < 250 {
+					continue // the node removes it before two reads of it can agree
+				}
+				t.Run(fmt.Sprintf("at %d, for %d, then after %d", began, lived, pause), func(t *testing.T) {
+					inBubble(t, Options{}, nil, func(b *bench) {
+						b.p = newPod(corev1.RestartPolicyAlways, "a")
+						time.Sleep(10*time.Second + time.Duration(began)*time.Millisecond)
+						var boxes []*box
+						for i := range 3 {
+							b.n.start("a", fmt.Sprint("a", i))
+							boxes = append(boxes, b.n.cur["a"])
+							b.c.Handle(b.p.running("a", fmt.Sprint("a", i)))
+							b.n.print("a", fmt.Sprint("one of ", i), fmt.Sprint("two of ", i))
+							time.Sleep(time.Duration(lived) * time.Millisecond)
+							b.n.exit("a")
+							b.c.Handle(b.p.ended("a", fmt.Sprint("a", i)))
+							if time.Sleep(time.Duration(pause) * time.Millisecond); i > 0 {
+								b.n.wait("a")
+								b.c.Handle(b.p.waiting("a", "CrashLoopBackOff"))
+								time.Sleep(10 * time.Second)
+							}
+						}
+						certs := b.drain()
+						for _, c := range certs {
+							if c.Proof != Verified || len(c.Gaps) > 0 {
+								t.Errorf("certificate %+v", c)
+							}
+						}
+						b.wantWithinGaps(certs, boxes...)
+					})
+				})
+			}
+		}
+	}
+}

@@ -335,10 +335,10 @@ func (r *run) noteFirstFile(line []byte, ns int64) {
 	}
 }
 
-// isSurelyNexts says whether a log that begins at ns is the next run's: that one began in
-// another second than the run ended in.
+// isSurelyNexts says whether a log that begins at ns is the next run's: this one had ended,
+// whose status has whole seconds.
 func (st *standing) isSurelyNexts(ns int64) bool {
-	return !st.ended.IsZero() && st.next.After(st.ended) && st.mayBeNexts(ns)
+	return !st.ended.IsZero() && ns >= st.ended.Add(time.Second).UnixNano() && st.mayBeNexts(ns)
 }
 
 // hasNexts reports whether the newest part has the next run's log in it.
