@@ -226,7 +226,7 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 		case s.cur:
 			r.at = s.curAt
 		case s.last:
-			r.at, r.next = s.lastAt, s.curAt.began
+			r.at = s.lastAt
 			r.waited = r.waited || s.waits
 		}
 		// Another's patch of the pod tells nothing new, and the kubelet may have said more.

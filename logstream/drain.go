@@ -13,6 +13,7 @@ const (
 	finalTries = 50               // final reads of a log that changes from one to the next
 	shortTries = 20               // final reads that end before the capture does
 	emptyTries = 4                // final reads that are empty, of a log that may have been rotated
+	nextWait   = 2 * time.Second  // for the first line of the next run, whose log may have been taken for this one's
 	passedWait = time.Second      // for a second answer that the log is gone, where that is to be expected
 	finalTime  = 10 * time.Minute // for all of them, and for any one; and for a dead container's stream
 )
@@ -36,6 +37,8 @@ func (r *run) drain(ctx context.Context) (final bool) {
 			if !d.takeBack(ctx) {
 				continue
 			}
+		case (l == lifeGone || l == lifeUnreadable || l == lifeClosed) && d.awaitsNext(ctx):
+			continue
 		case l == lifeGone:
 			r.unread("the pod was deleted before the log was verified")
 		case l == lifeUnreadable:
@@ -54,6 +57,7 @@ type drain struct {
 	*run
 	started   time.Time
 	doubtAt   time.Time // since when the log may be another run's; zero: it is not known to
+	nextAt    time.Time // since when the next run's first line is awaited; zero: it was not
 	half      bool      // the first of the two reads that have to agree was made
 	failing   time.Time // since when every answer was an error
 	refusal   answer    // the last of them
@@ -157,11 +161,7 @@ func (d *drain) isOwn(ctx context.Context, q query) bool {
 func (d *drain) takeBack(ctx context.Context) (final bool) {
 	p := d.sp.parts[len(d.sp.parts)-1]
 	if after := d.standing().after; after != nil {
-		for range 20 {
-			if after.log.firstSeen() != nil || after.log.isFinal() {
-				break
-			}
-			d.pause(ctx, d.lifeNow(), 100*time.Millisecond)
+		for d.awaitsNext(ctx) {
 		}
 		off, first := d.nextsAt()
 		if first != nil && off != p.at && !isLineBefore(first, p.ns) {
@@ -176,6 +176,23 @@ func (d *drain) takeBack(ctx context.Context) (final bool) {
 	d.sp.takeBack()
 	d.half, d.doubtAt, d.foreignAt = false, time.Time{}, time.Time{}
 	return false
+}
+
+// awaitsNext waits a little for the first line of the next run, where that one's log may have
+// been taken for this one's; false: there is nothing to wait for any more.
+func (d *drain) awaitsNext(ctx context.Context) bool {
+	after := d.standing().after
+	if after == nil || after.log.firstSeen() != nil || after.log.isFinal() || !d.mayHaveTaken() {
+		return false
+	}
+	if d.nextAt.IsZero() {
+		d.nextAt = time.Now()
+	}
+	if ctx.Err() != nil || time.Since(d.nextAt) >= nextWait {
+		return false
+	}
+	d.pause(ctx, d.lifeNow(), 100*time.Millisecond)
+	return true
 }
 
 // mayBeRotated says whether the node's file was large enough to be rotated. The
@@ -201,6 +218,9 @@ func (d *drain) failed(ctx context.Context, l life, res result) bool {
 		patience = passedWait
 	}
 	if time.Since(d.refusedAt) >= patience || time.Since(d.failing) >= finalTime {
+		if d.awaitsNext(ctx) {
+			return false
+		}
 		d.unread(res.why())
 		return true
 	}

@@ -63,7 +63,6 @@ type run struct {
 	toldAt time.Time // since when; guarded by c.mu
 	missed int32     // runs before it that nobody saw
 	at     times     // guarded by c.mu
-	next   time.Time // when its successor began; guarded by c.mu
 	first  bool      // it is of an image that did not run before
 	waited bool      // the kubelet waited before it started the next; guarded by c.mu
 	dying  time.Time // since when the pod is known to be deleted, or to be about to; guarded by c.mu

@@ -1,13 +1,17 @@
 package logstream
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/watch"
 )
 
 // wantWithinGaps holds the certificates of runs against what their boxes printed, and what
@@ -271,6 +275,79 @@ func TestRunsOfWhichStatusesTellInTimeAreVerifiedWhereverInASecondTheyBegin(t *t
 					})
 				})
 			}
+		}
+	}
+}
+
+// slowNode takes a while to answer for a container, or for its previous one.
+type slowNode struct {
+	*node
+	previous bool
+	takes    *atomic.Int64
+}
+
+func (s slowNode) OpenLog(ctx context.Context, ns, pod string, o *corev1.PodLogOptions) (io.ReadCloser, error) {
+	if d := time.Duration(s.takes.Load()); d > 0 && o.Previous == s.previous {
+		time.Sleep(d)
+	}
+	return s.node.OpenLog(ctx, ns, pod, o)
+}
+
+// The run before may end for good while the next run's first request is on its way.
+func TestALogIsLeftToItsRunHoweverLateThatOnesFirstAnswerIs(t *testing.T) {
+	for name, c := range map[string]struct {
+		tell     func(b *bench)
+		previous bool // the next run is
+	}{
+		"of a run that is gone": {func(b *bench) {
+			b.n.exit("a")
+			b.p.ended("a", "a2")
+			b.n.start("a", "a3")
+			b.c.Handle(b.p.running("a", "a3"))
+		}, true},
+		"of one whose successor has ended": {func(b *bench) {
+			b.n.exit("a")
+			b.n.change(func() { b.n.fault = removedPrevious("a1") })
+			b.c.Handle(b.p.ended("a", "a2"))
+		}, false},
+		"of one that may be there still": {func(b *bench) {
+			b.n.change(func() { b.n.fault = removedPrevious("a1") })
+			b.c.Handle(b.p.event(watch.Modified))
+		}, false},
+	} {
+		for _, takes := range []time.Duration{0, 300 * time.Millisecond, 1500 * time.Millisecond} {
+			t.Run(fmt.Sprint(name, ", ", takes), func(t *testing.T) {
+				var now atomic.Int64
+				inBubbleBy(t, func(n *node) Opener { return slowNode{n, c.previous, &now} }, Options{}, nil, func(b *bench) {
+					b.p = newPod(corev1.RestartPolicyAlways, "a")
+					live := b.live("a")
+					b.n.start("a", "a1")
+					first := b.p.running("a", "a1")
+					b.n.print("a", "one", "and more")
+					b.n.exit("a")
+					boxes := []*box{b.n.cur["a"]}
+					b.p.ended("a", "a1")
+					time.Sleep(10 * time.Millisecond)
+					b.n.start("a", "a2")
+					b.p.running("a", "a2")
+					boxes = append(boxes, b.n.cur["a"])
+					b.n.print("a", "two", "three")
+					b.c.Handle(first)
+					time.Sleep(3 * time.Second)
+					now.Store(int64(takes))
+					c.tell(b)
+					time.Sleep(10 * time.Second)
+					endLast(b)
+					certs := b.drain()
+					if certs[0].Proof == Verified || certs[0].Lines > 0 || certs[1].Lines != 2 {
+						t.Errorf("certificates %+v", certs)
+					}
+					b.wantWithinGaps(certs, boxes...)
+					if text := live(); text != "two\nthree\n" {
+						t.Errorf("read live: %q", text)
+					}
+				})
+			})
 		}
 	}
 }

@@ -65,7 +65,7 @@ func (r *run) standing() standing {
 }
 
 func (r *run) standingLocked() standing {
-	st := standing{number: r.log.number, life: r.life, told: r.life == r.told, fresh: time.Since(r.toldAt) < freshFor, times: r.at, next: r.next}
+	st := standing{number: r.log.number, life: r.life, told: r.life == r.told, fresh: time.Since(r.toldAt) < freshFor, times: r.at}
 	st.atOnce = !r.waited && (r.first || r.at.ended.Sub(r.at.began) >= restartSoon)
 	if sl := r.c.slots[r.slot]; sl != nil {
 		st.noNext = sl.noNext
@@ -74,7 +74,7 @@ func (r *run) standingLocked() standing {
 			case r.log.number - 1:
 				st.before = o
 			case r.log.number + 1:
-				st.after, st.nextEnded = o, o.told >= lifeEnded
+				st.after, st.next, st.nextEnded = o, o.at.began, o.told >= lifeEnded
 			}
 		}
 	}
@@ -281,7 +281,14 @@ func isSameLine(a, b []byte) bool {
 // mayHaveNexts says whether what was captured may be the next run's. It needs c.mu.
 func (r *run) mayHaveNexts() bool {
 	st, ns := r.standingLocked(), r.log.partNS()
-	return !st.noNext && ns != 0 && st.mayBeNexts(ns)
+	return (st.after != nil || !st.noNext) && ns != 0 && st.mayBeNexts(ns)
+}
+
+// mayHaveTaken says the same of the newest part, unless the kubelet was asked.
+func (r *run) mayHaveTaken() bool {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	return !r.isSure() && r.mayHaveNexts()
 }
 
 // mayBeginWithNexts says whether what was captured, which begins at ns, may be the next run's
@@ -291,7 +298,7 @@ func (r *run) mayBeginWithNexts(ns int64) bool {
 		return false
 	}
 	st := r.standing()
-	return !r.isSure() && (st.after != nil || !st.noNext) && !st.ended.IsZero() && st.mayBeNexts(ns)
+	return !r.isSure() && (st.after != nil || !st.noNext) && !st.nextBegan().IsZero() && st.mayBeNexts(ns)
 }
 
 // nextsAt is where in the newest part the next run's log begins, by the first line that was
