@@ -255,14 +255,23 @@ func (l *runLog) noteFirst(line []byte) {
 	l.first = append(l.first[:0], line[:min(len(line), headLen)]...)
 }
 
-// firstSeen is the log's first line, captured or not; nil: none was seen.
+// firstSeen is the log's first line, captured or not, as far as it is certain: of one that was
+// cut, the time. nil: none was seen.
 func (l *runLog) firstSeen() []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if h := l.head(); h != nil {
-		return h
+	line := l.head()
+	if line == nil {
+		line = l.first
 	}
-	return bytes.Clone(l.first)
+	n := stampLen(line)
+	switch {
+	case n == 0:
+		return nil
+	case line[len(line)-1] != '\n' && len(line) < headLen:
+		line = line[:n]
+	}
+	return bytes.Clone(line)
 }
 
 // beginsFile reports whether a file of the node's begins at off: the one before may have

@@ -351,3 +351,92 @@ func TestALogIsLeftToItsRunHoweverLateThatOnesFirstAnswerIs(t *testing.T) {
 		}
 	}
 }
+
+// A run took the next one's log while a status called it alive, and nothing proves it.
+func TestTheLostLinesOfARunThatTookAnothersLogAreWithinAGap(t *testing.T) {
+	for name, tell := range map[string]func(b *bench){
+		"whose end no status told of, nor the next run": func(b *bench) {
+			b.n.exit("a")
+			b.p.ended("a", "a2")
+			b.n.start("a", "a3")
+			b.p.running("a", "a3")
+			b.n.exit("a")
+			b.p.ended("a", "a3")
+			b.n.start("a", "a4")
+			b.c.Handle(b.p.running("a", "a4"))
+		},
+		"whose next one's first line was cut": func(b *bench) {
+			b.n.change(func() {
+				b.n.fault = func(_ int, o *corev1.PodLogOptions) *fault {
+					if o.Previous {
+						return &fault{words: "unable to retrieve container logs for containerd://a1"}
+					}
+					return &fault{cut: 32, words: outOfWatchers}
+				}
+			})
+			b.c.Handle(b.p.event(watch.Modified))
+			time.Sleep(5 * time.Second)
+			b.n.change(func() { b.n.fault = removedPrevious("a1") })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, nil, func(b *bench) {
+				b.p = newPod(corev1.RestartPolicyAlways, "a")
+				b.n.start("a", "a1")
+				first := b.p.running("a", "a1")
+				b.n.print("a", "one", "and more")
+				b.n.exit("a")
+				own := b.n.cur["a"]
+				b.p.ended("a", "a1")
+				time.Sleep(10 * time.Millisecond)
+				b.n.start("a", "a2")
+				b.p.running("a", "a2")
+				b.n.print("a", "two", "three")
+				b.c.Handle(first)
+				time.Sleep(3 * time.Second)
+				tell(b)
+				time.Sleep(10 * time.Second)
+				endLast(b)
+				certs := b.drain()
+				if certs[0].Proof == Verified {
+					t.Errorf("certificates %+v", certs)
+				}
+				b.wantWithinGaps(certs, own)
+			})
+		})
+	}
+}
+
+func TestHalfATimeIsNoFirstLineOfTheNextRuns(t *testing.T) {
+	inBubble(t, Options{}, nil, func(b *bench) {
+		b.p = newPod(corev1.RestartPolicyAlways, "a")
+		b.n.fault = func(_ int, o *corev1.PodLogOptions) *fault {
+			switch {
+			case o.Follow:
+				return &fault{cut: 16, words: outOfWatchers}
+			case !o.Previous:
+				return &fault{err: refused()}
+			}
+			return nil
+		}
+		time.Sleep(300 * time.Millisecond)
+		ended := b.quick("a1", "one\n")
+		own := b.n.cur["a"]
+		time.Sleep(10 * time.Millisecond)
+		b.n.start("a", "a2")
+		running := b.p.running("a", "a2")
+		b.n.print("a", "two", "three")
+		b.n.exit("a")
+		b.n.wait("a") // and has removed the first one
+		time.Sleep(2 * time.Second)
+		b.c.Handle(ended)
+		b.c.Handle(running)
+		synctest.Wait()
+		b.c.Handle(closedEvent())
+		certs := b.drain()
+		if certs[0].Proof == Verified {
+			t.Errorf("certificates %+v", certs)
+		}
+		b.wantWithinGaps(certs, own)
+	})
+}

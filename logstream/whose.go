@@ -120,7 +120,8 @@ func (st *standing) mayBeNexts(ns int64) bool {
 	if t.Equal(st.next) && t.After(st.ended) {
 		t = t.Add(-startMargin)
 	}
-	return ns == 0 || t.IsZero() && !st.told || !t.IsZero() && ns >= t.UnixNano()
+	isUntold := !st.told || st.life == lifeUnreadable // its end is
+	return ns == 0 || t.IsZero() && isUntold || !t.IsZero() && ns >= t.UnixNano()
 }
 
 // isBefore reports whether a log that begins at ns begins before the run did.
@@ -298,7 +299,7 @@ func (r *run) mayBeginWithNexts(ns int64) bool {
 		return false
 	}
 	st := r.standing()
-	return !r.isSure() && (st.after != nil || !st.noNext) && !st.nextBegan().IsZero() && st.mayBeNexts(ns)
+	return !r.isSure() && (st.after != nil || !st.noNext) && (st.life == lifeUnreadable || !st.nextBegan().IsZero()) && st.mayBeNexts(ns)
 }
 
 // nextsAt is where in the newest part the next run's log begins, by the first line that was
@@ -310,11 +311,11 @@ func (r *run) nextsAt() (off int64, first []byte) {
 		return -1, nil
 	}
 	first = st.after.log.firstSeen()
-	var c clock
-	ns, n := c.parse(first)
-	if n == 0 || len(r.sp.parts) == 0 {
+	if first == nil || len(r.sp.parts) == 0 {
 		return -1, first
 	}
+	var c clock
+	ns, _ := c.parse(first)
 	p := r.sp.parts[len(r.sp.parts)-1]
 	if isSameLine(first, p.head) {
 		return p.at, first
