@@ -240,10 +240,12 @@ func (r *run) isPrevious(b []byte, ns int64, st standing) (may, is bool) {
 	case n == 0 && len(b) > 0:
 		// The kubelet's words name a container that it removed: the one before this,
 		// unless the next has ended, too (kubernetes v1.36.3 pkg/kubelet/kubelet.go:2745,
-		// kuberuntime/kuberuntime_container.go:1322). Others tell nothing.
+		// kuberuntime/kuberuntime_container.go:1322), and more of them: the silence may be
+		// any later one's then. Others tell nothing.
 		a, _ := kubeletText(b)
 		is = bytes.Contains(b, []byte(r.id))
-		return is || a != answerAbsent || r.log.number == 0, is
+		isBefore := st.before != nil && bytes.Contains(b, []byte(st.before.id))
+		return is || a != answerAbsent || r.log.number == 0 || ns == 0 && !isBefore, is
 	case ns == 0 && len(b) == 0: // both are silent: the container may wait
 		return true, false
 	case r.log.number == 0: // there is none before this one
