@@ -248,7 +248,7 @@ func (l *runLog) beginsWith(line []byte) bool {
 	return isSameLine(l.head(), line)
 }
 
-// noteFirst notes the first line of a response while nothing is captured.
+// noteFirst notes the first line of a response that may be this run's, while nothing is captured.
 func (l *runLog) noteFirst(line []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

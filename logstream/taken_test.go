@@ -365,6 +365,18 @@ func TestTheLostLinesOfARunThatTookAnothersLogAreWithinAGap(t *testing.T) {
 			b.n.start("a", "a4")
 			b.c.Handle(b.p.running("a", "a4"))
 		},
+		"whose next one is gone, too, before it was asked for": func(b *bench) {
+			b.n.exit("a")
+			b.p.ended("a", "a2")
+			time.Sleep(10 * time.Second)
+			b.n.start("a", "a3")
+			running := b.p.running("a", "a3")
+			b.n.print("a", "four")
+			b.n.exit("a")
+			b.p.ended("a", "a3")
+			b.n.wait("a") // a3 is the previous one as well
+			b.c.Handle(running)
+		},
 		"whose next one's first line was cut": func(b *bench) {
 			b.n.change(func() {
 				b.n.fault = func(_ int, o *corev1.PodLogOptions) *fault {

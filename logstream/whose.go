@@ -3,6 +3,7 @@ package logstream
 import (
 	"bytes"
 	"context"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -148,13 +149,15 @@ func (r *run) whose(ctx context.Context, q query, line []byte, ns int64) owner {
 	}
 	st := r.standing()
 	began, taken := r.log.began(), false
-	if !began {
+	isLater := func(o *run) bool { return o.log.number > r.log.number && o.log.has(line, ns) }
+	if slices.ContainsFunc(st.others, isLater) {
+		return anotherRun
+	}
+	if !began && !st.isOutside(ns) && !st.isBefore(ns) {
 		r.log.noteFirst(line)
 	}
 	for _, o := range st.others {
 		switch {
-		case o.log.number > r.log.number && o.log.has(line, ns):
-			return anotherRun
 		case !o.log.beginsWith(line):
 		case o.log.isVerified() || !o.log.isFinal() && !r.foreignFor(takenWait):
 			return anotherRun
