@@ -38,6 +38,8 @@ const (
 	whyStopped  = "the Streamer stopped before the log was verified"
 	whyClosed   = "the capture was closed before the log was verified"
 	whyNameless = "the node gave the container no ID, so its log could not be captured"
+	whyStrange  = "by its times the log may be another run's"
+	whyBefore   = "by their times the lines from here on may be those of the container's next run, and this run's own may be missing"
 	whyLeft     = "the capture was closed while the container ran"
 	whyDropped  = "output was dropped to stay within the buffer's budget"
 )
@@ -63,7 +65,6 @@ type run struct {
 	toldAt time.Time // since when; guarded by c.mu
 	missed int32     // runs before it that nobody saw
 	at     times     // guarded by c.mu
-	next   time.Time // when its successor began; guarded by c.mu
 	first  bool      // it is of an image that did not run before
 	waited bool      // the kubelet waited before it started the next; guarded by c.mu
 	dying  time.Time // since when the pod is known to be deleted, or to be about to; guarded by c.mu
@@ -305,7 +306,13 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
 	r.sp.oneFile = !q.follow
-	r.sp.whose = func(line []byte, ns int64) owner { return r.whose(ctx, q, line, ns) }
+	r.sp.whose = func(line []byte, ns int64) owner {
+		who := r.whose(ctx, q, line, ns)
+		if who == ownRun && !r.log.began() {
+			r.noteFirstFile(line, ns)
+		}
+		return who
+	}
 	r.sp.begin(q, r.foreignFor(blindWait))
 	start := time.Now()
 	res := r.pump(ctx, body, q)
