@@ -86,17 +86,17 @@ func split(captures int) (floods []int) {
 // capture is how one flood was captured.
 type capture struct {
 	examined
-	size   string // at which the node rotates
-	slots  int    // that flood at once
-	lines  int
-	stall  time.Duration // the longest time without a line while the node had one
-	drain  time.Duration // from the last status
-	idle   time.Duration // of that, without a byte from the node
-	loss   map[loss]int  // lines
-	gap    int           // lines of the node's that gaps enclose
-	blind  int           // of them, those that were captured while the node answered too late for anybody to see its files
-	looks  int           // requests that showed the beginning of the node's file
-	lacks  map[int]bool  // the numbers of those that are missing; false: it came in pieces
+	size  string // at which the node rotates
+	slots int    // that flood at once
+	lines int
+	stall time.Duration // the longest time without a line while the node had one
+	drain time.Duration // from the last status
+	idle  time.Duration // of that, without a byte from the node
+	loss  map[loss]int  // lines
+	gap   int           // lines of the node's that gaps enclose
+	blind int           // of them, those that were captured while the node answered too late for anybody to see its files
+	looks int           // requests that showed the beginning of the node's file
+	lacks map[int]bool  // the numbers of those that are missing; false: it came in pieces
 }
 
 // loss is whose fault it is that a line is missing.

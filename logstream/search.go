@@ -230,11 +230,11 @@ func (l *runLog) after(ns, from, to int64) int64 {
 		}
 		for p := buf[:n]; len(p) > 0; {
 			if at := next - int64(len(p)); begins {
-				start := p[:min(len(p), stamp.Max)]
+				begin := p[:min(len(p), stamp.Max)]
 				if len(p) < stamp.Max {
-					start = l.peek(make([]byte, stamp.Max), at, to)
+					begin = l.peek(make([]byte, stamp.Max), at, to)
 				}
-				if t, k := c.Parse(start); k > 0 && t > ns {
+				if t, k := c.Parse(begin); k > 0 && t > ns {
 					return at
 				}
 			}
