@@ -46,7 +46,7 @@ var arrows = map[string]struct {
 	uses  []string
 	bytes bool // it imports the standard library, and what it uses, alone
 }{
-	"podwatch":                   {},
+	"podwatch":                   {uses: []string{"internal/podstatus"}},
 	"eventsplit":                 {uses: []string{"internal/podstatus"}},
 	"internal/podstatus":         {},
 	"logstream":                  {uses: []string{"internal/podstatus", "logstream/internal/kubelog", "logstream/internal/splice", "logstream/internal/spool", "logstream/internal/stamp"}},

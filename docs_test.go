@@ -62,3 +62,23 @@ func testNames(t *testing.T) map[string]bool {
 	}
 	return names
 }
+
+func TestTheArchitectureNamesFilesThatExist(t *testing.T) {
+	text, err := os.ReadFile("docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exists := map[string]bool{}
+	for _, file := range goFiles(t) {
+		exists[filepath.Base(file)] = true
+	}
+	named := regexp.MustCompile("`([a-z_]+\\.go)`").FindAllSubmatch(text, -1)
+	if len(named) < 40 {
+		t.Errorf("%d files are named, want those of every package's map", len(named))
+	}
+	for _, m := range named {
+		if name := string(m[1]); !exists[name] {
+			t.Errorf("there is no %s", name)
+		}
+	}
+}

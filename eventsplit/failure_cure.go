@@ -56,7 +56,7 @@ func sandboxGone(p *corev1.Pod, e *corev1.Event) bool {
 		return false
 	}
 	had := func(t metav1.Time) bool {
-		return !podstatus.KnownTime(t.Time).IsZero() && !t.Time.After(c.LastTransitionTime.Time)
+		return !podstatus.KnownTime(t.Time).IsZero() && !t.After(c.LastTransitionTime.Time)
 	}
 	return slices.ContainsFunc(p.Status.ContainerStatuses, func(st corev1.ContainerStatus) bool {
 		r, t, last := st.State.Running, st.State.Terminated, st.LastTerminationState.Terminated

@@ -22,8 +22,8 @@ const (
 	// (--request-timeout); what takes longer is not coming.
 	listTimeout = 90 * time.Second
 	// watchGrace is how long after its own deadline a watch is given up. The
-	// reflector asks the server to end it after 5 to 10 minutes; a stream that
-	// a proxy keeps open and silent would stay for ever.
+	// reflector asks the server to end a watch after 5 to 10 minutes; where a proxy
+	// keeps the stream open and silent the watch would never end.
 	watchGrace = 30 * time.Second
 	// forbiddenPause is how long a refused Event list is not asked for again.
 	forbiddenPause = 5 * time.Minute
@@ -36,11 +36,11 @@ const (
 	maxDelay = 8 * time.Second
 )
 
-// errNoAnswer is a request that the API server has not answered for a while.
+// errNoAnswer says that a request has not been answered for patience.
 var errNoAnswer = errors.New("the API server does not answer")
 
-// errNoConnection is a watch that client-go opened "empty": the connection broke
-// or timed out before an answer (rest/request.go:Watch, v0.35.3).
+// errNoConnection says that client-go opened a watch without contents: the connection
+// broke or timed out before an answer (rest/request.go:Watch, v0.35.3).
 var errNoConnection = errors.New("the connection broke before the watch began")
 
 type (
@@ -48,9 +48,9 @@ type (
 	watchFunc = func(context.Context, metav1.ListOptions) (watch.Interface, error)
 )
 
-// feed is the list and watch of one resource, made observable: client-go's
-// reflector tells its error handler of a failed list, but not of a refused
-// connection while it resumes, nor of an expired watch.
+// feed lists and watches one resource for an informer, and takes note of how each
+// request ends: client-go's reflector tells its error handler of a failed list, but not
+// of a refused connection while it resumes a watch, nor of an expired watch.
 type feed struct {
 	core        *core
 	first       *firstLists
@@ -166,7 +166,7 @@ func (f *feed) WatchWithContext(ctx context.Context, o metav1.ListOptions) (watc
 // or refuses it. The reflector would do so too, but after some minutes only once
 // in 30 to 60 s (v0.35.3 reflector.go:NewReflectorWithOptions), and an informer
 // offers no way to change that: a pipeline would stand still for a minute after
-// the server is back. Any other error is the reflector's to handle.
+// the server is back. Any other error is left to the reflector.
 func persist[T any](ctx context.Context, f *feed, verb string, do func() (T, error)) (T, error) {
 	for delay := minDelay; ; delay = min(2*delay, maxDelay) {
 		v, err := do()
@@ -195,10 +195,10 @@ func persist[T any](ctx context.Context, f *feed, verb string, do func() (T, err
 	}
 }
 
-// insist reports whether a refused request is made again, and when, at the
-// latest, for the trackings to hear in time that it is still refused. A list of
-// pods is made again for ever, a watch only until then: thereafter the reflector
-// lists now and then, which is better than nothing.
+// insist reports whether a refused request is made again, and in how much time at the
+// latest, so that the trackings hear of the refusal when Options.Refusal is over. A
+// list of pods is made again for ever, a watch until then: after that the reflector
+// lists now and then, and a watch that is refused costs no more requests.
 func (f *feed) insist(verb string) (left time.Duration, again bool) {
 	f.core.mu.Lock()
 	defer f.core.mu.Unlock()
@@ -206,7 +206,8 @@ func (f *feed) insist(verb string) (left time.Duration, again bool) {
 	return left, f.resource == podResource && (verb == "list" || left > 0)
 }
 
-// passing reports whether err says nothing about the request itself.
+// passing reports whether err may be gone when the same request is made again: it
+// says nothing about the request itself.
 func passing(err error) bool {
 	var answer apierrors.APIStatus
 	if !errors.As(err, &answer) {

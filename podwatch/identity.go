@@ -8,6 +8,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 // identity decides which pod a tracking is about, and puts into the mailbox what its
@@ -181,11 +183,15 @@ func (id *identity) advance(p *corev1.Pod) {
 }
 
 // other takes a version of a pod that has the name but not the UID of the
-// tracking's. An older one had the name before, and says nothing about the
-// tracking's pod. Any other shows that the tracking's pod has ended.
+// tracking's. An older pod had the name before, and says nothing about the tracking's
+// pod; a newer one shows that the tracking's pod has ended. Where the versions do not
+// tell, a pod that comes before the watch has shown the tracking's is older. Equal
+// versions of two pods do not tell either: an API server gives each version once.
 func (id *identity) other(p *corev1.Pod) {
-	_, ordered := compare(p.ResourceVersion, id.version)
-	if id.ended || older(p.ResourceVersion, id.version) || !ordered && id.unseen {
+	c, ordered := podstatus.CompareVersions(p.ResourceVersion, id.version)
+	isNewer := ordered && c > 0
+	isOlder := ordered && c < 0
+	if id.ended || isOlder || !isNewer && id.unseen {
 		return
 	}
 	id.end(id.newest.Load())

@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 const (
@@ -128,7 +130,7 @@ func (g *liveGets) due() (due []*question, next time.Duration) {
 		case q.asking:
 			continue
 		case !q.ready:
-			if c, ok := compare(reached, q.pod.ResourceVersion); ok && c >= 0 {
+			if c, ok := podstatus.CompareVersions(reached, q.pod.ResourceVersion); ok && c >= 0 {
 				q.ready, q.due = true, now.Add(arrivalTime)
 			}
 			next = sooner(next, reachInterval)

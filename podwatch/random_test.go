@@ -430,3 +430,87 @@ func (h *harness) build(w *podwatch.Watcher, name, v string, rnd *rand.Rand) {
 		h.t.Errorf("%s: %d ends, patient: %v, named: %v: %q", name, ends, patient, named, r.lines)
 	}
 }
+
+// late has a fake clientset's watch of pods tell everything ten seconds late.
+func late(c *fake.Clientset) {
+	c.PrependWatchReactor("pods", func(clienttesting.Action) (bool, watch.Interface, error) {
+		in, err := c.Tracker().Watch(corev1.SchemeGroupVersion.WithResource("pods"), ns)
+		if err != nil {
+			return true, nil, err
+		}
+		events := make(chan watch.Event)
+		out := watch.NewProxyWatcher(events)
+		go func() {
+			defer in.Stop()
+			for {
+				select {
+				case ev := <-in.ResultChan():
+					time.Sleep(10 * time.Second)
+					select {
+					case events <- ev:
+					case <-out.StopChan():
+						return
+					}
+				case <-out.StopChan():
+					return
+				}
+			}
+		}()
+		return true, out, nil
+	})
+}
+
+// A host's fake, or a foreign API server, may give versions that have no order.
+func TestALeftoverAnswersNothingWhateverTheVersionsAreNamed(t *testing.T) {
+	n := 0
+	for name, version := range map[string]func() string{
+		"all the same":  func() string { return "1" },
+		"no numbers":    func() string { n++; return fmt.Sprintf("v%d", n) },
+		"the same word": func() string { return "v" },
+		"none":          func() string { return "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := fake.NewClientset()
+				late(c)
+				uids := 0
+				c.PrependReactor("create", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
+					m, err := meta.Accessor(action.(clienttesting.CreateAction).GetObject())
+					if err == nil {
+						uids++
+						m.SetUID(types.UID(fmt.Sprint("uid-", uids)))
+						m.SetResourceVersion(version())
+					}
+					return false, nil, err
+				})
+				h := &harness{t: t, client: c, notices: &notices{}}
+				w, stop := h.start(podwatch.Options{Namespace: ns})
+				var early, late recorder
+				before := h.track(w, "a", &early)
+				h.leftover("a")
+				settle(time.Minute)
+				after := h.track(w, "a", &late)
+				h.delete("a")
+				mine := h.make(pod("a"))
+				before.Created(mine) // the watch has not shown it yet, nor the leftover's end
+				after.Created(mine)
+				settle(time.Minute)
+				for _, tr := range []*podwatch.Tracking{before, after} {
+					if tr.Pod() == nil || tr.Pod().UID != mine.UID {
+						t.Errorf("Pod speaks of %v", tr.Pod())
+					}
+				}
+				for _, r := range []*recorder{&early, &late} {
+					if lines := r.heard(); len(lines) == 0 || lines[0] != "ADDED pod" || slices.Contains(lines, "DELETED pod") {
+						t.Errorf("the handler heard %q while its pod was there", lines)
+					}
+				}
+				h.delete("a")
+				settle(time.Minute)
+				early.want(t, "DELETED pod")
+				late.want(t, "DELETED pod")
+				stop()
+			})
+		})
+	}
+}

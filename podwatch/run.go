@@ -20,13 +20,12 @@ const syncPoll = 25 * time.Millisecond
 //
 // ctx is the life of the watch, not of a build, and must outlive the builds: when
 // it ends every tracking ends with [Closed], though its pod runs on; waits end, and
-// readers end with what they have. A program that is told to stop therefore ends
-// its builds first, each with what is left of its log, and then ctx: give Run a
-// context of its own, not the one that a signal ends.
+// readers end with what they have. A program that has to stop therefore ends its
+// builds first, draining their logs, and then ctx: give Run a context of its own, not
+// the one that a signal ends.
 //
-// Handlers and Notify are called only while Run runs: what comes before waits, but for
-// what a [Tracking.Close] before Run delivers. Run returns no earlier than the last
-// such call.
+// Handlers and Notify are called only while Run runs; what comes before waits. Only a
+// [Tracking.Close] before Run delivers without it. Run returns after the last call.
 //
 // client-go logs a few lines through the logger in ctx (klog.NewContext); the
 // watcher itself logs nothing.
@@ -64,8 +63,8 @@ func (w *Watcher) begin() error {
 	return nil
 }
 
-// attach adds the handlers, runs the informers that are the watcher's own, the
-// resolver, and the wait for the first sync. detach undoes what must be undone.
+// attach adds the handlers to the informers, and starts the watcher's own informers,
+// the live GETs and the wait for the first sync. detach removes the handlers.
 func (w *Watcher) attach(ctx context.Context) (detach func(), err error) {
 	var undo []func()
 	detach = func() {
@@ -78,8 +77,8 @@ func (w *Watcher) attach(ctx context.Context) (detach func(), err error) {
 		if err != nil {
 			return nil, fmt.Errorf("podwatch: %w", err)
 		}
-		// At the floor removal does not wait for calls under way (client-go v0.35
-		// shared_informer.go:RemoveEventHandler): calls after finish do nothing.
+		// RemoveEventHandler does not wait for calls under way (client-go v0.35.3
+		// shared_informer.go): those that come after finish do nothing.
 		undo = append(undo, func() { _ = inf.RemoveEventHandler(reg) })
 		return reg.HasSynced, nil
 	}
@@ -126,8 +125,8 @@ func (w *Watcher) awaitSync(ctx context.Context, needed []func() bool) {
 	w.first.done()
 }
 
-// finish closes every tracking and refuses new work. Only then may Run wait:
-// the wait group grows no more.
+// finish closes every tracking and refuses new work. After it Run may wait for
+// core.wg, which grows no more.
 func (w *Watcher) finish() {
 	w.core.mu.Lock()
 	defer w.core.mu.Unlock()

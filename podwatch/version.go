@@ -6,7 +6,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
+
+	"github.com/go-vela/podlife/internal/podstatus"
 )
 
 // keyOf returns the name of a pod.
@@ -20,16 +21,9 @@ func aboutPod(e *corev1.Event) types.NamespacedName {
 	return types.NamespacedName{Namespace: cmp.Or(o.Namespace, e.Namespace), Name: o.Name}
 }
 
-// compare orders two resourceVersions of one resource; ok is false where they have
-// no order (fake clientsets, foreign servers).
-func compare(a, b string) (c int, ok bool) {
-	c, err := resourceversion.CompareResourceVersion(a, b)
-	return c, err == nil
-}
-
 // older reports whether version a is known to be older than version b.
 func older(a, b string) bool {
-	c, ok := compare(a, b)
+	c, ok := podstatus.CompareVersions(a, b)
 	return ok && c < 0
 }
 

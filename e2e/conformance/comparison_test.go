@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/go-vela/podlife/internal/testutil/nodelog"
 	"github.com/go-vela/podlife/logstream"
 )
 
@@ -187,14 +188,14 @@ func TestOnlyComparingBytesResumesALog(t *testing.T) {
 		rotated bool
 		life
 	}{
-		{"containerd", false, life{clock: containerd, texts: distinct}},
-		{"conmon", false, life{clock: conmon, texts: same}},
-		{"both streams", false, life{clock: inverted, texts: distinct}},
-		{"partial", false, life{clock: containerd, texts: distinct, parts: true}},
-		{"clock set back", false, life{clock: stepped, texts: distinct}},
-		{"rotated, containerd", true, life{clock: containerd, texts: distinct}},
-		{"rotated, conmon", true, life{clock: conmon, texts: same}},
-		{"rotated, both streams", true, life{clock: inverted, texts: distinct}},
+		{"containerd", false, life{clock: nodelog.Containerd, texts: distinct}},
+		{"conmon", false, life{clock: nodelog.Conmon, texts: same}},
+		{"both streams", false, life{clock: nodelog.BothStreams, texts: distinct}},
+		{"partial", false, life{clock: nodelog.Containerd, texts: distinct, parts: true}},
+		{"clock set back", false, life{clock: nodelog.SetBack, texts: distinct}},
+		{"rotated, containerd", true, life{clock: nodelog.Containerd, texts: distinct}},
+		{"rotated, conmon", true, life{clock: nodelog.Conmon, texts: same}},
+		{"rotated, both streams", true, life{clock: nodelog.BothStreams, texts: distinct}},
 	} {
 		tally := map[string][3]int{}
 		for i := range each {

@@ -158,7 +158,9 @@ func (h *history) step() {
 
 func playHistory(t *testing.T, seed uint64) (bytes int) {
 	rng := rand.New(rand.NewPCG(seed, seed))
-	clocks := []func(*rand.Rand) clock{containerd, conmon, inverted, stepped, eastern, seasonal}
+	clocks := []func(*rand.Rand) nodelog.Clock{
+		nodelog.Containerd, nodelog.Conmon, nodelog.BothStreams, nodelog.SetBack, nodelog.Zoned, nodelog.SummerTime,
+	}
 	k := life{clock: clocks[rng.IntN(len(clocks))], texts: mixed, parts: rng.IntN(2) == 0, bulky: rng.IntN(3) == 0}
 	h := &history{box: newBox(t, "containerd://a"), rng: rng}
 	h.pen = &pen{life: k, rng: rng, clock: k.clock(rng)}

@@ -95,10 +95,13 @@ func (p podStatus) differs(before podStatus) bool {
 func (r *containerd) create(pod *corev1.Pod, c *corev1.Container, image image, attempt int32, ended func()) *container {
 	id := "containerd://" + r.id()
 	it := &container{ended: ended, killed: make(chan struct{})}
-	it.log = nodelog.New(nodelog.Options{
-		ID: id, Path: fmt.Sprintf("/var/log/pods/%s_%s_%s/%s/%d.log", pod.Namespace, pod.Name, pod.UID, c.Name, attempt),
-		Stamp: r.stamp, Notice: followEnds,
-	})
+	o := nodelog.Options{
+		ID: id, Notice: followEnds, Path: fmt.Sprintf("/var/log/pods/%s_%s_%s/%s/%d.log", pod.Namespace, pod.Name, pod.UID, c.Name, attempt),
+	}
+	if r.stamp != nil {
+		o.Clock = func(now time.Time, i, _ int) time.Time { return r.stamp(now, i) }
+	}
+	it.log = nodelog.New(o)
 	it.status = containerStatus{
 		container: it, id: id, name: c.Name, specImage: c.Image,
 		image: image.ref, imageID: image.id, attempt: attempt,

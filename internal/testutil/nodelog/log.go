@@ -20,10 +20,9 @@ type Options struct {
 	ID   string // of the container: containerd://...
 	Path string // of the current file
 
-	// Stamp, if set, is the runtime's clock: the time of the i-th record of Write, from
-	// 0, in the node's time zone. It is given the time in UTC. nil: now, and no two records have the same time, as with containerd, which
-	// asks the clock for each record.
-	Stamp func(now time.Time, i int) time.Time
+	// Clock, if set, stamps the records of Write. It is given the time in UTC. nil: now,
+	// and no two records have the same time, as with containerd.
+	Clock Clock
 
 	// Notice is how long after the container's end a follower that waits learns of it:
 	// the kubelet asks the runtime once a second (logs.go:62, 487).
@@ -69,6 +68,7 @@ type Log struct {
 	mu       sync.Mutex
 	line     []byte // begun by Write, not ended
 	count    int    // of records of Write
+	turns    int    // to another file
 	ended    time.Time
 	removed  bool
 	answer   func() error // see Answer
@@ -80,9 +80,9 @@ type Log struct {
 
 // New is the log of a container that begins to run: one empty file.
 func New(o Options) *Log {
-	if o.Stamp == nil {
+	if o.Clock == nil {
 		var last time.Time
-		o.Stamp = func(now time.Time, _ int) time.Time {
+		o.Clock = func(now time.Time, _, _ int) time.Time {
 			if !now.After(last) {
 				now = last.Add(1)
 			}
@@ -174,7 +174,7 @@ func (l *Log) Write(p []byte) (int, error) {
 
 // add moves the line that was begun to the file. Called with the lock held.
 func (l *Log) add(partial bool) {
-	r := Record{At: l.o.Stamp(time.Now().UTC(), l.count), Partial: partial, Text: string(l.line)}
+	r := Record{At: l.o.Clock(time.Now().UTC(), l.count, l.turns), Partial: partial, Text: string(l.line)}
 	l.count++
 	l.line = l.line[:0]
 	l.append(l.out, r.raw(nil))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -335,6 +336,39 @@ func TestTheTimeOfALineHasNineDigits(t *testing.T) {
 			if got := string(nodelog.AppendStamp([]byte("before "), at)); got != want {
 				t.Errorf("%q, want %q", got, want)
 			}
+		}
+	}
+}
+
+func TestTheClocksOfRuntimesAreWhatTheyAreFor(t *testing.T) {
+	start := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		clock                func(*rand.Rand) nodelog.Clock
+		equal, back, hasZone bool // some times are equal, some go back, some are not UTC's
+	}{
+		"containerd":   {clock: nodelog.Containerd},
+		"conmon":       {clock: nodelog.Conmon, equal: true},
+		"both streams": {clock: nodelog.BothStreams, back: true},
+		"set back":     {clock: nodelog.SetBack, back: true},
+		"zoned":        {clock: nodelog.Zoned, hasZone: true},
+		"summer time":  {clock: nodelog.SummerTime, hasZone: true},
+	} {
+		clock, last := c.clock(rand.New(rand.NewPCG(1, 0))), start.Add(-time.Hour)
+		equal, back, hasZone := false, false, false
+		for i := range 100 {
+			at := clock(start, i, 0)
+			_, offset := at.Zone()
+			equal, back, hasZone = equal || at.Equal(last), back || at.Before(last), hasZone || offset != 0
+			last = at
+		}
+		if equal != c.equal || back != c.back || hasZone != c.hasZone {
+			t.Errorf("%s: equal %v, back %v, not UTC %v", name, equal, back, hasZone)
+		}
+	}
+	conmon := nodelog.Conmon(rand.New(rand.NewPCG(1, 0)))
+	for i := range 100 {
+		if conmon(start, 2*i, i).Equal(conmon(start, 2*i+1, i+1)) {
+			t.Error("two files share a time")
 		}
 	}
 }

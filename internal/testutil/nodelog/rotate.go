@@ -68,8 +68,9 @@ func (l *Log) Turn() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.flush()
-	if l.current != nil {
+	if l.current != nil && l.out != l.current {
 		l.out = l.current
+		l.turns++
 	}
 }
 
