@@ -112,7 +112,7 @@ func TestFailedPullsAreTriedAgainWhereThePolicySaysSo(t *testing.T) {
 			// A registry that never answers is given six minutes.
 			name: "Always, the image never comes", golden: true, rare: true,
 			pod:  withPolicy(corev1.RestartPolicyAlways, newPod("always-never", slot("step"), slot("other"))),
-			do:   swapped("step=" + badImage(t)),
+			do:   swapped("step=" + r.image("never")),
 			want: map[string]string{"step": "ImagePull/Network", "other": "not run"},
 		}, {
 			name: "Always, a placeholder that is restarted before the swap", golden: true, rare: true,

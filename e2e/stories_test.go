@@ -51,7 +51,7 @@ func (s story) runOn(t *testing.T, client kubernetes.Interface, real bool) {
 		if real && !*recordTraces {
 			t.Skip("is played to be recorded only: see -record")
 		}
-		limit = 9 * time.Minute
+		limit = 7 * time.Minute
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()

@@ -20,12 +20,12 @@ var waitingReasons = map[string]verdict{
 	"RROUnsupported":             {ClassConfig, "", false},
 	"ImageVolumeMountFailed":     {ClassVolume, "", true},
 
-	"CreateContainerError": {ClassCreate, "", true},
-	"PreCreateHookError":   {ClassCreate, "", true},
-	"PreStartHookError":    {ClassCreate, "", true},
-	"PostStartHookError":   {ClassStart, "", true},
-	"RunContainerError":    {ClassStart, "", true},
-	"CrashLoopBackOff":     {ClassCrashLoop, "", true},
+	"CreateContainerError":    {ClassCreate, "", true},
+	"PreCreateHookError":      {ClassCreate, "", true},
+	"PreStartHookError":       {ClassCreate, "", true},
+	"PostStartHookError":      {ClassStart, "", true},
+	"RunContainerError":       {ClassStart, "", true},
+	podstatus.ReasonCrashLoop: {ClassCrashLoop, "", true},
 
 	"CreatePodSandboxError": {ClassSandbox, "", true},
 	"ConfigPodSandboxError": {ClassSandbox, "", true},

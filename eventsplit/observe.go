@@ -18,6 +18,7 @@ func (s *slot) observe(st *corev1.ContainerStatus, newer bool) {
 		s.ranBefore = st.RestartCount > 0
 	}
 	st = s.withLostRun(st, newer)
+	before := s.current()
 	id, status := s.currentRun(st)
 	if i := s.find(id); i >= 0 && i < len(s.runs)-1 {
 		return // an older run: the status lags behind what was seen before
@@ -46,8 +47,15 @@ func (s *slot) observe(st *corev1.ContainerStatus, newer bool) {
 		}
 	}
 	s.status, s.ready = status, st.Ready
-	s.waitReason, s.waitMessage = "", ""
-	if w := st.State.Waiting; w != nil {
+	switch w := st.State.Waiting; {
+	case w == nil:
+		s.waitReason, s.waitMessage = "", ""
+	case w.Reason == podstatus.ReasonCrashLoop && s.current() == before && s.waitReason != podstatus.ReasonCrashLoop && !isProgress(s.waitReason):
+		// The container waits for the next try, and what kept the last one from running
+		// stands: the kubelet holds back each try to start what has ended, a killed
+		// placeholder's, too (v1.37.2 pkg/kubelet/kuberuntime/kuberuntime_manager.go:1818,
+		// before the pull).
+	default:
 		s.waitReason, s.waitMessage = w.Reason, w.Message
 	}
 }
