@@ -285,7 +285,7 @@ func (l *life) checkGaps(r run, got map[string]readLine) {
 // much the latest line was late.
 func (l *life) checkStalls(r run, got map[string]readLine) (longest time.Duration) {
 	x := l.shown[r.id]
-	if x == nil || l.slowLink > 0 || len(r.lines) == 0 {
+	if x == nil || l.slowLink > 0 || l.refusals > 0 || len(r.lines) == 0 {
 		return 0
 	}
 	limit, since := stall, x.at

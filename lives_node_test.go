@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 
@@ -128,17 +130,42 @@ func (l *life) fault(r *http.Request) (f testutil.Fault) {
 			f.CutErr = io.ErrUnexpectedEOF
 		}
 	}
+	if rng.IntN(100) < l.refusals {
+		l.refuse(&f, rng)
+	}
 	f.NoWatcher = follow && rng.IntN(100) < l.deaf
 	f.LostAtRotation = follow && rng.IntN(100) < l.lost
 	q.Del("container")
 	q.Del("timestamps")
-	l.note("request: %s %s; cut after %d, %v, deaf %t, lost %t", slot, q.Encode(), f.CutAfter, f.CutErr, f.NoWatcher, f.LostAtRotation)
-	if f.CutAfter > 0 || f.NoWatcher {
+	l.note("request: %s %s; cut after %d, %v, %q, deaf %t, lost %t, answers %d after %s", slot, q.Encode(), f.CutAfter, f.CutErr, f.CutText, f.NoWatcher, f.LostAtRotation, f.Status, f.Delay)
+	if f.CutAfter > 0 || f.NoWatcher || f.Status > 0 || f.Delay > 0 {
 		l.mu.Lock()
 		l.lastFault = time.Now()
 		l.mu.Unlock()
 	}
 	return f
+}
+
+// refuse has a log request refused, answered late, or ended in the middle of a line.
+func (l *life) refuse(f *testutil.Fault, rng *rand.Rand) {
+	switch rng.IntN(8) {
+	case 0:
+		f.Status, f.Reason, f.RetryAfter = http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, time.Duration(1+rng.IntN(2))*time.Second
+	case 1:
+		f.Status, f.Reason = http.StatusInternalServerError, metav1.StatusReasonInternalError
+		f.Message = `Get "https://10.0.0.1:10250/containerLogs/default/p/a": dial tcp 10.0.0.1:10250: connect: connection refused`
+	case 2:
+		f.Status, f.Message = http.StatusNotImplemented, "Not Implemented"
+	case 3:
+		f.Status = http.StatusServiceUnavailable
+	case 4:
+		f.Status, f.Message = http.StatusOK, "failed to create fsnotify watcher: too many open files"
+	case 5:
+		f.Delay = time.Duration(rng.Int64N(int64(3 * time.Second)))
+	default:
+		f.CutAfter = 1 + rng.Int64N(20_000)
+		f.CutText = `failed to open log file "/var/log/pods/default_p_u/a/0.log": no such file or directory`
+	}
 }
 
 // spy is the last of the pod's handlers: it notes what the others were told.

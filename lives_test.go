@@ -37,6 +37,7 @@ type plan struct {
 	lost      int           // follows in a hundred that end at a rotation
 	deaf      int           // follows in a hundred for which the node has no inotify instance
 	slowLink  int64         // bytes a second of a follow; 0: no limit
+	refusals  int           // log requests in a hundred that are refused, answered late, or cut with the kubelet's words
 }
 
 // slotPlan is a container of the pod.
@@ -82,6 +83,7 @@ func (p plan) String() string {
 		{"follows lost at a rotation", p.lost > 0, fmt.Sprint(p.lost, "%")},
 		{"follows without inotify", p.deaf > 0, fmt.Sprint(p.deaf, "%")},
 		{"follows of bytes a second", p.slowLink > 0, p.slowLink},
+		{"requests refused, late or ended in words", p.refusals > 0, fmt.Sprint(p.refusals, "%")},
 	} {
 		if f.on {
 			fmt.Fprintf(&b, "; %s: %v", f.what, f.how)
@@ -137,6 +139,7 @@ func draw(seed uint64) plan {
 		func() { p.lost = 50 },
 		func() { p.deaf = 30 },
 		func() { p.slowLink = 20_000 + rng.Int64N(100_000) },
+		func() { p.refusals = 20 + rng.IntN(40) },
 	} {
 		if some(4) {
 			f()
@@ -246,6 +249,7 @@ func (p plan) smaller() (all []plan) {
 		func(q *plan) { q.lost = 0 },
 		func(q *plan) { q.deaf = 0 },
 		func(q *plan) { q.slowLink = 0 },
+		func(q *plan) { q.refusals = 0 },
 		func(q *plan) { q.logSize = 10 << 20 },
 		func(q *plan) { q.lag = q.lag.Truncate(time.Second) },
 		func(q *plan) { q.status = q.status.Truncate(time.Second) },
