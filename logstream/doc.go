@@ -41,9 +41,11 @@
 //   - When the node rotates a log (by default at 10Mi) the runtime may write its
 //     last lines to the old file after the kubelet turned to the new one. Nobody
 //     can read them through the API. The Gap of the rotation covers them: it lies
-//     between the lines around it. Where the file before was last seen 2 s ago or
-//     longer, others may have come and gone unseen since, and another Gap says so:
-//     the kubelet looks at a log every 3 s at most.
+//     between the lines around it, of which it encloses none. A stream that is far
+//     behind may pass over whole files: that Gap covers them, too. Where the node
+//     did not show for 2 s how its file begins, another one may have come and gone
+//     (a kubelet rotates a log every 3 s at most): then a second Gap encloses what
+//     was captured in that time, but for those 2 s.
 //   - A log that was rotated before it was first read has lost its beginning, and
 //     the API does not tell: the capture may then be Verified against what is left.
 //   - What the container runtime never wrote, because its disk was full or it was

@@ -58,15 +58,19 @@ type look struct {
 	asked    time.Time
 	end      int64 // of the capture, when it was made
 	answered time.Time
+	aside    bool // nothing is captured of the answer
 }
 
 // look notes that a look showed a file that begins with head, whose time is ns.
 func (h *heads) look(head []byte, ns int64, k look) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	n := len(h.files)
+	if n == 0 && k.aside { // what is captured first begins with the first file
+		return
+	}
 	h.empty = time.Time{}
 	h.noteLocked(ns, k.answered)
-	n := len(h.files)
 	for i := n - 1; i >= 0; i-- {
 		f := &h.files[i]
 		if !isSameLine(f.head, head) {

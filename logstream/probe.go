@@ -22,6 +22,7 @@ const (
 	goneWait    = 30 * time.Second // and of one whose pod is deleted
 	readWait    = time.Minute      // and of a read that should end by itself
 	liveAfter   = time.Second      // what a stream brings so long after its beginning was not held back
+	headLimit   = 512              // bytes that a head probe asks for: most lines are shorter
 	fallenQuiet = time.Second      // silence in which a stream brings nothing more of a rotated file
 )
 
@@ -100,6 +101,18 @@ func (r *run) due(now time.Time, mayProbe bool) func(context.Context) {
 	if p.newer <= newest {
 		p.newer = 0 // the stream brought it; the clock may go back yet
 	}
+	grown := end - p.headEnd
+	if grown > rotateSize/probesAFile {
+		p.floodAt = now
+	}
+	flood := waits || now.Sub(p.floodAt) < o.HeadProbe
+	probeHead := func() func(context.Context) {
+		if o.HeadProbe < 0 || !mayProbe {
+			return nil
+		}
+		p.headAt, p.headEnd, p.running = now, end, true
+		return r.probeHead
+	}
 	switch {
 	case r.kick == nil || p.running:
 		return nil
@@ -116,6 +129,8 @@ func (r *run) due(now time.Time, mayProbe bool) func(context.Context) {
 	case l != lifeAlive && l != lifeBlind:
 		if min(silence, dead) >= endWait || dead >= finalTime {
 			r.kick(errKick)
+		} else if l == lifeEnded && flood && p.headAt.Before(since) {
+			return probeHead() // once more: now the node rotates the log no more
 		}
 		return nil
 	case p.newer > newest && p.newer != p.known:
@@ -146,17 +161,12 @@ func (r *run) due(now time.Time, mayProbe bool) func(context.Context) {
 		p.idleAt, p.running = now, true
 		return r.probeTail
 	}
-	every, grown := o.HeadProbe, end-p.headEnd
-	if grown > rotateSize/probesAFile {
-		p.floodAt = now
-	}
-	flood := waits || now.Sub(p.floodAt) < o.HeadProbe
+	every := o.HeadProbe
 	if flood {
 		every /= floodProbes
 	}
-	if o.HeadProbe > 0 && (flood || end-fileStart > rotateSize && grown > 0) && now.Sub(p.headAt) >= every {
-		p.headAt, p.headEnd, p.running = now, end, true
-		return r.probeHead
+	if (flood || end-fileStart > rotateSize && grown > 0) && now.Sub(p.headAt) >= every {
+		return probeHead()
 	}
 	return nil
 }
@@ -182,15 +192,14 @@ func (r *run) probeTail(ctx context.Context) {
 
 // probeHead looks whether the node's file is another one now.
 func (r *run) probeHead(ctx context.Context) {
-	limit := int64(128)
 	committed, _ := r.log.bounds()
-	k := look{asked: time.Now(), end: committed}
-	b, err := r.look(ctx, kubelog.Request{Container: r.slot, Limit: limit})
+	k := look{asked: time.Now(), end: committed, aside: true}
+	b, err := r.look(ctx, kubelog.Request{Container: r.slot, Limit: headLimit})
 	var c stamp.Clock
 	ns, n := c.Parse(b)
 	if j := bytes.IndexByte(b, '\n'); j >= 0 {
 		b = b[:j+1]
-	} else if len(b) < int(limit) {
+	} else if len(b) < headLimit {
 		b = b[:n] // what follows may be the kubelet's words
 	}
 	switch k.answered = time.Now(); {

@@ -387,7 +387,8 @@ func (r *run) setStream(kick context.CancelCauseFunc, final bool) {
 	r.active.Store(time.Now().UnixNano())
 	r.mu.Lock()
 	r.kick, r.final = kick, final
-	r.probe = probeState{known: r.probe.known, opened: time.Now()}
+	p := &r.probe
+	*p = probeState{known: p.known, opened: time.Now(), headAt: p.headAt, headEnd: p.headEnd, floodAt: p.floodAt}
 	r.mu.Unlock()
 }
 

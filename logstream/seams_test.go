@@ -3,10 +3,13 @@ package logstream
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // seams are the gaps of a run at the places where the node rotated its log: not those that
@@ -108,6 +111,57 @@ func TestAGapIsAtTheLineWhereTheNodesFileBegan(t *testing.T) {
 			}
 			if d := cmp.Diff(c.want, got); d != "" {
 				t.Errorf("gaps (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// The runtime may turn to the next file in the middle of a line. The stream has the rest
+// without its time; a look shows it with one.
+func TestAStreamComesToAFileThatBeginsWithTheRestOfALine(t *testing.T) {
+	long := strings.Repeat("x", 2*headLimit)
+	for name, c := range map[string]struct {
+		rest    string // of the line that is cut, as a look shows it
+		line    string // as the stream has it
+		behind  bool   // another file follows
+		want    []Gap
+		asksFor bool // a whole read
+	}{
+		"it is seen":                     {"of it\n", "the rest of it\n", false, []Gap{between(whyRotated, 3, 3, 5, false)}, false},
+		"a long one":                     {long[:headLimit-stamp.UTC], long + "\n", false, []Gap{between(whyRotated, 3, 3, 5, false)}, false},
+		"another line":                   {"of another\n", "the rest of it\n", false, nil, true},
+		"another line, and another file": {"of another\n", "the rest of it\n", true, []Gap{between(whyRotated, 3, 3, 5, false), between(whyRotated, 4, 5, 6, false)}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestSplicer()
+			s.begin(query{}, false)
+			feed := func(text string) {
+				if a, ok := s.feed([]byte(text)); !ok {
+					t.Fatalf("the answer is %v", a)
+				}
+			}
+			feed(stampedAt(1, 2) + stamped(3)[:stamp.UTC] + c.line)
+			now := time.Now()
+			shows := func(head string) {
+				at, _ := s.clock.Parse([]byte(head))
+				s.heads.look([]byte(head), at, look{asked: now, answered: now, aside: true})
+			}
+			shows(stamped(4)[:stamp.UTC] + c.rest)
+			if c.behind {
+				shows(stamped(6))
+			}
+			feed(stampedAt(5))
+			past := s.turn()
+			if !past {
+				feed(stampedAt(6))
+				past = s.turn()
+			}
+			var got []Gap
+			for _, g := range s.l.gaps {
+				got = append(got, g.Gap)
+			}
+			if d := cmp.Diff(c.want, got); d != "" || past != c.asksFor {
+				t.Errorf("a whole read is asked for: %t, want %t; gaps (-want +got):\n%s", past, c.asksFor, d)
 			}
 		})
 	}

@@ -198,15 +198,17 @@ func (l *runLog) fileAt(f *nodeFile, fileStart int64) int64 {
 	// The runtime may have turned to it in the middle of a line, of which the stream has
 	// the rest without its time.
 	rest := f.head[stamp.Len(f.head):]
-	if len(rest) <= shortRest || rest[len(rest)-1] != '\n' {
+	if len(rest) <= shortRest {
 		return -1
 	}
 	off := l.after(f.ns, fileStart, committed)
-	at := off - int64(len(rest))
-	if off == committed || at <= fileStart || !l.equal(at, rest, off) {
-		return -1
+	from := max(off-lineLen, fileStart)
+	switch before := l.peek(make([]byte, off-from), from, off); {
+	case off == committed:
+	case bytes.HasSuffix(before, rest), len(rest) > headLimit/2 && bytes.Contains(before, rest):
+		return off
 	}
-	return off
+	return -1
 }
 
 // after is where in [from, to), which begins with a line, the first line begins that is newer

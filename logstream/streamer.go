@@ -42,8 +42,10 @@ type Options struct {
 	// the node's last line; it doubles up to six times itself. 0: 10 s; below 0: never.
 	IdleProbe time.Duration
 	// HeadProbe is the interval of looking whether the node rotated a log that grows and
-	// that RotateSize bytes came from, or three quarters of what it was rotated at before;
-	// a fifth of it while more than a sixteenth of that came since. 0: 5 s; below 0: never.
+	// that RotateSize bytes came from, or three quarters of what it was rotated at before. A
+	// log that grows fast, by a sixteenth of that between two looks, or whose stream is behind
+	// a rotation, is looked at five times as often: by default 60 small requests a minute.
+	// 0: 5 s; below 0: never.
 	HeadProbe time.Duration
 	// RotateSize is the size in bytes from which rotation is plausible; 0: 8 MiB,
 	// for the kubelet's default containerLogMaxSize of 10Mi.
