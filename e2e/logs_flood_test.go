@@ -340,7 +340,7 @@ func (c *capture) lose(requests []*request) {
 				continue
 			}
 			number := i
-			if i > s.from && i == s.to-1 && strings.Contains(s.pieces, strconv.Itoa(i)) {
+			if i > s.from && i == s.to-1 && (strings.Contains(s.pieces, strconv.Itoa(i)) || s.pieces != "" && slices.Contains(firsts, i)) {
 				number-- // its end was captured: it began in the file that is missing
 			}
 			c.loss[c.whose(number, s, firsts, requests)]++

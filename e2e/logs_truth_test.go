@@ -166,7 +166,7 @@ func (a *account) take(l logstream.Line) {
 		a.numbered(number, l.Text)
 		a.came.note(number, time.Now())
 		a.wholes, a.whole = a.lines+1, l.Time
-	case a.truth.isPiece(l.Text):
+	case a.truth.isPiece(l.Text), a.truth.isJoined(l.Text):
 		a.pieces++
 		a.torn = append(a.torn, l.Text...)
 	default:
@@ -186,6 +186,19 @@ func (t truth) isPiece(text []byte) bool {
 	zero := []byte("0")
 	line := digits.ReplaceAll(t.appendLine(nil, 0), zero)
 	return len(text) > 0 && bytes.Contains(line[:len(line)-1], digits.ReplaceAll(text, zero))
+}
+
+// isJoined says whether text is the beginning of one line and a piece of another: a kubelet's
+// stream that passes over a file joins the halves that are left of the lines around it.
+func (t truth) isJoined(text []byte) bool {
+	zero := []byte("0")
+	line := digits.ReplaceAll(t.appendLine(nil, 0), zero)
+	for i := range text {
+		if i > 0 && bytes.HasPrefix(line, digits.ReplaceAll(text[:i], zero)) && t.isPiece(text[i:]) {
+			return true
+		}
+	}
+	return false
 }
 
 var digits = regexp.MustCompile("[0-9]+")
@@ -286,7 +299,12 @@ func TestAnAccountFindsEveryFlaw(t *testing.T) {
 			take: []int{0, 1, 2, 3, 4}, forge: "dog",
 			cert: logstream.Certificate{Proof: logstream.Unverified, Gaps: []logstream.Gap{{AfterLine: 4}}},
 		},
-		"cut":             {take: []int{0, 1, 2, 3, 4}, forge: "dog", want: []string{"no gap"}},
+		"cut":           {take: []int{0, 1, 2, 3, 4}, forge: "dog", want: []string{"no gap"}},
+		"joined of two": {take: []int{0, 1, 2, 3, 4}, forge: "s 3 the quick brown fox", want: []string{"no gap"}},
+		"joined at a gap": {
+			take: []int{0, 1, 2, 3, 4}, forge: "s 3 the quick brown fox",
+			cert: logstream.Certificate{Proof: logstream.Unverified, Gaps: []logstream.Gap{{AfterLine: 3}}},
+		},
 		"forged":          {take: []int{0, 1, 2, 3, 4}, forge: "s 3 1 the slow", want: []string{"never printed", "no gap"}},
 		"foreign":         {take: []int{0, 1, 2, 3, 4}, forge: "hello", want: []string{"never printed", "no gap"}},
 		"silent loss":     {take: []int{0, 3, 4}, cert: logstream.Certificate{Proof: logstream.Unverified}, want: []string{"no gap"}},

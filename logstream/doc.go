@@ -42,7 +42,8 @@
 //     last lines to the old file after the kubelet turned to the new one. Nobody
 //     can read them through the API. The Gap of the rotation covers them: it lies
 //     between the lines around it, of which it encloses none. A stream that is far
-//     behind may pass over whole files: that Gap covers them, too. Where the node
+//     behind may pass over whole files: that Gap covers them, too, and a line that
+//     the kubelet joined of the halves that are left of two. Where the node
 //     did not show for 2 s how its file begins, another one may have come and gone
 //     (a kubelet rotates a log every 3 s at most): then a second Gap encloses what
 //     was captured in that time, but for those 2 s.

@@ -2,6 +2,8 @@ package logstream
 
 import (
 	"bytes"
+	"cmp"
+	"math"
 	"time"
 
 	"github.com/go-vela/podlife/logstream/internal/stamp"
@@ -107,8 +109,8 @@ func (s *splicer) placeAt(off int64, line []byte, ns int64) {
 		if len(s.skipped) > 0 && !s.skippedEndsAt(off) {
 			why, certain = "lines are in the node's file that were not captured", true
 		}
-		s.comeTo(nodeFile{head: first, ns: firstNS}, off)
-		s.seam(why, off, ns, certain)
+		at := s.comeToRest(nodeFile{head: first, ns: firstNS}, off, len(s.skipped) > 0 && !certain)
+		s.seam(why, at, ns, certain)
 	}
 	s.startFile(off, line, ns)
 	s.startCompare(off)
@@ -136,8 +138,8 @@ func (s *splicer) turn() (past bool) {
 		if !ok || s.newest < f.ns {
 			break
 		}
-		if off := s.l.fileAt(&f, s.fileStart); off >= 0 {
-			s.turnTo(&f, off)
+		if off, joined := s.l.fileAt(&f, s.fileStart); off >= 0 {
+			s.turnTo(f, off, joined)
 			i = -1
 			continue
 		}
@@ -160,16 +162,16 @@ func (s *splicer) turn() (past bool) {
 	return true
 }
 
-// turnTo notes that the stream has come to f, which begins at off.
-func (s *splicer) turnTo(f *nodeFile, off int64) {
+// turnTo notes that the stream has come to f, which begins at off, or (joined) with the rest of
+// the line before.
+func (s *splicer) turnTo(f nodeFile, off int64, joined bool) {
 	committed, _ := s.l.bounds()
 	head := s.l.peek(make([]byte, headLen), off, committed)
 	if j := bytes.IndexByte(head, '\n'); j >= 0 {
 		head = head[:j+1]
 	}
 	ns, _ := s.clock.Parse(head)
-	s.comeTo(*f, off)
-	s.seam(whyRotated, off, ns, false)
+	s.seam(whyRotated, s.comeToRest(f, off, joined), ns, false)
 	s.startFile(off, head, ns)
 }
 
@@ -308,11 +310,22 @@ func (s *splicer) seam(why string, off, ns int64, certain bool) {
 	s.enclose(why, before-s.skew, ns, off, certain)
 }
 
+// comeToRest is comeTo, and returns where lines may be missing. A file may begin with the rest
+// of a line (joined), which is joined to the half that the one before ended in: but if another
+// may have begun since that was printed, the half is of another line.
+func (s *splicer) comeToRest(f nodeFile, off int64, joined bool) (at int64) {
+	if over := s.comeTo(f, off); joined && s.timeBefore(off) < over {
+		return s.lineOf(off - 1)
+	}
+	return off
+}
+
 // comeTo notes that the capture has come to a file of the node's, at off. Lines may be missing
-// where it passed over others, and where those may have begun that nobody saw.
-func (s *splicer) comeTo(f nodeFile, off int64) {
+// where it passed over others, and where those may have begun that nobody saw. It returns when
+// the last of these may have begun; 0: there were none.
+func (s *splicer) comeTo(f nodeFile, off int64) (over int64) {
 	if s.plain {
-		return
+		return 0
 	}
 	if f.found.IsZero() {
 		f.found = time.Now()
@@ -322,11 +335,14 @@ func (s *splicer) comeTo(f nodeFile, off int64) {
 	for i, k := range steps {
 		if k.unseen {
 			s.passUnseen(k, off)
+			over = max(over, cmp.Or(k.upTo, math.MaxInt64))
 		}
 		if i < len(steps)-1 {
 			s.passOver(k.ns, off)
+			over = max(over, k.ns)
 		}
 	}
+	return over
 }
 
 // passOver notes that before off a file was passed over that begins with a line of time ns.

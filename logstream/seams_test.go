@@ -123,14 +123,16 @@ func TestAStreamComesToAFileThatBeginsWithTheRestOfALine(t *testing.T) {
 	for name, c := range map[string]struct {
 		rest    string // of the line that is cut, as a look shows it
 		line    string // as the stream has it
+		over    bool   // another file was passed over before it
 		behind  bool   // another file follows
 		want    []Gap
 		asksFor bool // a whole read
 	}{
-		"it is seen":                     {"of it\n", "the rest of it\n", false, []Gap{between(whyRotated, 3, 3, 5, false)}, false},
-		"a long one":                     {long[:headLimit-stamp.UTC], long + "\n", false, []Gap{between(whyRotated, 3, 3, 5, false)}, false},
-		"another line":                   {"of another\n", "the rest of it\n", false, nil, true},
-		"another line, and another file": {"of another\n", "the rest of it\n", true, []Gap{between(whyRotated, 3, 3, 5, false), between(whyRotated, 4, 5, 6, false)}, false},
+		"it is seen":                     {"of it\n", "the rest of it\n", false, false, []Gap{between(whyRotated, 3, 3, 5, false)}, false},
+		"it may be that of another line": {"of it\n", "the rest of it\n", true, false, []Gap{between(whyRotated, 2, 2, 5, false)}, false},
+		"a long one":                     {long[:headLimit-stamp.UTC], long + "\n", false, false, []Gap{between(whyRotated, 3, 3, 5, false)}, false},
+		"another line":                   {"of another\n", "the rest of it\n", false, false, nil, true},
+		"another line, and another file": {"of another\n", "the rest of it\n", false, true, []Gap{between(whyRotated, 3, 3, 5, false), between(whyRotated, 4, 5, 6, false)}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newTestSplicer()
@@ -145,6 +147,9 @@ func TestAStreamComesToAFileThatBeginsWithTheRestOfALine(t *testing.T) {
 			shows := func(head string) {
 				at, _ := s.clock.Parse([]byte(head))
 				s.heads.look([]byte(head), at, look{asked: now, answered: now, aside: true})
+			}
+			if c.over {
+				shows(strings.Replace(stamped(3), "3.0", "3.5", 1))
 			}
 			shows(stamped(4)[:stamp.UTC] + c.rest)
 			if c.behind {

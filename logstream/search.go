@@ -189,26 +189,26 @@ func (l *runLog) peek(p []byte, off, limit int64) []byte {
 const shortRest = 3
 
 // fileAt is where behind fileStart, at which the file before begins, a file of the node's
-// begins; -1: nowhere.
-func (l *runLog) fileAt(f *nodeFile, fileStart int64) int64 {
+// begins, or, where it begins with the rest of a line (joined), its next line; -1: nowhere.
+func (l *runLog) fileAt(f *nodeFile, fileStart int64) (off int64, joined bool) {
 	committed, _ := l.bounds()
-	if off := l.find(f.head, max(f.sought, fileStart+1), committed, f.ns); off >= 0 {
-		return off
+	if off = l.find(f.head, max(f.sought, fileStart+1), committed, f.ns); off >= 0 {
+		return off, false
 	}
 	// The runtime may have turned to it in the middle of a line, of which the stream has
 	// the rest without its time.
 	rest := f.head[stamp.Len(f.head):]
 	if len(rest) <= shortRest {
-		return -1
+		return -1, false
 	}
-	off := l.after(f.ns, fileStart, committed)
+	off = l.after(f.ns, fileStart, committed)
 	from := max(off-lineLen, fileStart)
 	switch before := l.peek(make([]byte, off-from), from, off); {
 	case off == committed:
 	case bytes.HasSuffix(before, rest), len(rest) > headLimit/2 && bytes.Contains(before, rest):
-		return off
+		return off, true
 	}
-	return -1
+	return -1, false
 }
 
 // after is where in [from, to), which begins with a line, the first line begins that is newer
