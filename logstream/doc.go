@@ -49,6 +49,8 @@
 //     was captured in that time, but for those 2 s.
 //   - A log that was rotated before it was first read has lost its beginning, and
 //     the API does not tell: the capture may then be Verified against what is left.
+//     One that was empty when it was read first, and is printed to before the next read, as
+//     a polled one may be, is Unverified from [Options].RotateSize on, with a Gap before it.
 //   - What the container runtime never wrote, because its disk was full or it was
 //     killed, is not in the log.
 //   - The order of stdout and stderr is the runtime's, not the program's.

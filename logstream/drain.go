@@ -288,6 +288,7 @@ func (r *run) pause(ctx context.Context, l life, d time.Duration) {
 func (r *run) prove(l life) {
 	s := &r.sp
 	s.seal(true)
+	r.noteUnseen()
 	switch {
 	case l == lifeBlind:
 		r.finish(Unverified, "the pod left the scope of its watch")
@@ -340,6 +341,15 @@ func (r *run) uncertain(why string) {
 	r.sp.gap(why, r.sp.timeBefore(r.sp.behind(known, until, end))-r.sp.skew, 0, end, false)
 }
 
+// noteUnseen notes a gap before the first line of a log that was empty when it was read
+// first, where the run prints as much as the node rotates.
+func (r *run) noteUnseen() {
+	if _, end := r.log.bounds(); r.sawEmpty && end > r.s.opt.RotateSize {
+		r.sawEmpty, r.sp.rotated = false, true
+		r.sp.gap(whyUnseen, 0, r.log.firstNS(), 0, false)
+	}
+}
+
 // cutOff ends a run because its owner ends. That a container goes on is no loss: of what it
 // printed until now nothing is known to be missing.
 func (r *run) cutOff() {
@@ -381,6 +391,7 @@ func (r *run) finish(p Proof, why string) {
 // Incomplete.
 func (r *run) finishAs(p Proof, why string, count *atomic.Int64) {
 	r.sp.seal(p == Verified)
+	r.noteUnseen()
 	if missing := r.whyMissing(); missing != "" && p != Incomplete {
 		p, why, count = Incomplete, missing, &r.s.counts.incomplete
 	}

@@ -40,6 +40,7 @@ const (
 	whyNameless = "the node gave the container no ID, so its log could not be captured"
 	whyStrange  = "by its times the log may be another run's"
 	whyBefore   = "by their times the lines from here on may be those of the container's next run, and this run's own may be missing"
+	whyUnseen   = "the node may have rotated the log between a read that found it empty and the first line"
 	whyLeft     = "the capture was closed while the container ran"
 	whyDropped  = "output was dropped to stay within the buffer's budget"
 )
@@ -73,6 +74,7 @@ type run struct {
 	read       bool // the last response that may have had all of the log did end cleanly
 	asked      bool // a request was answered
 	readAt     time.Time
+	sawEmpty   bool      // its log was answered for when it was empty, and what came first is of a later response
 	wholeAt    time.Time // when a stream brought all and ended cleanly, if none broke off since
 	sure       int       // the part that is this run's: the kubelet was asked
 	foreignAt  time.Time // since when responses are dropped as another run's; zero: they are not
@@ -325,6 +327,7 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	if q.follow {
 		r.sp.ended = res.answer == kubelog.EOF
 	}
+	r.sawEmpty = r.sawEmpty || res.answer == answerEOF && res.bytes == 0 && !r.log.began()
 	if r.readAt = time.Now(); q.follow {
 		r.noteEnded(res.answer)
 	}
