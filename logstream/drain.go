@@ -346,7 +346,7 @@ func (r *run) uncertain(why string) {
 func (r *run) noteUnseen() {
 	if _, end := r.log.bounds(); r.sawEmpty && end > r.s.opt.RotateSize {
 		r.sawEmpty, r.sp.rotated = false, true
-		r.sp.gap(whyUnseen, 0, r.log.firstNS(), 0, false)
+		r.sp.gap(whyWasEmpty, 0, r.log.firstNS(), 0, false)
 	}
 }
 

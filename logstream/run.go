@@ -40,7 +40,7 @@ const (
 	whyNameless = "the node gave the container no ID, so its log could not be captured"
 	whyStrange  = "by its times the log may be another run's"
 	whyBefore   = "by their times the lines from here on may be those of the container's next run, and this run's own may be missing"
-	whyUnseen   = "the node may have rotated the log between a read that found it empty and the first line"
+	whyWasEmpty = "the node may have rotated the log between a read that found it empty and the first line"
 	whyLeft     = "the capture was closed while the container ran"
 	whyDropped  = "output was dropped to stay within the buffer's budget"
 )
@@ -327,7 +327,7 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	if q.follow {
 		r.sp.ended = res.answer == kubelog.EOF
 	}
-	r.sawEmpty = r.sawEmpty || res.answer == answerEOF && res.bytes == 0 && !r.log.began()
+	r.sawEmpty = r.sawEmpty || res.answer == kubelog.EOF && res.bytes == 0 && !r.log.began()
 	if r.readAt = time.Now(); q.follow {
 		r.noteEnded(res.answer)
 	}
