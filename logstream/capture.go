@@ -31,6 +31,7 @@ type Runs interface {
 const (
 	reasonClosed     metav1.StatusReason = "Closed"
 	reasonOutOfScope metav1.StatusReason = "OutOfScope"
+	reasonFresh      metav1.StatusReason = "Fresh"
 )
 
 // Capture is the log of one pod: every run of every container that is work. Make
@@ -47,6 +48,7 @@ type Capture struct {
 	deleted bool   // it is deleted
 	done    bool   // the pod has finished: slots has all that it has
 	closed  bool
+	refused *metav1.Status // with which the API server refuses the watch; nil: it does not
 	slots   map[string]*slot
 	order   []*run
 	readers map[*Reader]struct{}
@@ -69,7 +71,9 @@ type slot struct {
 }
 
 // Handle takes what a watch of the pod delivers: Added, Modified and Deleted with
-// a *corev1.Pod, Error with a *metav1.Status whose Reason is Closed or OutOfScope.
+// a *corev1.Pod, Error with a *metav1.Status whose Reason is Closed or OutOfScope, or
+// Forbidden or Unauthorized: the API server refuses the watch, and without a [Runs] readers
+// that wait for a run end with its refusal, until Fresh comes.
 // Everything else is ignored, and so is what older versions of the pod say, but for
 // their deletion. It does not block and keeps nothing of the object.
 func (c *Capture) Handle(ev watch.Event) {
@@ -87,8 +91,20 @@ func (c *Capture) Handle(ev watch.Event) {
 			c.handleEnd(lifeClosed)
 		case reasonOutOfScope:
 			c.handleEnd(lifeBlind)
+		case metav1.StatusReasonForbidden, metav1.StatusReasonUnauthorized:
+			c.handleRefusal(o)
+		case reasonFresh:
+			c.handleRefusal(nil)
 		}
 	}
+}
+
+// handleRefusal notes with what the API server refuses the watch; nil: no more.
+func (c *Capture) handleRefusal(s *metav1.Status) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused = s.DeepCopy()
+	c.changedLocked()
 }
 
 func (c *Capture) handlePod(p *corev1.Pod, deleted bool) {
@@ -211,7 +227,7 @@ func (c *Capture) see(s sighting, work map[string]bool) {
 		case s.cur:
 			r.at = s.curAt
 		case s.last:
-			r.at, r.next = s.lastAt, s.curAt.began
+			r.at = s.lastAt
 			r.waited = r.waited || s.waits
 		}
 		// Another's patch of the pod tells nothing new, and the kubelet may have said more.

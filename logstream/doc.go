@@ -49,6 +49,8 @@
 //     was captured in that time, but for those 2 s.
 //   - A log that was rotated before it was first read has lost its beginning, and
 //     the API does not tell: the capture may then be Verified against what is left.
+//     One that was empty when it was read first, and is printed to before the next read, as
+//     a polled one may be, is Unverified from [Options].RotateSize on, with a Gap before it.
 //   - What the container runtime never wrote, because its disk was full or it was
 //     killed, is not in the log.
 //   - The order of stdout and stderr is the runtime's, not the program's.
@@ -66,7 +68,9 @@
 //     bring is taken for its log, and readers have it at once. When the next run's
 //     status shows that it was that one's, it is taken back: a Gap stands in its place, the
 //     run is Unverified, and the lines are in the next run's log. Readers that had them as
-//     the earlier run's are not given them again. So is Unverified a run that may have
+//     the earlier run's are not given them again. What the node has rotated by then, and the
+//     next run's own log does not begin with, stays in the earlier run, and the next
+//     run is Unverified, with a Gap before its first line. So is Unverified a run that may have
 //     been restarted at once, as on its first end, if nothing tells its log from the
 //     next one's: because it, or that one, printed nothing. Drain waits for a status
 //     that does, up to 50 s. The end of a later run is trusted for five seconds to be
@@ -135,7 +139,9 @@
 // Of a container that has ended, refusals are waited out for as long as they may pass: ten
 // minutes where a kubelet or the API server is out of reach; one where the kubelet does not
 // know the container (yet) or fails to read its log; ten seconds where reading logs is
-// forbidden, for roles and tokens that are new take seconds; five seconds where whoever
+// forbidden, for roles and tokens that are new take seconds, or where the runtime, which may
+// restart, does not have the container, but one where its next run has ended, too, for the
+// kubelet keeps one dead container of a slot; five seconds where whoever
 // answers serves no logs at all (405, 501 and their like, as of virtual kubelets without
 // logs). Then the run is Incomplete, and its certificate says why.
 //

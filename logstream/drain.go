@@ -17,6 +17,8 @@ const (
 	finalTries = 50               // final reads of a log that changes from one to the next
 	shortTries = 20               // final reads that end before the capture does
 	emptyTries = 4                // final reads that are empty, of a log that may have been rotated
+	nextWait   = 2 * time.Second  // for the first line of the next run, whose log may have been taken for this one's
+	passedWait = time.Second      // for a second answer that the log is gone, where that is to be expected
 	finalTime  = 10 * time.Minute // for all of them, and for any one; and for a dead container's stream
 )
 
@@ -35,6 +37,12 @@ func (r *run) drain(ctx context.Context) (final bool) {
 			r.cutOff()
 		case l == lifeAlive:
 			return false
+		case d.hasNexts():
+			if !d.takeBack(ctx) {
+				continue
+			}
+		case (l == lifeGone || l == lifeUnreadable || l == lifeClosed) && d.awaitsNext(ctx):
+			continue
 		case l == lifeGone:
 			r.unread("the pod was deleted before the log was verified")
 		case l == lifeUnreadable:
@@ -53,6 +61,7 @@ type drain struct {
 	*run
 	started   time.Time
 	doubtAt   time.Time      // since when the log may be another run's; zero: it is not known to
+	nextAt    time.Time      // since when the next run's first line is awaited; zero: it was not
 	half      bool           // the first of the two reads that have to agree was made
 	failing   time.Time      // since when every answer was an error
 	refusal   kubelog.Answer // the last of them
@@ -82,7 +91,7 @@ func (d *drain) step(ctx context.Context, l life) bool {
 	if d.log.isFinal() {
 		return true
 	}
-	proved := own && res.equal && d.half
+	proved := own && res.equal && (d.half || d.sp.foreign) // nothing proves the end of one that had another's lines
 	if res.joined {
 		d.foreignAt, d.half = time.Time{}, true
 	}
@@ -162,18 +171,18 @@ func (d *drain) isOwn(ctx context.Context, q query) bool {
 	return false
 }
 
-// takeBack takes the newest part back, which is the next run's, where that one's log has it.
-// Else nobody else has it: it stays, and the run is final.
+// takeBack takes the newest part back, which is the next run's, from where that one's own
+// log begins. What it has before that nobody else has: it stays, and the run is final.
 func (d *drain) takeBack(ctx context.Context) (final bool) {
 	p := d.sp.parts[len(d.sp.parts)-1]
 	if after := d.standing().after; after != nil {
-		for range 20 {
-			if after.log.firstSeen() != nil || after.log.isFinal() {
-				break
-			}
-			d.pause(ctx, d.lifeNow(), 100*time.Millisecond)
+		for d.awaitsNext(ctx) {
 		}
-		if first := after.log.firstSeen(); first != nil && !isSameLine(first, p.head) {
+		off, first := d.nextsAt()
+		if first != nil && off != p.at && !isLineBefore(first, p.ns) {
+			if off > p.at {
+				d.sp.takeBackFrom(off, first)
+			}
 			d.sp.gap(whyKept, p.before.newest, p.ns, p.at, false)
 			d.finish(Unverified, whyKept)
 			return true
@@ -182,6 +191,23 @@ func (d *drain) takeBack(ctx context.Context) (final bool) {
 	d.sp.takeBack()
 	d.half, d.doubtAt, d.foreignAt = false, time.Time{}, time.Time{}
 	return false
+}
+
+// awaitsNext waits a little for the first line of the next run, where that one's log may have
+// been taken for this one's; false: there is nothing to wait for any more.
+func (d *drain) awaitsNext(ctx context.Context) bool {
+	after := d.standing().after
+	if after == nil || after.log.firstSeen() != nil || after.log.isFinal() || !d.mayHaveTaken() {
+		return false
+	}
+	if d.nextAt.IsZero() {
+		d.nextAt = time.Now()
+	}
+	if ctx.Err() != nil || time.Since(d.nextAt) >= nextWait {
+		return false
+	}
+	d.pause(ctx, d.lifeNow(), 100*time.Millisecond)
+	return true
 }
 
 // mayBeRotated says whether the node's file was large enough to be rotated. The
@@ -202,7 +228,14 @@ func (d *drain) failed(ctx context.Context, l life, res result) bool {
 	if fresh || res.answer != d.refusal { // what was answered before proves nothing of this
 		d.refusal, d.refusedAt = res.answer, time.Now()
 	}
-	if time.Since(d.refusedAt) >= res.answer.Patience() || time.Since(d.failing) >= finalTime {
+	patience := res.answer.Patience()
+	if d.isPassed(l, res.answer) {
+		patience = passedWait
+	}
+	if time.Since(d.refusedAt) >= patience || time.Since(d.failing) >= finalTime {
+		if d.awaitsNext(ctx) {
+			return false
+		}
 		d.unread(res.why())
 		return true
 	}
@@ -214,8 +247,21 @@ func (d *drain) failed(ctx context.Context, l life, res result) bool {
 			wait = statusWait
 		}
 	}
+	wait = min(wait, max(patience-time.Since(d.refusedAt), time.Millisecond))
 	d.pause(ctx, l, wait+rand.N(wait/4+1))
 	return false
+}
+
+// isPassed reports whether an answer says that the node has no log of the run any more. It
+// keeps one dead container of a slot, so when the next run has ended, too, this one is removed
+// (kubernetes v1.36.3 pkg/kubelet/pod_container_deletor.go:84-99), which a status tells, or
+// what was read for this run's log.
+func (d *drain) isPassed(l life, a kubelog.Answer) bool {
+	if l != lifePrevious || a != kubelog.Absent && a != kubelog.Foreign {
+		return false
+	}
+	st := d.standing()
+	return a == kubelog.Absent && st.nextEnded || d.sp.foreign
 }
 
 // pause waits, or until the run's life is not l any more. That it was poked tells
@@ -242,16 +288,13 @@ func (r *run) pause(ctx context.Context, l life, d time.Duration) {
 func (r *run) prove(l life) {
 	s := &r.sp
 	s.seal(true)
-	lost := r.log.lost()
+	r.noteUnseen()
 	switch {
-	case len(lost) > 0:
-		r.finish(Incomplete, whyLost(lost))
-	case s.short:
-		r.finish(Incomplete, "lines are missing")
 	case l == lifeBlind:
 		r.finish(Unverified, "the pod left the scope of its watch")
 	case s.strange:
-		r.finish(Unverified, "by its times the log may be another run's")
+		r.uncertain(whyStrange)
+		r.finish(Unverified, whyStrange)
 	case s.foreign:
 		r.finish(Unverified, whyNexts)
 	case s.rotated:
@@ -286,7 +329,7 @@ func (r *run) wasWhole() bool {
 	r.c.mu.Lock()
 	dying := r.dying
 	r.c.mu.Unlock()
-	return !dying.IsZero() && r.wholeAt.After(dying) && !r.sp.short && len(r.log.lost()) == 0
+	return !dying.IsZero() && r.wholeAt.After(dying) && r.whyMissing() == ""
 }
 
 // uncertain notes that nothing proves what was captured since the node's file was last seen,
@@ -298,29 +341,44 @@ func (r *run) uncertain(why string) {
 	r.sp.gap(why, r.sp.timeBefore(r.sp.behind(known, until, end))-r.sp.skew, 0, end, false)
 }
 
+// noteUnseen notes a gap before the first line of a log that was empty when it was read
+// first, where the run prints as much as the node rotates.
+func (r *run) noteUnseen() {
+	if _, end := r.log.bounds(); r.sawEmpty && end > r.s.opt.RotateSize {
+		r.sawEmpty, r.sp.rotated = false, true
+		r.sp.gap(whyWasEmpty, 0, r.log.firstNS(), 0, false)
+	}
+}
+
 // cutOff ends a run because its owner ends. That a container goes on is no loss: of what it
 // printed until now nothing is known to be missing.
 func (r *run) cutOff() {
-	l, closed, lost := r.lifeNow(), r.isClosed(), r.log.lost()
+	l, closed := r.lifeNow(), r.isClosed()
 	why, count := whyStopped, &r.s.counts.incomplete
 	if closed {
 		why = whyClosed
 	}
 	goesOn := l == lifeAlive || l == lifeBlind
-	if goesOn && !r.sp.short && len(lost) == 0 {
+	if goesOn && r.whyMissing() == "" {
 		count = &r.s.counts.closed
 	}
-	switch {
-	case !closed || !goesOn || !r.asked:
+	if !closed || !goesOn || !r.asked {
 		r.uncertain(why)
 		r.finishAs(Incomplete, why, count)
-	case len(lost) > 0:
-		r.finish(Incomplete, whyLost(lost))
-	case r.sp.short:
-		r.finish(Incomplete, "lines are missing")
-	default:
-		r.finishAs(Unverified, whyLeft, count)
+		return
 	}
+	r.finishAs(Unverified, whyLeft, count)
+}
+
+// whyMissing says why lines are known to be missing; empty: none are.
+func (r *run) whyMissing() string {
+	switch lost := r.log.lost(); {
+	case len(lost) > 0:
+		return whyLost(lost)
+	case r.sp.short:
+		return "lines are missing"
+	}
+	return ""
 }
 
 // finish makes the run final.
@@ -329,9 +387,17 @@ func (r *run) finish(p Proof, why string) {
 	r.finishAs(p, why, map[Proof]*atomic.Int64{Verified: &c.verified, Unverified: &c.unverified, Incomplete: &c.incomplete}[p])
 }
 
-// finishAs makes the run final, and counts it.
+// finishAs makes the run final, and counts it. Lines that are known to be missing make it
+// Incomplete.
 func (r *run) finishAs(p Proof, why string, count *atomic.Int64) {
 	r.sp.seal(p == Verified)
+	r.noteUnseen()
+	if missing := r.whyMissing(); missing != "" && p != Incomplete {
+		p, why, count = Incomplete, missing, &r.s.counts.incomplete
+	}
+	if ns := r.log.firstNS(); p != Verified && ns != 0 && r.mayBeginWithNexts(ns) {
+		r.sp.gap(whyBefore, 0, ns, 0, false)
+	}
 	r.log.finish(p, why)
 	r.sp.shed()
 	r.sp.hold, r.sp.suspect.recent = nil, nil

@@ -389,3 +389,46 @@ func TestABreakEndsNoRunOfAPodThatLeftItsWatchsScope(t *testing.T) {
 		}
 	})
 }
+
+// Whatever else ends the capture.
+func TestARunOfWhichLinesAreKnownToBeMissingIsIncomplete(t *testing.T) {
+	for name, end := range map[string]func(b *bench){
+		"its tracking ends": func(b *bench) { b.c.Handle(closedEvent()) },
+		"its capture does":  func(b *bench) { b.c.Close() },
+		"its pod leaves the watch's scope": func(b *bench) {
+			b.c.Handle(watch.Event{Type: watch.Error, Object: outOfScope()})
+			b.n.exit("a")
+			time.Sleep(time.Minute)
+			b.c.Handle(b.p.ended("a", "a1"))
+		},
+		"it ends": func(b *bench) { b.n.exit("a"); b.c.Handle(b.p.ended("a", "a1")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, nil, func(b *bench) {
+				b.n.fault = func(n int, _ *corev1.PodLogOptions) *fault {
+					switch n {
+					case 1:
+						return &fault{cut: 40, with: errReset} // in the second line
+					case 2:
+						b.n.cur["a"].Rotate(maxFiles)
+					}
+					return nil
+				}
+				b.n.start("a", "a1")
+				b.n.print("a", "one", "two")
+				b.c.Handle(b.p.running("a", "a1"))
+				time.Sleep(time.Second)
+				b.n.print("a", "three")
+				time.Sleep(time.Second)
+				end(b)
+				certs, err := b.c.Drain(b.ctx, nil)
+				if err != nil && !errors.Is(err, ErrClosed) {
+					t.Error(err)
+				}
+				if c := certs[0]; c.Proof != Incomplete || c.Why != "lines are missing" || !c.Gaps[0].Certain {
+					t.Errorf("certificate %+v", c)
+				}
+			})
+		})
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 // nextRun is Runs.NextRun, or what stands in for a nil one: the runs in the order
@@ -21,7 +23,7 @@ func (c *Capture) nextFound(ctx context.Context, slot, after string) (string, er
 		c.mu.Lock()
 		wake := c.wake
 		id, final := c.firstAfter(slot, after)
-		absent := after == "" && c.done && c.slots[slot] == nil
+		absent, refused := after == "" && c.done && c.slots[slot] == nil, c.refused
 		c.mu.Unlock()
 		switch {
 		case ctx.Err() != nil:
@@ -32,6 +34,8 @@ func (c *Capture) nextFound(ctx context.Context, slot, after string) (string, er
 			return "", fmt.Errorf("logstream: pod %s/%s had no container %q", c.namespace, c.name, slot)
 		case final:
 			return "", io.EOF
+		case refused != nil:
+			return "", fmt.Errorf("logstream: the watch of pod %s/%s is refused: %w", c.namespace, c.name, &apierrors.StatusError{ErrStatus: *refused})
 		}
 		select {
 		case <-wake:

@@ -154,7 +154,7 @@ func TestStatsCountGapsAsTheyAreNoticedAndRunsThatGoOnApart(t *testing.T) {
 			}
 			b.begin("a", "a4")
 			time.Sleep(time.Minute)
-		}, Stats{Verified: 1, Unverified: 1, Gaps: 1}},
+		}, Stats{Verified: 1, Unverified: 1, Gaps: 2}}, // a3 may have printed something, too
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, Options{RotateSize: 100, HeadProbe: time.Second, Memory: 1 << 20, Disk: -1}, nil, func(b *bench) {

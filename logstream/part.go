@@ -17,6 +17,8 @@ const whyNexts = "lines that were read here belong to the container's next run, 
 
 const whyKept = "the lines from here on belong to the container's next run, and the last ones of this run may be missing"
 
+const whyFirstFile = "the node rotated the log before it was read: lines before this one may be among those of the run before, or missing"
+
 const (
 	mostParts = 32 // that can be taken back; older ones are this run's
 	mostFiles = 64 // whose first lines are kept
@@ -70,6 +72,15 @@ func (s *splicer) takeBack() {
 	s.foreign = true
 }
 
+// takeBackFrom takes back what the newest part has from off on, where the next run's own log
+// begins, with the line head. Nothing is appended any more.
+func (s *splicer) takeBackFrom(off int64, head []byte) {
+	p := s.parts[len(s.parts)-1]
+	s.l.beginFile(off, head)
+	s.l.rewind(s.l.markAt(off, p))
+	s.startLine(off)
+}
+
 // logMark is a state of a log that it can go back to.
 type logMark struct {
 	at              int64
@@ -101,6 +112,45 @@ func (l *runLog) mark() logMark {
 		at: l.committed, newlines: l.newlines, lines: l.lines, stamps: l.stamps,
 		newest: l.newest, latest: l.latest, gaps: len(l.gaps),
 	}
+}
+
+// markAt is the log as it was at off, the beginning of a line in the part p.
+func (l *runLog) markAt(off int64, p part) logMark {
+	m, buf, c := p.mark, make([]byte, longLine), stamp.Clock{}
+	m.at = off
+	stops := []int64{off}
+	l.mu.Lock()
+	for _, at := range slices.Backward(l.halves) {
+		if p.at < at && at <= off {
+			m.newlines, m.lines = m.newlines+1, m.lines+1
+			stops = slices.Insert(stops, 0, at)
+		}
+	}
+	l.mu.Unlock()
+	at := p.at
+	for _, stop := range stops {
+		for start := true; at < stop; {
+			b := l.peek(buf[:min(int64(len(buf)), stop-at)], at, stop)
+			if len(b) == 0 {
+				break
+			}
+			if j := bytes.LastIndexByte(b, '\n'); j >= 0 && at+int64(len(b)) < stop {
+				b = b[:j+1]
+			}
+			for line := range bytes.Lines(b) {
+				if start {
+					ns, n := c.Parse(line)
+					m.stamps, m.newest = m.stamps+int64(n), max(m.newest, ns)
+				}
+				if start = bytes.HasSuffix(line, newline); start {
+					m.newlines, m.lines = m.newlines+1, m.lines+1
+				}
+			}
+			at += int64(len(b))
+		}
+	}
+	m.latest = m.newest
+	return m
 }
 
 // rewind takes back what was captured since m. Writer only.
@@ -155,6 +205,21 @@ func (l *runLog) noteFile(off int64, head []byte) {
 	l.files = append(l.files, f)
 }
 
+// beginFile notes that the file of another run begins at off, with head.
+func (l *runLog) beginFile(off int64, head []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := len(l.files)
+	for i > 0 && l.files[i-1].at > off {
+		i--
+	}
+	if i > 0 && l.files[i-1].at == off {
+		i--
+		l.files = slices.Delete(l.files, i, i+1)
+	}
+	l.files = slices.Insert(l.files, i, fileMark{at: off, head: bytes.Clone(head[:min(len(head), headLen)]), part: true})
+}
+
 // notePart notes that a part begins at off, with line.
 func (l *runLog) notePart(off int64, line []byte) {
 	l.mu.Lock()
@@ -186,21 +251,30 @@ func (l *runLog) beginsWith(line []byte) bool {
 	return isSameLine(l.head(), line)
 }
 
-// noteFirst notes the first line of a response while nothing is captured.
+// noteFirst notes the first line of a response that may be this run's, while nothing is captured.
 func (l *runLog) noteFirst(line []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.first = append(l.first[:0], line[:min(len(line), headLen)]...)
 }
 
-// firstSeen is the log's first line, captured or not; nil: none was seen.
+// firstSeen is the log's first line, captured or not, as far as it is certain: of one that was
+// cut, the time. nil: none was seen.
 func (l *runLog) firstSeen() []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if h := l.head(); h != nil {
-		return h
+	line := l.head()
+	if line == nil {
+		line = l.first
 	}
-	return bytes.Clone(l.first)
+	n := stamp.Len(line)
+	switch {
+	case n == 0:
+		return nil
+	case line[len(line)-1] != '\n' && len(line) < headLen:
+		line = line[:n]
+	}
+	return bytes.Clone(line)
 }
 
 // beginsFile reports whether a file of the node's begins at off: the one before may have
@@ -247,6 +321,38 @@ func (l *runLog) partNS() (ns int64) {
 			ns, _ = c.Parse(f.head)
 		}
 	}
+	return ns
+}
+
+// everTaken are the times of the first lines of all parts, of those that were taken back,
+// too, in order, and that of the one that has the byte at off; 0: none has.
+func (l *runLog) everTaken(off int64) (all []int64, holder int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	files := slices.Clone(l.files)
+	for _, b := range l.retreats {
+		files = append(files, b.files...)
+	}
+	var c stamp.Clock
+	for i, f := range files {
+		ns, n := c.Parse(f.head)
+		if n == 0 || !f.part {
+			continue
+		}
+		if all = append(all, ns); i < len(l.files) && f.at <= off {
+			holder = ns
+		}
+	}
+	slices.Sort(all)
+	return all, holder
+}
+
+// firstNS is the time of the log's first line; 0: there is none.
+func (l *runLog) firstNS() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var c stamp.Clock
+	ns, _ := c.Parse(l.head())
 	return ns
 }
 

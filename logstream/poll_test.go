@@ -366,3 +366,38 @@ func TestATrackingThatEndsWhileAStreamIsTriedEndsTheRun(t *testing.T) {
 		}
 	})
 }
+
+// What a container prints between two reads may be rotated away before the second.
+func TestALogThatWasEmptyWhenItWasFirstReadIsNotVerifiedWithoutItsBeginning(t *testing.T) {
+	for name, c := range map[string]struct {
+		lines  int
+		rotate bool
+		proof  Proof
+	}{
+		"it was rotated":                      {40, true, Unverified},
+		"it may have been":                    {40, false, Unverified},
+		"it is smaller than the node rotates": {3, false, Verified},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{RotateSize: 400, HeadProbe: -1}, nil, func(b *bench) {
+				b.n.deaf = true
+				b.begin("a", "a1")
+				time.Sleep(time.Second)
+				for i := range c.lines {
+					if b.n.print("a", fmt.Sprint("line ", i)); c.rotate && i == c.lines/2 {
+						b.n.rotate("a")
+					}
+				}
+				time.Sleep(10 * time.Second)
+				first := b.n.cur["a"]
+				b.n.exit("a")
+				b.c.Handle(b.p.ended("a", "a1"))
+				certs := b.drain()
+				if certs[0].Proof != c.proof || certs[0].Proof == Verified && len(certs[0].Gaps) > 0 {
+					t.Errorf("certificate %+v", certs[0])
+				}
+				b.wantWithinGaps(certs, first)
+			})
+		})
+	}
+}

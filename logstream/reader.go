@@ -39,7 +39,9 @@ type ReadOptions struct {
 //     is Incomplete (the first such; those without an ID come last);
 //   - the error of [Runs].NextRun, when the slot cannot run: at once, before any
 //     output. After output it is returned too, unless Gap is set. Of a nil Runs: that
-//     the pod has finished and had no such container;
+//     the pod has finished and had no such container, or, while the API server refuses
+//     the watch, its refusal;
+//   - an error at once when slot is empty;
 //   - context.Cause of its ctx, after all bytes and gaps that are captured at the first
 //     call of Read or step of Lines after ctx ended: from then on it never blocks, and what
 //     is captured later is left out, as is the beginning of a line whose end was not captured.
@@ -105,9 +107,12 @@ func (c *Capture) Reader(ctx context.Context, slot string, o ReadOptions) *Reade
 	ctx, cancel := context.WithCancelCause(ctx)
 	r.ctx, r.over, r.cancel = ctx, over, func(cause error) { end(cause); cancel(cause) }
 	c.mu.Lock()
-	if c.closed {
+	switch {
+	case slot == "":
+		r.cancel(errNoSlot)
+	case c.closed:
 		r.cancel(c.closeCause(slot))
-	} else {
+	default:
 		c.readers[r] = struct{}{}
 	}
 	c.mu.Unlock()

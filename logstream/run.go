@@ -38,6 +38,9 @@ const (
 	whyStopped  = "the Streamer stopped before the log was verified"
 	whyClosed   = "the capture was closed before the log was verified"
 	whyNameless = "the node gave the container no ID, so its log could not be captured"
+	whyStrange  = "by its times the log may be another run's"
+	whyBefore   = "by their times the lines from here on may be those of the container's next run, and this run's own may be missing"
+	whyWasEmpty = "the node may have rotated the log between a read that found it empty and the first line"
 	whyLeft     = "the capture was closed while the container ran"
 	whyDropped  = "output was dropped to stay within the buffer's budget"
 )
@@ -63,7 +66,6 @@ type run struct {
 	toldAt time.Time // since when; guarded by c.mu
 	missed int32     // runs before it that nobody saw
 	at     times     // guarded by c.mu
-	next   time.Time // when its successor began; guarded by c.mu
 	first  bool      // it is of an image that did not run before
 	waited bool      // the kubelet waited before it started the next; guarded by c.mu
 	dying  time.Time // since when the pod is known to be deleted, or to be about to; guarded by c.mu
@@ -72,6 +74,7 @@ type run struct {
 	read       bool // the last response that may have had all of the log did end cleanly
 	asked      bool // a request was answered
 	readAt     time.Time
+	sawEmpty   bool      // its log was answered for when it was empty, and what came first is of a later response
 	wholeAt    time.Time // when a stream brought all and ended cleanly, if none broke off since
 	sure       int       // the part that is this run's: the kubelet was asked
 	foreignAt  time.Time // since when responses are dropped as another run's; zero: they are not
@@ -305,7 +308,13 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { _ = body.Close(); close(closed) })
 	r.sp.oneFile = !q.follow
-	r.sp.whose = func(line []byte, ns int64) owner { return r.whose(ctx, q, line, ns) }
+	r.sp.whose = func(line []byte, ns int64) owner {
+		who := r.whose(ctx, q, line, ns)
+		if who == ownRun && !r.log.began() {
+			r.noteFirstFile(line, ns)
+		}
+		return who
+	}
 	r.sp.begin(q, r.foreignFor(blindWait))
 	start := time.Now()
 	res := r.pump(ctx, body, q)
@@ -318,6 +327,7 @@ func (r *run) fetch(ctx context.Context, q query) result {
 	if q.follow {
 		r.sp.ended = res.answer == kubelog.EOF
 	}
+	r.sawEmpty = r.sawEmpty || res.answer == kubelog.EOF && res.bytes == 0 && !r.log.began()
 	if r.readAt = time.Now(); q.follow {
 		r.noteEnded(res.answer)
 	}

@@ -11,11 +11,18 @@ import (
 )
 
 // breakStreams breaks every open stream off, rotates the log of slot and lets what is
-// printed from then on be found in the new file only.
-func (n *node) breakStreams(slot string) {
+// printed from then on be found in the new file only. The runtime still writes late texts
+// to the old one, which nobody follows.
+func (n *node) breakStreams(slot string, late ...string) {
 	n.change(func() {
+		b := n.cur[slot]
 		n.breaks++
-		n.cur[slot].Rotate(maxFiles)
+		b.Rename(maxFiles)
+		b.Reopen()
+		for _, text := range late {
+			b.put(text)
+		}
+		b.Turn()
 	})
 }
 

@@ -112,5 +112,7 @@ type Line struct {
 	More bool
 }
 
+var errNoSlot = errors.New("logstream: a reader needs the name of a container")
+
 // ErrClosed ends what is read from a closed Reader or Capture.
 var ErrClosed = errors.New("logstream: closed")

@@ -3,6 +3,7 @@ package logstream
 import (
 	"bytes"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/go-vela/podlife/logstream/internal/stamp"
@@ -48,15 +49,16 @@ func (r *run) nowIs(l life) {
 type standing struct {
 	life
 	times
-	told   bool      // by a status, not by the kubelet's answers alone
-	next   time.Time // when its successor began
-	fresh  bool      // the kubelet is not at the next run, if it waits for restartWait before that
-	noNext bool      // no run follows it
-	atOnce bool      // the next run may have begun as soon as it ended
-	before *run      // the one before it; nil: not known
-	after  *run      // and the one after it
-	number int
-	others []*run // of the slot, those of pods before this one of the same name included
+	told      bool      // by a status, not by the kubelet's answers alone
+	next      time.Time // when its successor began
+	fresh     bool      // the kubelet is not at the next run, if it waits for restartWait before that
+	noNext    bool      // no run follows it
+	atOnce    bool      // the next run may have begun as soon as it ended
+	before    *run      // the one before it; nil: not known
+	after     *run      // and the one after it
+	nextEnded bool      // which has ended, by a status
+	number    int
+	others    []*run // of the slot, those of pods before this one of the same name included
 }
 
 func (r *run) standing() standing {
@@ -66,7 +68,7 @@ func (r *run) standing() standing {
 }
 
 func (r *run) standingLocked() standing {
-	st := standing{number: r.log.number, life: r.life, told: r.life == r.told, fresh: time.Since(r.toldAt) < freshFor, times: r.at, next: r.next}
+	st := standing{number: r.log.number, life: r.life, told: r.life == r.told, fresh: time.Since(r.toldAt) < freshFor, times: r.at}
 	st.atOnce = !r.waited && (r.first || r.at.ended.Sub(r.at.began) >= restartSoon)
 	if sl := r.c.slots[r.slot]; sl != nil {
 		st.noNext = sl.noNext
@@ -75,7 +77,7 @@ func (r *run) standingLocked() standing {
 			case r.log.number - 1:
 				st.before = o
 			case r.log.number + 1:
-				st.after = o
+				st.after, st.next, st.nextEnded = o, o.at.began, o.told >= lifeEnded
 			}
 		}
 	}
@@ -121,7 +123,8 @@ func (st *standing) mayBeNexts(ns int64) bool {
 	if t.Equal(st.next) && t.After(st.ended) {
 		t = t.Add(-startMargin)
 	}
-	return ns == 0 || t.IsZero() && !st.told || !t.IsZero() && ns >= t.UnixNano()
+	isUntold := !st.told || st.life == lifeUnreadable // its end is
+	return ns == 0 || t.IsZero() && isUntold || !t.IsZero() && ns >= t.UnixNano()
 }
 
 // isBefore reports whether a log that begins at ns begins before the run did.
@@ -148,13 +151,15 @@ func (r *run) whose(ctx context.Context, q query, line []byte, ns int64) owner {
 	}
 	st := r.standing()
 	began, taken := r.log.began(), false
-	if !began {
+	isLater := func(o *run) bool { return o.log.number > r.log.number && o.log.has(line, ns) }
+	if slices.ContainsFunc(st.others, isLater) {
+		return anotherRun
+	}
+	if !began && !st.isOutside(ns) && !st.isBefore(ns) {
 		r.log.noteFirst(line)
 	}
 	for _, o := range st.others {
 		switch {
-		case o.log.number > r.log.number && o.log.has(line, ns):
-			return anotherRun
 		case !o.log.beginsWith(line):
 		case o.log.isVerified() || !o.log.isFinal() && !r.foreignFor(takenWait):
 			return anotherRun
@@ -240,10 +245,12 @@ func (r *run) isPrevious(b []byte, ns int64, st standing) (may, is bool) {
 	case n == 0 && len(b) > 0:
 		// The kubelet's words name a container that it removed: the one before this,
 		// unless the next has ended, too (kubernetes v1.36.3 pkg/kubelet/kubelet.go:2745,
-		// kuberuntime/kuberuntime_container.go:1322). Others tell nothing.
+		// kuberuntime/kuberuntime_container.go:1322), and more of them: the silence may be
+		// any later one's then. Others tell nothing.
 		a, _ := kubelog.Words(b)
 		is = bytes.Contains(b, []byte(r.id))
-		return is || a != kubelog.Absent || r.log.number == 0, is
+		isBefore := st.before != nil && bytes.Contains(b, []byte(st.before.id))
+		return is || a != kubelog.Absent || r.log.number == 0 || ns == 0 && !isBefore, is
 	case ns == 0 && len(b) == 0: // both are silent: the container may wait
 		return true, false
 	case r.log.number == 0: // there is none before this one
@@ -282,7 +289,84 @@ func isSameLine(a, b []byte) bool {
 // mayHaveNexts says whether what was captured may be the next run's. It needs c.mu.
 func (r *run) mayHaveNexts() bool {
 	st, ns := r.standingLocked(), r.log.partNS()
-	return !st.noNext && ns != 0 && st.mayBeNexts(ns)
+	return (st.after != nil || !st.noNext) && ns != 0 && st.mayBeNexts(ns)
+}
+
+// mayHaveTaken says the same of the newest part, unless the kubelet was asked.
+func (r *run) mayHaveTaken() bool {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	return !r.isSure() && r.mayHaveNexts()
+}
+
+// mayBeginWithNexts says whether what was captured, which begins at ns, may be the next run's
+// from its first line on.
+func (r *run) mayBeginWithNexts(ns int64) bool {
+	if off, first := r.nextsAt(); first != nil && off < 0 { // that one begins otherwise
+		return false
+	}
+	st := r.standing()
+	return !r.isSure() && (st.after != nil || !st.noNext) && (st.life == lifeUnreadable || !st.nextBegan().IsZero()) && st.mayBeNexts(ns)
+}
+
+// nextsAt is where in the newest part the next run's log begins, by the first line that was
+// seen of that one, which is returned; -1: nowhere. The kubelet had that log when a status
+// still called this run the newest, and may have rotated it since.
+func (r *run) nextsAt() (off int64, first []byte) {
+	st := r.standing()
+	if st.after == nil {
+		return -1, nil
+	}
+	first = st.after.log.firstSeen()
+	if first == nil || len(r.sp.parts) == 0 {
+		return -1, first
+	}
+	var c stamp.Clock
+	ns, _ := c.Parse(first)
+	p := r.sp.parts[len(r.sp.parts)-1]
+	if isSameLine(first, p.head) {
+		return p.at, first
+	}
+	committed, _ := r.log.bounds()
+	return r.log.find(first, p.at, committed, ns), first
+}
+
+// noteFirstFile notes a gap before the run's first line, at ns, where the run before took an
+// earlier file of this run's for its own: the node has rotated the log since.
+func (r *run) noteFirstFile(line []byte, ns int64) {
+	st := r.standing()
+	if st.before == nil || st.before.log.isVerified() {
+		return
+	}
+	of, l := st.before.standing(), &st.before.log
+	committed, _ := l.bounds()
+	parts, holder := l.everTaken(l.find(line, 0, committed, ns))
+	for _, taken := range parts {
+		if taken < ns && of.mayBeNexts(taken) && (taken == holder || of.isSurelyNexts(taken)) {
+			r.sp.rotated = true
+			r.sp.gap(whyFirstFile, taken, ns, 0, false)
+			return
+		}
+	}
+}
+
+// isSurelyNexts says whether a log that begins at ns is the next run's: this one had ended,
+// whose status has whole seconds.
+func (st *standing) isSurelyNexts(ns int64) bool {
+	return !st.ended.IsZero() && ns >= st.ended.Add(time.Second).UnixNano() && st.mayBeNexts(ns)
+}
+
+// hasNexts reports whether the newest part has the next run's log in it.
+func (r *run) hasNexts() bool {
+	off, _ := r.nextsAt()
+	return off >= 0
+}
+
+// isLineBefore reports whether a line is older than ns.
+func isLineBefore(line []byte, ns int64) bool {
+	var c stamp.Clock
+	at, n := c.Parse(line)
+	return n > 0 && at < ns
 }
 
 // tookNexts reports whether the newest part is the next run's, whose log the kubelet had
@@ -304,6 +388,9 @@ func (r *run) tookNexts(ctx context.Context, q query) bool {
 	}
 	var c stamp.Clock
 	ns, n := c.Parse(b)
+	if len(b) == 0 { // it is silent
+		return st.after != nil && st.isSurelyNexts(r.log.partNS())
+	}
 	return n > 0 && ns <= r.sp.headNS && !r.log.fileBeginsWith(b)
 }
 

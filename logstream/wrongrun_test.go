@@ -327,3 +327,37 @@ func TestALogThatWasCapturedIsNotCapturedAsAnotherRuns(t *testing.T) {
 		}
 	})
 }
+
+// The kubelet's words name the previous container, which it removed: one after the run that
+// is asked for, of which no status told. So is the silence another's.
+func TestTheSilenceOfALaterRunIsNotVerifiedForOneThatPrinted(t *testing.T) {
+	for name, before := range map[string]bool{"the first run": false, "a later one": true} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, nil, func(b *bench) {
+				b.p = newPod(corev1.RestartPolicyAlways, "a")
+				if before {
+					b.c.Handle(b.quick("a0", "zero\n"))
+					b.drain()
+					time.Sleep(10 * time.Second)
+				}
+				late := b.quick("a1", "one\n")
+				for _, id := range []string{"a2", "a3"} {
+					time.Sleep(10 * time.Second)
+					b.n.start("a", id)
+					b.p.running("a", id)
+					b.n.exit("a")
+					b.p.ended("a", id)
+				}
+				b.n.fault = removedPrevious("a2")
+				b.c.Handle(late)
+				time.Sleep(blindness)
+				b.c.Handle(b.p.event(watch.Modified))
+				for _, c := range b.drain() {
+					if c.ContainerID == "a1" && c.Proof == Verified {
+						t.Errorf("certificate %+v", c)
+					}
+				}
+			})
+		})
+	}
+}

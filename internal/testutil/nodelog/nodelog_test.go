@@ -372,3 +372,17 @@ func TestTheClocksOfRuntimesAreWhatTheyAreFor(t *testing.T) {
 		}
 	}
 }
+
+func TestAReadMayBeClosedWhileItComesToTheEndOfItsFile(t *testing.T) {
+	for range 20 {
+		tell(t, nodelog.Options{}, func(s *story) {
+			s.print("one\n")
+			r := s.Open(s.Context(), nodelog.ReadOptions{Follow: true})
+			go r.Close()
+			_, err := io.Copy(io.Discard, struct{ io.Reader }{r})
+			if err == nil || err.Error() != "nodelog: the reader was closed" {
+				s.Errorf("it ends in %v", err)
+			}
+		})
+	}
+}

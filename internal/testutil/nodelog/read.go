@@ -79,15 +79,15 @@ type Reader struct {
 	ahead   []byte // read of the file, not yet looked at
 	emptied int    // file's, when ahead was read
 
-	records int64 // that are still wanted of TailLines
-	remain  int64 // of LimitBytes
-	started bool  // a record was read
-	inLine  bool  // the record before ended without a newline
-	stop    bool  // after the record before
-	found   bool  // the container was not seen dead
-	watcher *watcher
-	waits   bool // for an event
-	waited  bool // for one, at least once
+	records int64    // that are still wanted of TailLines
+	remain  int64    // of LimitBytes
+	started bool     // a record was read
+	inLine  bool     // the record before ended without a newline
+	stop    bool     // after the record before
+	found   bool     // the container was not seen dead
+	watcher *watcher // set under the log's lock
+	waits   bool     // for an event
+	waited  bool     // for one, at least once
 	scratch []byte
 }
 
@@ -179,9 +179,7 @@ func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
 func (r *Reader) Close() error {
 	r.once.Do(func() {
 		close(r.closed)
-		if r.watcher != nil {
-			r.watcher.close()
-		}
+		r.unwatch()
 	})
 	return nil
 }
@@ -221,9 +219,8 @@ func (r *Reader) next(block bool) error {
 
 // fail ends the read for good.
 func (r *Reader) fail(err error) error {
-	if r.err = err; r.watcher != nil {
-		r.watcher.close()
-	}
+	r.err = err
+	r.unwatch()
 	return err
 }
 
@@ -318,7 +315,7 @@ func (r *Reader) atEnd(begun []byte) {
 				return
 			}
 		}
-		r.watcher = r.log.watch() // what was written before is not told: it reads again
+		r.watch() // what was written before is not told: it reads again
 		return
 	}
 	if r.interrupted() {

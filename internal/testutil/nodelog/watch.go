@@ -1,7 +1,5 @@
 package nodelog
 
-import "sync"
-
 // event is what inotify tells of the directory of a log.
 type event int
 
@@ -16,23 +14,28 @@ const (
 type watcher struct {
 	log  *Log
 	more chan struct{} // capacity 1: there is an event, or a reason to ask again
-	once sync.Once
 
 	events []event // guarded by the log's lock
 }
 
-func (l *Log) watch() *watcher {
-	w := &watcher{log: l, more: make(chan struct{}, 1)}
+// watch gives a follower its watcher, which hears of nothing once the follower is closed.
+func (r *Reader) watch() {
+	l := r.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.watchers[w] = struct{}{}
-	return w
+	r.watcher = &watcher{log: l, more: make(chan struct{}, 1)}
+	select {
+	case <-r.closed:
+	default:
+		l.watchers[r.watcher] = struct{}{}
+	}
 }
 
-func (w *watcher) close() {
-	w.log.mu.Lock()
-	defer w.log.mu.Unlock()
-	delete(w.log.watchers, w)
+// unwatch lets a follower's watcher go, if there is one.
+func (r *Reader) unwatch() {
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	delete(r.log.watchers, r.watcher)
 }
 
 // next takes the oldest event.
