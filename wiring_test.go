@@ -28,6 +28,11 @@ func runStep(ctx context.Context, cfg *rest.Config, pod *corev1.Pod, step, image
 	if policy := cmp.Or(pod.Spec.RestartPolicy, corev1.RestartPolicyAlways); policy != corev1.RestartPolicyNever {
 		return fmt.Errorf("pod %s/%s has restartPolicy %s, which may start a step again when it ends: it has to be Never", pod.Namespace, pod.Name, policy)
 	}
+	for _, c := range pod.Spec.Containers { // A container's own policy wins over the pod's.
+		if c.RestartPolicy != nil || len(c.RestartPolicyRules) > 0 {
+			return fmt.Errorf("container %q of pod %s/%s has a restartPolicy of its own, which may start a step again when it ends", c.Name, pod.Namespace, pod.Name)
+		}
+	}
 
 	// Once a process: one watch and one streamer for every pod.
 	client, err := kubernetes.NewForConfig(cfg)
@@ -124,17 +129,24 @@ func Example() {
 
 // A step of a pod that restarts its containers has no end to wait for.
 func TestReadmesProgramRefusesAPodThatRestartsItsStepsBeforeAnythingRuns(t *testing.T) {
-	for _, policy := range []corev1.RestartPolicy{"", corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure} {
+	always, never := corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever
+	for name, spec := range map[string]corev1.PodSpec{
+		"none, which is Always":   {Containers: []corev1.Container{{}}},
+		"Always":                  {RestartPolicy: corev1.RestartPolicyAlways, Containers: []corev1.Container{{}}},
+		"OnFailure":               {RestartPolicy: corev1.RestartPolicyOnFailure, Containers: []corev1.Container{{}}},
+		"the container's, Always": {RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{RestartPolicy: &always}}},
+		"rules of the container": {RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{
+			RestartPolicy: &never, RestartPolicyRules: []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestart}},
+		}}},
+	} {
 		cluster := testutil.New(testutil.Options{})
 		requests := 0
 		cluster.Fault(func(*http.Request) testutil.Fault { requests++; return testutil.Fault{} })
-		pod := &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "build-1"},
-			Spec:       corev1.PodSpec{RestartPolicy: policy, Containers: []corev1.Container{{Name: "step", Image: "pause"}}},
-		}
+		spec.Containers[0].Name, spec.Containers[0].Image = "step", "pause"
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "build-1"}, Spec: spec}
 		err := runStep(t.Context(), cluster.Config(), pod, "step", "greet")
 		if err == nil || !strings.Contains(err.Error(), "restartPolicy") || requests > 0 {
-			t.Errorf("restartPolicy %q: %v after %d requests, want a refusal that names it and no request", policy, err, requests)
+			t.Errorf("%s: %v after %d requests, want a refusal that names it and no request", name, err, requests)
 		}
 	}
 }
