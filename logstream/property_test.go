@@ -190,7 +190,7 @@ func (k trial) run(t *testing.T, seed uint64) (proof Proof, gaps int) {
 			}
 		}
 		hidden := k.name == "clock set back" && filtered > byTime // by the filter, from a stream that went on
-		unseen := slices.ContainsFunc(certs[0].Gaps, func(g Gap) bool { return g.Why == whyUnseen })
+		unseen := slices.ContainsFunc(certs[0].Gaps, func(g Gap) bool { return g.Why == whyWasEmpty })
 		if !k.rotations && !k.again && certs[0].Proof != Verified && !hidden && !unseen {
 			t.Errorf("seed %d: %+v, though nothing was rotated; requests %+v", seed, certs[0], len(b.n.log))
 		}
