@@ -178,7 +178,7 @@ func TestAHostThatStartsAnewOnARealKubelet(t *testing.T) {
 			if got := p.fate(ctx, "step", "runs"); got != "runs" {
 				t.Fatal(got)
 			}
-			p.reattach(ctx, t)
+			p.reattach(t) //nolint:contextcheck // what it starts lives as long as the test
 		}
 	}
 	runStories(t, []story{
@@ -196,7 +196,7 @@ func TestAHostThatStartsAnewOnARealKubelet(t *testing.T) {
 			do: func(ctx context.Context, t *testing.T, p *play) {
 				p.placeholdersRun(ctx, t)
 				p.patchedByOthers(ctx, t, "step="+*busyboxImage, "bad="+bad)
-				p.reattach(ctx, t)
+				p.reattach(t) //nolint:contextcheck // what it starts lives as long as the test
 				if st := p.status("step"); st.State.Running == nil || p.tape.placeholder("step") != st.ContainerID {
 					t.Errorf("not the placeholder's status: %+v", st)
 				}

@@ -87,7 +87,7 @@ func plainStories(t *testing.T) []story {
 			pod: newPod("plain-backoff", bad, shell("other", "sleep 300")),
 			do: func(ctx context.Context, t *testing.T, p *play) {
 				p.waits(ctx, t, "bad", "ImagePullBackOff")
-				p.reattach(ctx, t)
+				p.reattach(t) //nolint:contextcheck // what it starts lives as long as the test
 			},
 			want: map[string]string{"bad": "waits: ImagePull/Network", "other": "runs"},
 		}, {

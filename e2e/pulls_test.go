@@ -198,14 +198,14 @@ func TestSecretsThatAreMissingOnARealKubelet(t *testing.T) {
 	}
 	there, never := pod("secret-deleted"), pod("secret-missing")
 	late := withSecretVolume(newPod("volume-late", busyPlaceholder("step", "exit 0")))
-	create := func(ctx context.Context, t *testing.T, of *corev1.Pod) {
+	create := func(t *testing.T, of *corev1.Pod) {
 		t.Helper()
-		if _, err := secrets.Create(ctx, secret(of, "token"), metav1.CreateOptions{}); err != nil {
+		if _, err := secrets.Create(t.Context(), secret(of, "token"), metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		atEnd(t, "deleting the secret", func(ctx context.Context) error { return secrets.Delete(ctx, of.Name, metav1.DeleteOptions{}) })
 	}
-	create(t.Context(), t, there)
+	create(t, there)
 	lateEnv := pod("secret-late")
 	runStories(t, []story{
 		{
@@ -225,7 +225,7 @@ func TestSecretsThatAreMissingOnARealKubelet(t *testing.T) {
 			pod: lateEnv,
 			do: func(ctx context.Context, t *testing.T, p *play) {
 				p.troubled(ctx, t, "step", "Config")
-				create(ctx, t, lateEnv)
+				create(t, lateEnv)
 			},
 			want: map[string]string{"step": "runs", "other": "runs"},
 		}, {
@@ -233,7 +233,7 @@ func TestSecretsThatAreMissingOnARealKubelet(t *testing.T) {
 			pod: late,
 			do: func(ctx context.Context, t *testing.T, p *play) {
 				p.troubled(ctx, t, "step", "Volume")
-				create(ctx, t, late)
+				create(t, late)
 			},
 			want: map[string]string{"step": "exit 0", "": "exit 0"},
 		}, {

@@ -120,17 +120,17 @@ func (p *play) inform(t *testing.T, pod *corev1.Pod) {
 }
 
 // reattach is what a host does that starts anew: it knows what it finds, and what comes.
-func (p *play) reattach(ctx context.Context, t *testing.T) {
+func (p *play) reattach(t *testing.T) {
 	t.Helper()
 	closing(p.track, p.split)()
-	pod, err := p.client.CoreV1().Pods(p.pod.Namespace).Get(ctx, p.pod.Name, metav1.GetOptions{})
+	pod, err := p.client.CoreV1().Pods(p.pod.Namespace).Get(t.Context(), p.pod.Name, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.pod = pod
 	p.attach(t, pod)
 	p.track.Created(pod)
-	eventually(ctx, t, "the pod to be known", func() bool { return p.track.Pod() != nil })
+	eventually(t.Context(), t, "the pod to be known", func() bool { return p.track.Pod() != nil })
 }
 
 // swap patches the images of slots, "slot=image" each, all in one.

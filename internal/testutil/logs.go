@@ -71,7 +71,7 @@ func (c *Cluster) kubeletLogs(w http.ResponseWriter, r *http.Request, pod *corev
 		read.Watch = func() error { return syscall.EMFILE }
 	}
 	log := it.log.Open(r.Context(), read)
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	_, _ = log.WriteTo(c.answering(r, id, w))
 }
 
