@@ -1,10 +1,13 @@
 package logstream
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,6 +25,7 @@ type crashLoop struct {
 	late   time.Duration // of statuses, at most
 	due    time.Time     // when the last of them comes
 	swaps  bool          // the first run is a placeholder
+	over   bool          // its tracking ended
 	faulty int           // every how many requests fails; 0: none
 	gone   map[string]bool
 	lives  map[string]*box
@@ -122,6 +126,7 @@ func (c *crashLoop) between(k int) {
 	switch c.rng.IntN(30) {
 	case 0:
 		c.tell(closedEvent())
+		c.over = true
 	case 1:
 		c.tell(watch.Event{Type: watch.Error, Object: outOfScope()})
 	case 2, 3, 4:
@@ -144,6 +149,7 @@ func playCrashLoop(t *testing.T, seed uint64) (proofs map[Proof]int) {
 		faults := rand.New(rand.NewPCG(seed, 1))
 		b.n.fault = func(_ int, o *corev1.PodLogOptions) *fault { return l.fault(faults, o) }
 		time.Sleep(l.upTo(time.Second))
+		live := b.listen("a")
 		most := 1 + rng.IntN(4)
 		for k := range most {
 			l.live(k)
@@ -158,7 +164,12 @@ func playCrashLoop(t *testing.T, seed uint64) (proofs map[Proof]int) {
 		l.tell(b.p.event(watch.Modified))
 		time.Sleep(time.Until(l.due) + l.upTo(0, 10*time.Second))
 		start := time.Now()
-		for i, cert := range b.drain() {
+		certs := b.drain()
+		if took := time.Since(start); took > 2*time.Minute {
+			t.Errorf("seed %d: Drain took %s", seed, took)
+		}
+		l.checkReaders(t, seed, certs, live())
+		for i, cert := range certs {
 			proofs[cert.Proof]++
 			log := &b.c.order[i].log
 			end, _ := log.bounds()
@@ -167,11 +178,70 @@ func playCrashLoop(t *testing.T, seed uint64) (proofs map[Proof]int) {
 				t.Errorf("seed %d, late %s: %+v has\n%s want\n%s", seed, l.late, cert, got, want)
 			}
 		}
-		if took := time.Since(start); took > 2*time.Minute {
-			t.Errorf("seed %d: Drain took %s", seed, took)
-		}
 	})
 	return proofs
+}
+
+// linesOf are the lines that a reader brings.
+func linesOf(r *Reader) string {
+	var text strings.Builder
+	for line, err := range r.Lines() {
+		if err == nil && line.Gap == nil {
+			text.Write(line.Text)
+			text.WriteByte('\n')
+		}
+	}
+	return text.String()
+}
+
+// listen reads a slot as it is captured, until it is asked for what it got.
+func (b *bench) listen(slot string) (text func() string) {
+	ctx, cancel := context.WithCancel(b.ctx)
+	read := make(chan string, 1)
+	go func() {
+		read <- linesOf(b.c.Reader(ctx, slot, ReadOptions{Gap: func(Gap) string { return "" }}))
+	}()
+	return func() string {
+		synctest.Wait()
+		cancel()
+		return <-read
+	}
+}
+
+// checkReaders: no line is read twice, whenever it is read, and one that is not read is in a
+// Gap of its run. What was rotated before it was read is lost untold.
+func (l *crashLoop) checkReaders(t *testing.T, seed uint64, certs []Certificate, live string) {
+	late := linesOf(l.c.Reader(l.ctx, "a", ReadOptions{Snapshot: true, Gap: func(Gap) string { return "" }}))
+	if l.swaps || l.over {
+		live = late // a script knows no runs
+	}
+	for name, text := range map[string]string{"live": live, "late": late} {
+		seen := map[string]bool{}
+		for line := range strings.Lines(text) {
+			if seen[line] {
+				t.Errorf("seed %d, late %s: the %s reader got %q twice: %q; %+v", seed, l.late, name, line, text, certs)
+			}
+			seen[line] = true
+		}
+		for _, c := range certs {
+			if strings.Contains(c.Why, "while the container ran") {
+				continue
+			}
+			for _, line := range l.lives[c.ContainerID].truth {
+				ns, n := new(clock).parse([]byte(line))
+				hasIt := func(g Gap) bool { return g.ContainerID != "" && g.encloses(ns) }
+				if !seen[line[n:]] && !l.cut[c.ContainerID] && !slices.ContainsFunc(c.Gaps, hasIt) {
+					t.Errorf("seed %d, late %s: the %s reader did not get %q, which is in no gap: %q; %+v", seed, l.late, name, line, text, certs)
+				}
+			}
+		}
+	}
+}
+
+// encloses reports whether the line of a time may be in the gap.
+func (g Gap) encloses(ns int64) bool {
+	at := time.Unix(0, ns)
+	return !at.Before(g.From) && (g.To.IsZero() || !at.After(g.To))
 }
 
 func TestRandomCrashLoopsVerifyNoRunWithTheLogOfAnother(t *testing.T) {

@@ -55,10 +55,11 @@ func (a *span) join(b span) {
 	}
 }
 
-// find looks in the committed log for a line that begins with line, at [from, to).
-// Its time tells which chunks can hold it; 0: not known.
+// find looks in the committed log for a line that begins with line, at [from, to), of which
+// it may have less by now. Its time tells which chunks can hold it; 0: not known.
 func (l *runLog) find(line []byte, from, to, ns int64) int64 {
-	for from < to {
+	committed, _ := l.bounds()
+	for to = min(to, committed); from < to; {
 		start, stop := l.stretch(from, ns)
 		if off := l.scan(line, start, min(stop, to)); off >= 0 {
 			return off

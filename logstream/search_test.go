@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-vela/podlife/logstream/internal/stamp"
 
@@ -71,5 +72,24 @@ func TestAFileThatBeganInABurstIsPlaced(t *testing.T) {
 	}
 	if len(s.l.gaps) != 1 || s.l.gaps[0].AfterLine != 9 || s.l.gaps[0].Certain {
 		t.Errorf("gaps %+v", s.l.gaps)
+	}
+}
+
+// A part of a log may be taken back after a reader has left it.
+func TestASearchBeyondTheEndOfALogEnds(t *testing.T) {
+	s := newTestSplicer()
+	s.begin(query{}, false)
+	s.feed([]byte(lineAt(1, 100)))
+	wanted := []byte(lineAt(2, 100))
+	ns, _ := s.clock.parse(wanted)
+	found := make(chan int64, 1)
+	go func() { found <- s.l.find(wanted, 0, 1000, ns) }()
+	select {
+	case got := <-found:
+		if got >= 0 {
+			t.Errorf("found at %d", got)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it goes on")
 	}
 }
