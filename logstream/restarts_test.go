@@ -13,6 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // A crashLoop plays short lives of one container, some of them silent, as a kubelet does:
@@ -228,7 +230,7 @@ func (l *crashLoop) checkReaders(t *testing.T, seed uint64, certs []Certificate,
 				continue
 			}
 			for _, line := range l.lives[c.ContainerID].truth {
-				ns, n := new(clock).parse([]byte(line))
+				ns, n := new(stamp.Clock).Parse([]byte(line))
 				hasIt := func(g Gap) bool { return g.ContainerID != "" && g.encloses(ns) }
 				if !seen[line[n:]] && !l.cut[c.ContainerID] && !slices.ContainsFunc(c.Gaps, hasIt) {
 					t.Errorf("seed %d, late %s: the %s reader did not get %q, which is in no gap: %q; %+v", seed, l.late, name, line, text, certs)

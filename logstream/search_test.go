@@ -81,7 +81,7 @@ func TestASearchBeyondTheEndOfALogEnds(t *testing.T) {
 	s.begin(query{}, false)
 	s.feed([]byte(lineAt(1, 100)))
 	wanted := []byte(lineAt(2, 100))
-	ns, _ := s.clock.parse(wanted)
+	ns, _ := s.clock.Parse(wanted)
 	found := make(chan int64, 1)
 	go func() { found <- s.l.find(wanted, 0, 1000, ns) }()
 	select {
