@@ -4,9 +4,8 @@ import (
 	"bytes"
 	"time"
 
-	"github.com/go-vela/podlife/logstream/internal/stamp"
-
 	"github.com/go-vela/podlife/logstream/internal/kubelog"
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // append takes new bytes. Whole lines are committed at once; the rest waits for

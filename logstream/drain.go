@@ -8,9 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-vela/podlife/logstream/internal/stamp"
-
 	"github.com/go-vela/podlife/logstream/internal/kubelog"
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 const (

@@ -16,9 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/go-vela/podlife/logstream/internal/stamp"
-
 	"github.com/go-vela/podlife/logstream/internal/kubelog"
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // outputs are what containers print to break those who read it.

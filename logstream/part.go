@@ -317,8 +317,7 @@ func (l *runLog) partNS() (ns int64) {
 	defer l.mu.Unlock()
 	for _, f := range l.files {
 		if f.part {
-			var c stamp.Clock
-			ns, _ = c.Parse(f.head)
+			ns, _ = stamp.Parse(f.head)
 		}
 	}
 	return ns
@@ -351,8 +350,7 @@ func (l *runLog) everTaken(off int64) (all []int64, holder int64) {
 func (l *runLog) firstNS() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var c stamp.Clock
-	ns, _ := c.Parse(l.head())
+	ns, _ := stamp.Parse(l.head())
 	return ns
 }
 
@@ -433,8 +431,7 @@ func (r *Reader) leaveUnproved() {
 
 // shownOf returns how many bytes of a log that begins with head were delivered.
 func (f *leftRun) shownOf(head []byte) int64 {
-	var c stamp.Clock
-	ns, n := c.Parse(head)
+	ns, n := stamp.Parse(head)
 	if n == 0 {
 		return 0
 	}

@@ -11,9 +11,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/go-vela/podlife/logstream/internal/stamp"
-
 	"github.com/go-vela/podlife/logstream/internal/kubelog"
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // polled plays a run on a node that has no inotify instances for followers.

@@ -7,9 +7,8 @@ import (
 	"io"
 	"time"
 
-	"github.com/go-vela/podlife/logstream/internal/stamp"
-
 	"github.com/go-vela/podlife/logstream/internal/kubelog"
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 const (
@@ -174,10 +173,9 @@ func (r *run) due(now time.Time, mayProbe bool) func(context.Context) {
 // probeTail compares the node's last line with the last one captured.
 func (r *run) probeTail(ctx context.Context) {
 	b, _ := r.look(ctx, kubelog.Request{Container: r.slot, Tail: 1})
-	var c stamp.Clock
-	ns, _ := c.Parse(b)
+	ns, _ := stamp.Parse(b)
 	committed, end := r.log.bounds()
-	tail, _ := c.Parse(r.log.peek(make([]byte, stamp.Max), committed, end))
+	tail, _ := stamp.Parse(r.log.peek(make([]byte, stamp.Max), committed, end))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.probe.running = false
@@ -195,8 +193,7 @@ func (r *run) probeHead(ctx context.Context) {
 	committed, _ := r.log.bounds()
 	k := look{asked: time.Now(), end: committed, aside: true}
 	b, err := r.look(ctx, kubelog.Request{Container: r.slot, Limit: headLimit})
-	var c stamp.Clock
-	ns, n := c.Parse(b)
+	ns, n := stamp.Parse(b)
 	if j := bytes.IndexByte(b, '\n'); j >= 0 {
 		b = b[:j+1]
 	} else if len(b) < headLimit {

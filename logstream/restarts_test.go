@@ -230,7 +230,7 @@ func (c *crashLoop) checkReaders(t *testing.T, seed uint64, certs []Certificate,
 				continue
 			}
 			for _, line := range c.lives[cert.ContainerID].truth {
-				ns, n := new(stamp.Clock).Parse([]byte(line))
+				ns, n := stamp.Parse([]byte(line))
 				hasIt := func(g Gap) bool { return g.ContainerID != "" && g.encloses(ns) }
 				if !seen[line[n:]] && !c.cut[cert.ContainerID] && !slices.ContainsFunc(cert.Gaps, hasIt) {
 					t.Errorf("seed %d, late %s: the %s reader did not get %q, which is in no gap: %q; %+v", seed, c.late, name, line, text, certs)

@@ -399,7 +399,6 @@ func (l *runLog) firstKept(off int64) int64 {
 	committed, _ := l.bounds()
 	b := l.peek(make([]byte, longLine), off, committed)
 	_, line, _ := bytes.Cut(b, newline)
-	var c stamp.Clock
-	ns, _ := c.Parse(line)
+	ns, _ := stamp.Parse(line)
 	return ns
 }

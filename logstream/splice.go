@@ -3,9 +3,8 @@ package logstream
 import (
 	"bytes"
 
-	"github.com/go-vela/podlife/logstream/internal/stamp"
-
 	"github.com/go-vela/podlife/logstream/internal/kubelog"
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // A splicer decides which bytes of a response are new. It is the only place that

@@ -10,9 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/go-vela/podlife/logstream/internal/stamp"
-
 	"github.com/go-vela/podlife/logstream/internal/kubelog"
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // fuzzNode is a node whose container, log files and answers a script plays.

@@ -24,8 +24,7 @@ func (b *bench) wantWithinGaps(certs []Certificate, boxes ...*box) {
 	text, _ := b.readAll("a", ReadOptions{Snapshot: true})
 	for i, x := range boxes {
 		for _, line := range x.truth {
-			var c stamp.Clock
-			ns, n := c.Parse([]byte(line))
+			ns, n := stamp.Parse([]byte(line))
 			switch strings.Count("\n"+text, "\n"+line[n:]) {
 			case 0:
 				if !slices.ContainsFunc(certs[i].Gaps, func(g Gap) bool { return g.encloses(ns) }) {

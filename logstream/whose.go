@@ -6,9 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/go-vela/podlife/logstream/internal/stamp"
-
 	"github.com/go-vela/podlife/logstream/internal/kubelog"
+	"github.com/go-vela/podlife/logstream/internal/stamp"
 )
 
 // Requests name a container, not a run, and the kubelet answers for the run that it
@@ -235,8 +234,7 @@ func (r *run) isOfNext(ctx context.Context, q query, line []byte, ns int64) (sus
 // isPrevious says whether the previous run, whose log begins with b, may be, and is, this
 // one, and not the one before, where the current one's begins at ns.
 func (r *run) isPrevious(b []byte, ns int64, st standing) (may, is bool) {
-	var c stamp.Clock
-	prev, n := c.Parse(b)
+	prev, n := stamp.Parse(b)
 	switch {
 	case n > 0 && r.log.hadFile(b): // what was captured before is this run's
 		return true, true
@@ -275,8 +273,7 @@ func (r *run) isNextCurrent(ctx context.Context, st standing, line []byte) bool 
 	if err != nil || isSameLine(line, b) {
 		return false
 	}
-	var c stamp.Clock
-	ns, n := c.Parse(b)
+	ns, n := stamp.Parse(b)
 	return n > 0 && ns < st.nextBegan().Add(restartWait).UnixNano() && (st.after == nil || !st.after.first)
 }
 
@@ -321,8 +318,7 @@ func (r *run) nextsAt() (off int64, first []byte) {
 	if first == nil || len(r.sp.parts) == 0 {
 		return -1, first
 	}
-	var c stamp.Clock
-	ns, _ := c.Parse(first)
+	ns, _ := stamp.Parse(first)
 	p := r.sp.parts[len(r.sp.parts)-1]
 	if isSameLine(first, p.head) {
 		return p.at, first
@@ -364,8 +360,7 @@ func (r *run) hasNexts() bool {
 
 // isLineBefore reports whether a line is older than ns.
 func isLineBefore(line []byte, ns int64) bool {
-	var c stamp.Clock
-	at, n := c.Parse(line)
+	at, n := stamp.Parse(line)
 	return n > 0 && at < ns
 }
 
@@ -386,8 +381,7 @@ func (r *run) tookNexts(ctx context.Context, q query) bool {
 	case !q.previous || !st.mayBeNexts(r.log.partNS()):
 		return false
 	}
-	var c stamp.Clock
-	ns, n := c.Parse(b)
+	ns, n := stamp.Parse(b)
 	if len(b) == 0 { // it is silent
 		return st.after != nil && st.isSurelyNexts(r.log.partNS())
 	}

@@ -111,6 +111,13 @@ func (c *Clock) Parse(line []byte) (ns int64, n int) {
 	return sec*int64(time.Second) + fraction(line), n
 }
 
+// Parse reads the timestamp at the start of one line; n is 0 when there is none. For many
+// lines a Clock is faster.
+func Parse(line []byte) (ns int64, n int) {
+	var c Clock
+	return c.Parse(line)
+}
+
 // fraction is the nanoseconds of a timestamp.
 func fraction(line []byte) int64 {
 	return digits8(binary.LittleEndian.Uint64(line[dateLen+1:]))*10 + int64(line[28]-'0')
