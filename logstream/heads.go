@@ -93,13 +93,19 @@ func (h *heads) look(head []byte, ns int64, k look) {
 		if k.asked.Before(last.asked) { // the answer comes late
 			return
 		}
-		f.seen = last.gone == 0 && k.answered.Sub(last.asked) < h.life
+		f.seen = h.isNext(last, k.answered)
 	}
 	if n == mostHeads {
 		h.files = slices.Delete(h.files, 1, 2)
 		h.files[1].seen = false
 	}
 	h.files = append(h.files, f)
+}
+
+// isNext reports whether no file came and went between f, the newest one that is known, and
+// one that was found by now.
+func (h *heads) isNext(f *nodeFile, found time.Time) bool {
+	return f.gone == 0 && found.Sub(f.asked) < h.life
 }
 
 // lookedEmpty notes that a look showed nothing: perhaps the node's file is empty.
@@ -241,7 +247,7 @@ func (h *heads) reach(f nodeFile) (steps []step) {
 		if f.ns == 0 && !h.empty.IsZero() {
 			f.found = h.empty
 		}
-		f.seen = at > 0 && at == len(h.files) && h.files[at-1].gone == 0 && f.found.Sub(h.files[at-1].asked) < h.life
+		f.seen = at > 0 && at == len(h.files) && h.isNext(&h.files[at-1], f.found)
 		h.files = slices.Insert(h.files, at, f)
 	}
 	for i := 1; i <= at; i++ {

@@ -35,7 +35,7 @@ type part struct {
 
 // addPart begins a part at the end of the log, with the line of time ns.
 func (s *splicer) addPart(line []byte, ns int64) {
-	p := part{head: bytes.Clone(line[:min(len(line), headLen)]), ns: ns, before: s.progress, mark: s.l.mark()}
+	p := part{head: bytes.Clone(headOf(line)), ns: ns, before: s.progress, mark: s.l.mark()}
 	p.at = p.mark.at
 	p.before.head = bytes.Clone(s.head)
 	p.before.suspect.recent = nil
@@ -217,14 +217,14 @@ func (l *runLog) beginFile(off int64, head []byte) {
 		i--
 		l.files = slices.Delete(l.files, i, i+1)
 	}
-	l.files = slices.Insert(l.files, i, fileMark{at: off, head: bytes.Clone(head[:min(len(head), headLen)]), part: true})
+	l.files = slices.Insert(l.files, i, fileMark{at: off, head: bytes.Clone(headOf(head)), part: true})
 }
 
 // notePart notes that a part begins at off, with line.
 func (l *runLog) notePart(off int64, line []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.noteFile(off, line[:min(len(line), headLen)])
+	l.noteFile(off, headOf(line))
 	l.files[len(l.files)-1].part = true
 }
 
@@ -255,7 +255,7 @@ func (l *runLog) beginsWith(line []byte) bool {
 func (l *runLog) noteFirst(line []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.first = append(l.first[:0], line[:min(len(line), headLen)]...)
+	l.first = append(l.first[:0], headOf(line)...)
 }
 
 // firstSeen is the log's first line, captured or not, as far as it is certain: of one that was

@@ -126,7 +126,7 @@ func (s *splicer) looked(line []byte, ns int64) {
 	}
 	k := s.asked
 	k.answered = time.Now()
-	s.heads.look(line[:min(len(line), headLen)], ns, k)
+	s.heads.look(headOf(line), ns, k)
 }
 
 // turn looks for the files that looks have shown in what a stream brought, and for where it
@@ -227,7 +227,7 @@ func (s *splicer) refeed() (kubelog.Answer, bool) {
 
 func (s *splicer) startFile(off int64, line []byte, ns int64) {
 	s.fileStart, s.headNS = off, ns
-	s.head = append(s.head[:0], line[:min(len(line), headLen)]...)
+	s.head = append(s.head[:0], headOf(line)...)
 	s.l.mu.Lock()
 	s.l.noteFile(off, s.head)
 	s.l.mu.Unlock()
@@ -329,7 +329,7 @@ func (s *splicer) comeTo(f nodeFile, off int64) (over int64) {
 	if f.found.IsZero() {
 		f.found = time.Now()
 	}
-	f.head = f.head[:min(len(f.head), headLen)]
+	f.head = headOf(f.head)
 	steps := s.heads.reach(f)
 	for i, k := range steps {
 		if k.unseen {

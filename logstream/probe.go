@@ -194,15 +194,10 @@ func (r *run) probeHead(ctx context.Context) {
 	k := look{asked: time.Now(), end: committed, aside: true}
 	b, err := r.look(ctx, kubelog.Request{Container: r.slot, Limit: headLimit})
 	ns, n := stamp.Parse(b)
-	if j := bytes.IndexByte(b, '\n'); j >= 0 {
-		b = b[:j+1]
-	} else if len(b) < headLimit {
-		b = b[:n] // what follows may be the kubelet's words
-	}
 	switch k.answered = time.Now(); {
 	case n > 0:
-		r.sp.heads.look(b, ns, k)
-	case len(b) == 0 && err == nil:
+		r.sp.heads.look(certain(b, headLimit), ns, k)
+	case err == nil && len(b) < headLimit && !bytes.Contains(b, newline): // not a line
 		r.sp.heads.lookedEmpty(k.answered)
 	}
 	r.mu.Lock()

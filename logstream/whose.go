@@ -395,17 +395,28 @@ func (r *run) isSure() bool { return r.sure > 0 && r.sure == r.sp.began }
 func (r *run) lookAt(ctx context.Context, previous bool) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
-	limit := int64(128)
+	const limit = 128
 	b, err := r.look(ctx, kubelog.Request{Container: r.slot, Previous: previous, Limit: limit})
 	if err == nil {
 		err = ctx.Err() // an answer that hangs is none
 	}
+	return certain(b, limit), err
+}
+
+// headOf is what is kept of a log's first line.
+func headOf(line []byte) []byte { return line[:min(len(line), headLen)] }
+
+// certain is what an answer of at most limit bytes shows for certain of the log's first line:
+// of one that was cut off, the time, for what follows may be the kubelet's words. An answer
+// that begins with none is all of it.
+func certain(b []byte, limit int) []byte {
 	if j := bytes.IndexByte(b, '\n'); j >= 0 {
-		b = b[:j+1]
-	} else if n := stamp.Len(b); n > 0 && len(b) < int(limit) {
-		b = b[:n] // what follows may be the kubelet's words
+		return b[:j+1]
 	}
-	return b, err
+	if n := stamp.Len(b); n > 0 && len(b) < limit {
+		return b[:n]
+	}
+	return b
 }
 
 // began says whether anything was captured.

@@ -112,6 +112,20 @@ func TestTheNextPodsLogIsNotTakenForThisOnes(t *testing.T) {
 	})
 }
 
+// wantSecondVerified drains b and checks that of a1 and a2, which printed a line each, a2 alone
+// is Verified, and that a reader got both lines once.
+func (b *bench) wantSecondVerified(live func() string) {
+	b.Helper()
+	for _, c := range b.drain() {
+		if (c.Proof == Verified) != (c.ContainerID == "a2") || c.ContainerID == "a2" && c.Lines != 1 {
+			b.Errorf("certificate %+v", c)
+		}
+	}
+	if text := live(); text != "of the first\nof the second\n" {
+		b.Errorf("read %q", text)
+	}
+}
+
 // The next one has ended, too, and is the previous one as well as the current one.
 func TestTheNextRunsLogIsNotVerifiedForThisOneNorReadTwiceWhileTheContainerWaits(t *testing.T) {
 	inBubble(t, Options{}, nil, func(b *bench) {
@@ -127,14 +141,7 @@ func TestTheNextRunsLogIsNotVerifiedForThisOneNorReadTwiceWhileTheContainerWaits
 		b.n.wait("a")
 		time.Sleep(blindness)
 		endLast(b)
-		for _, c := range b.drain() {
-			if (c.Proof == Verified) != (c.ContainerID == "a2") || c.ContainerID == "a2" && c.Lines != 1 {
-				t.Errorf("certificate %+v", c)
-			}
-		}
-		if text := live(); text != "of the first\nof the second\n" {
-			t.Errorf("read %q", text)
-		}
+		b.wantSecondVerified(live)
 	})
 }
 
@@ -165,14 +172,7 @@ func TestALogThatBeginsAnewIsNotVerifiedNorReadTwiceWhereTheKubeletDoesNotSayWho
 				b.c.Handle(running)
 				time.Sleep(time.Minute)
 				endLast(b)
-				for _, c := range b.drain() {
-					if (c.Proof == Verified) != (c.ContainerID == "a2") || c.ContainerID == "a2" && c.Lines != 1 {
-						t.Errorf("certificate %+v", c)
-					}
-				}
-				if text := live(); text != "of the first\nof the second\n" {
-					t.Errorf("read %q", text)
-				}
+				b.wantSecondVerified(live)
 			})
 		})
 	}
